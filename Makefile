@@ -1,0 +1,60 @@
+# Everything a developer or CI calls. `make help` lists it. Needs Go, make and git; `make openapi-lint` needs npm, too.
+# Tools run by `go tool` at the versions that go.mod and tools/*/go.mod pin: nothing is installed.
+
+GO      ?= go
+BUF     := $(GO) tool -modfile=tools/buf/go.mod buf
+LINT    := $(GO) tool -modfile=tools/golangci-lint/go.mod golangci-lint
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/echod/echod/daemon/internal/server.Version=$(VERSION) \
+           -X github.com/echod/echod/ctl/internal/cli.Version=$(VERSION)
+PROTODEPS := google/api/annotations.proto google/api/field_behavior.proto buf/validate/validate.proto
+
+.PHONY: help build test race fuzz demo lint vet generate protodeps openapi-lint cross clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/echod and bin/echoctl
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./daemon/echod ./ctl/echoctl
+
+test: ## run every test
+	$(GO) test ./...
+
+race: ## run every test under the race detector
+	$(GO) test -race ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (default 10s)
+	@for pkg in $$($(GO) list ./daemon/... ./ctl/...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
+	  done; done
+
+demo: ## build, start a daemon on free ports in a temporary directory, show what it does, stop it
+	@sh examples/demo.sh
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: protodeps ## lint the Go code and the protos
+	$(LINT) run
+	$(BUF) format -d --exit-code api
+	$(BUF) lint
+
+protodeps: # what our protos import, printed from the descriptors in our Go modules; git-ignored
+	@$(GO) run ./tools/protodeps -o .protodeps $(PROTODEPS)
+
+generate: protodeps ## regenerate gen/ from api/
+	$(BUF) format -w api
+	$(BUF) generate
+	$(GO) tool openapiv3-merge $$(find gen/openapi/echo -name '*.openapi.json' | sort) | $(GO) run ./tools/openapi -o gen/openapi
+	rm -r gen/openapi/echo
+
+openapi-lint: ## lint the OpenAPI document (npm, pinned by tools/redocly/package-lock.json)
+	cd tools/redocly && npm ci --ignore-scripts --no-audit --no-fund && REDOCLY_TELEMETRY=off npx redocly lint --config redocly.yaml ../../gen/openapi/echod.openapi.json
+
+cross: ## check that it builds elsewhere: echoctl and the libraries on macOS and Windows
+	GOOS=darwin $(GO) build ./...
+	GOOS=windows $(GO) build ./...
+
+clean: ## remove what was built
+	rm -rf bin .protodeps tools/redocly/node_modules
