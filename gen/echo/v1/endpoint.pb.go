@@ -929,11 +929,12 @@ var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\f\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\r\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
-	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x127\n" +
-	"\bprotocol\x18\x03 \x01(\x0e2\x11.echo.v1.ProtocolB\b\xbaH\x05\x82\x01\x02\x10\x01R\bprotocol\x12\xd8\x02\n" +
+	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x11.echo.v1.ProtocolB?\xbaH<\xba\x019\n" +
+	"\x10protocol.defined\x12\x12must be TCP or UDP\x1a\x11this in [0, 1, 2]R\bprotocol\x12\xd8\x02\n" +
 	"\x06listen\x18\x04 \x01(\tB\xbf\x02\xbaH\xbb\x02\xba\x01\xaf\x02\n" +
 	"\x10listen.host_port\x12tmust be \"HOST:PORT\", \"[IPV6]:PORT\" or \":PORT\"; HOST an IP address or localhost, PORT 0 to 65535 (0 picks a free one)\x1a\xa4\x01this.matches('^(localhost|[0-9.]+|\\\\[[0-9a-fA-F:.]+(%[0-9A-Za-z_.-]{1,15})?\\\\])?:[0-9]+$') && (this.startsWith(':') ? 'localhost' + this : this).isHostAndPort(true)\xd8\x01\x01r\x03\x18\x80\x01R\x06listen\x12\x1d\n" +
 	"\aaddress\x18\x05 \x01(\tB\x03\xe0A\x03R\aaddress\x12\x17\n" +
@@ -989,11 +990,11 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
 	"\vErrorsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xff\x01\n" +
-	"\x15CreateEndpointRequest\x125\n" +
-	"\bendpoint\x18\x01 \x01(\v2\x11.echo.v1.EndpointB\x06\xbaH\x03\xc8\x01\x01R\bendpoint\x12#\n" +
-	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly:\x89\x01\xbaH\x85\x01\x1a\x82\x01\n" +
-	"\x1aendpoint.protocol_required\x120endpoint.protocol is missing: say \"TCP\" or \"UDP\"\x1a2!has(this.endpoint) || this.endpoint.protocol != 0\"5\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x15CreateEndpointRequest\x12\x91\x01\n" +
+	"\bendpoint\x18\x01 \x01(\v2\x11.echo.v1.EndpointBb\xbaH_\xba\x01Y\n" +
+	"\x1aendpoint.protocol_required\x12'protocol is missing: say \"TCP\" or \"UDP\"\x1a\x12this.protocol != 0\xc8\x01\x01R\bendpoint\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"5\n" +
 	"\x12GetEndpointRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\"\x8b\x01\n" +
 	"\x14ListEndpointsRequest\x12(\n" +

@@ -151,7 +151,8 @@ func (Sample_Outcome) EnumDescriptor() ([]byte, []int) {
 // Probe is a series of round trips to one target.
 type Probe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the probe is called: an RFC 1123 label. Empty lets the daemon choose one.
+	// What the probe is called: an RFC 1123 label. Empty lets the daemon choose one. The name of a
+	// probe that has ended may be taken again.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Differs between a probe and a later one of the same name.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -1399,12 +1400,13 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x04DONE\x10\x02\x12\v\n" +
 	"\aSTOPPED\x10\x03B\b\n" +
 	"\x06_countB\x0f\n" +
-	"\r_payload_size\"\xbb\x04\n" +
+	"\r_payload_size\"\xf2\x04\n" +
 	"\vProbeTarget\x12*\n" +
 	"\bendpoint\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\bendpoint\x12\xa6\x01\n" +
 	"\aaddress\x18\x02 \x01(\tB\x8b\x01\xbaH\x87\x01\xba\x01|\n" +
-	"\x11address.host_port\x125must be \"HOST:PORT\" or \"[IPV6]:PORT\", PORT 1 to 65535\x1a0this.isHostAndPort(true) && !this.endsWith(':0')\xd8\x01\x01r\x03\x18\xac\x02R\aaddress\x127\n" +
-	"\bprotocol\x18\x03 \x01(\x0e2\x11.echo.v1.ProtocolB\b\xbaH\x05\x82\x01\x02\x10\x01R\bprotocol:\x9d\x02\xbaH\x99\x02\x1a\x8b\x01\n" +
+	"\x11address.host_port\x125must be \"HOST:PORT\" or \"[IPV6]:PORT\", PORT 1 to 65535\x1a0this.isHostAndPort(true) && !this.endsWith(':0')\xd8\x01\x01r\x03\x18\xac\x02R\aaddress\x12n\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x11.echo.v1.ProtocolB?\xbaH<\xba\x019\n" +
+	"\x10protocol.defined\x12\x12must be TCP or UDP\x1a\x11this in [0, 1, 2]R\bprotocol:\x9d\x02\xbaH\x99\x02\x1a\x8b\x01\n" +
 	"\rtarget.one_of\x12Ksay either \"endpoint\", a name of this daemon's, or \"address\" and \"protocol\"\x1a-(this.endpoint != '') != (this.address != '')\x1a\x88\x01\n" +
 	"\x0ftarget.protocol\x12Kan \"address\" needs a \"protocol\" (\"TCP\" or \"UDP\"); an \"endpoint\" has its own\x1a(this.address == '' || this.protocol != 0\"Y\n" +
 	"\x0fTcpProbeOptions\x12%\n" +

@@ -1,0 +1,116 @@
+// Package gateway serves the contract as REST: grpc-gateway over a channel to our own services, and around it what makes
+// HTTP strict (hosts, media types, sizes, query parameters, methods). It also serves /healthz, /readyz and /openapi.json.
+// It knows the generated code and nothing of the domain; whatever it refuses, it refuses with a google.rpc.Status.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+	"github.com/echod/echod/gen/openapi"
+)
+
+// Config is what a gateway stands on.
+type Config struct {
+	// Channel reaches the services, with all their interceptors and streams; grpc.health.v1 among them.
+	Channel grpc.ClientConnInterface
+	// AllowedHosts are host names that requests may be addressed to, besides IP addresses and localhost. A page of
+	// somebody else's that a browser was lured to (DNS rebinding) is addressed to a name, and so gets nowhere.
+	AllowedHosts []string
+}
+
+// New makes the handler of the HTTP listener.
+func New(ctx context.Context, c Config) (http.Handler, error) {
+	routes, err := contractRoutes()
+	if err != nil {
+		return nil, err
+	}
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSON()),
+		runtime.WithIncomingHeaderMatcher(noHeaders),
+		runtime.WithOutgoingHeaderMatcher(noHeaders),
+		runtime.WithOutgoingTrailerMatcher(noHeaders),
+		runtime.WithErrorHandler(writeCallError),
+		runtime.WithRoutingErrorHandler(routes.writeRoutingError),
+		runtime.WithMiddlewares(routes.checkQuery, dropTimeoutHeader),
+		// A form that is posted is not a GET, and no header changes the method.
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+	)
+	for _, register := range []func() error{
+		func() error {
+			return echov1.RegisterEndpointServiceHandlerClient(ctx, mux, echov1.NewEndpointServiceClient(c.Channel))
+		},
+		func() error {
+			return echov1.RegisterProbeServiceHandlerClient(ctx, mux, echov1.NewProbeServiceClient(c.Channel))
+		},
+		func() error {
+			return echov1.RegisterDaemonServiceHandlerClient(ctx, mux, echov1.NewDaemonServiceClient(c.Channel))
+		},
+	} {
+		if err := register(); err != nil {
+			return nil, fmt.Errorf("cannot register a service with the gateway: %w", err)
+		}
+	}
+	top := http.NewServeMux()
+	top.Handle("/v1/", checkBody(mux))
+	top.HandleFunc("GET /healthz", healthz)
+	top.HandleFunc("GET /readyz", readyz(grpc_health_v1.NewHealthClient(c.Channel)))
+	top.HandleFunc("GET /openapi.json", serveOpenAPI)
+	top.HandleFunc("/", notFound)
+	ownPages := http.NewCrossOriginProtection()
+	ownPages.SetDenyHandler(http.HandlerFunc(denyCrossOrigin))
+	return checkHost(c.AllowedHosts, ownPages.Handler(top)), nil
+}
+
+// noHeaders lets nothing of HTTP's headers become gRPC metadata, or the other way round: whoever could set metadata could
+// claim to be somebody.
+func noHeaders(string) (string, bool) { return "", false }
+
+// dropTimeoutHeader keeps a caller from setting deadlines by a header of gRPC's.
+func dropTimeoutHeader(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		r.Header.Del("Grpc-Timeout")
+		next(w, r, params)
+	}
+}
+
+// healthz says that the process answers; whether it can do its work is readyz.
+func healthz(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }
+
+func readyz(health grpc_health_v1.HealthClient) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		resp, err := health.Check(r.Context(), &grpc_health_v1.HealthCheckRequest{})
+		if err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			writeText(w, http.StatusServiceUnavailable, "not ready\n")
+			return
+		}
+		writeText(w, http.StatusOK, "ok\n")
+	}
+}
+
+func writeText(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text)) // a client that went away is told nothing
+}
+
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openapi.JSON) // a client that went away is told nothing
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	hint := "see /openapi.json for what there is"
+	if strings.HasPrefix(r.URL.Path, "/v") {
+		hint = "the contract is under /v1/, see /openapi.json"
+	}
+	writeStatus(w, http.StatusNotFound, notFoundStatus(r.URL.Path, hint))
+}

@@ -1,0 +1,120 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// recordKind is what the store calls our records.
+const recordKind = "endpoint"
+
+// restoreWorkers bounds how many endpoints are bound at once at start: one that is slow must not hold up the others.
+const restoreWorkers = 16
+
+// record is what the store keeps of an endpoint.
+type record struct {
+	Definition
+	UID        string         `json:"uid"`
+	Address    netip.AddrPort `json:"address"` // as last bound, so that a port 0 that was given stays given
+	Running    bool           `json:"running"`
+	CreateTime time.Time      `json:"createTime"`
+	UpdateTime time.Time      `json:"updateTime"`
+}
+
+func (e *entry) record(address netip.AddrPort, running bool) record {
+	return record{
+		Definition: e.def, UID: e.uid, Address: address, Running: running, CreateTime: e.created, UpdateTime: e.updated,
+	}
+}
+
+// keep writes a record, if there is a store.
+func (r *Registry) keep(rec record) error {
+	if r.store == nil {
+		return nil
+	}
+	value, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
+	}
+	if err := r.store.Put(recordKind, rec.Name, value); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotStored, err)
+	}
+	return nil
+}
+
+// Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
+// is there as Failed, with the reason, and holds up no other. The error is about the store: a record that cannot be read
+// is never skipped in silence.
+func (r *Registry) Restore(ctx context.Context) error {
+	if r.store == nil {
+		return nil
+	}
+	var found []*entry
+	err := r.store.Each(recordKind, func(key string, value []byte) error {
+		var rec record
+		if err := json.Unmarshal(value, &rec); err != nil {
+			return fmt.Errorf("cannot understand endpoint %q in the state file: %w", key, err)
+		}
+		e := &entry{
+			turn: make(chan struct{}, 1), announced: true, def: rec.Definition, uid: rec.UID, address: rec.Address,
+			state: Stopped, created: rec.CreateTime, updated: rec.UpdateTime,
+		}
+		if rec.Running {
+			e.state = Failed // until it serves
+		}
+		found = append(found, e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var binding errgroup.Group
+	binding.SetLimit(restoreWorkers)
+	for _, e := range found {
+		r.entries[e.def.Name] = e
+		if e.state == Failed {
+			binding.Go(func() error { r.revive(ctx, e); return nil })
+		}
+	}
+	return binding.Wait()
+}
+
+// revive binds a restored endpoint, or notes why it cannot.
+func (r *Registry) revive(ctx context.Context, e *entry) {
+	live, err := r.engine.Listen(ctx, spec(e.def, e.address))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		e.reason = err.Error()
+		r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
+		return
+	}
+	e.servesLocked(live)
+}
+
+// clone makes a copy that shares nothing.
+func (d Definition) clone() Definition {
+	d.Labels = maps.Clone(d.Labels)
+	return d
+}
+
+// etag is a digest of all that a caller can set.
+func (d Definition) etag() string {
+	if len(d.Labels) == 0 {
+		d.Labels = nil
+	}
+	text, err := json.Marshal(d) // maps are written in order of their keys
+	if err != nil {
+		panic("registry: a definition of plain strings and numbers cannot be encoded: " + err.Error())
+	}
+	digest := sha256.Sum256(text)
+	return hex.EncodeToString(digest[:8])
+}

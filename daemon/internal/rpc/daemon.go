@@ -1,0 +1,49 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// DaemonInfo is what a daemon knows of itself when it starts.
+type DaemonInfo struct {
+	Version        string
+	Platform       string // "go1.26 linux/amd64"
+	PID            int
+	StartTime      time.Time
+	Listeners      []Listener
+	StateDirectory string // empty: in memory
+	Warnings       []string
+}
+
+// Listener is one place where control calls are taken.
+type Listener struct {
+	Protocol string // "grpc" or "http"
+	Address  string // "HOST:PORT" or "unix:PATH"
+}
+
+// DaemonService serves echo.v1.DaemonService.
+type DaemonService struct {
+	echov1.UnsafeDaemonServiceServer
+	info      DaemonInfo
+	endpoints interface{ Len() int }
+}
+
+// NewDaemonService tells of one daemon and how many endpoints it has.
+func NewDaemonService(info DaemonInfo, endpoints interface{ Len() int }) *DaemonService {
+	return &DaemonService{info: info, endpoints: endpoints}
+}
+
+// GetInfo implements the service.
+func (s *DaemonService) GetInfo(context.Context, *echov1.GetInfoRequest) (*echov1.Info, error) {
+	info := &echov1.Info{
+		Version: s.info.Version, Platform: s.info.Platform, Pid: uint32(s.info.PID), StartTime: timestamp(s.info.StartTime),
+		StateDirectory: s.info.StateDirectory, Warnings: s.info.Warnings, Endpoints: uint32(s.endpoints.Len()),
+	}
+	for _, l := range s.info.Listeners {
+		info.Listeners = append(info.Listeners, &echov1.Listener{Protocol: l.Protocol, Address: l.Address})
+	}
+	return info, nil
+}

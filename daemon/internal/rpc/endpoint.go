@@ -1,0 +1,133 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/echod/echod/daemon/internal/registry"
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// Endpoints is what EndpointService needs of the registry.
+type Endpoints interface {
+	Get(name string) (registry.Endpoint, error)
+	List(after string, limit int, match func(*registry.Endpoint) bool) (found []registry.Endpoint, more bool)
+	Create(ctx context.Context, def registry.Definition, validateOnly bool) (registry.Endpoint, error)
+	Update(ctx context.Context, name string, opt registry.UpdateOptions, change func(registry.Definition) (registry.Definition, error)) (registry.Endpoint, error)
+	Delete(ctx context.Context, name, etag string, drain time.Duration) error
+	Start(ctx context.Context, name string) (registry.Endpoint, error)
+	Stop(ctx context.Context, name string, drain time.Duration) (registry.Endpoint, error)
+}
+
+// EndpointService serves echo.v1.EndpointService.
+type EndpointService struct {
+	echov1.UnsafeEndpointServiceServer
+	endpoints Endpoints
+	pages     pager
+}
+
+// NewEndpointService serves the endpoints of one registry.
+func NewEndpointService(endpoints Endpoints) *EndpointService {
+	return &EndpointService{endpoints: endpoints, pages: newPager()}
+}
+
+// CreateEndpoint implements the service.
+func (s *EndpointService) CreateEndpoint(ctx context.Context, req *echov1.CreateEndpointRequest) (*echov1.Endpoint, error) {
+	return endpointReply(s.endpoints.Create(ctx, definitionFromProto(req.GetEndpoint()), req.GetValidateOnly()))
+}
+
+// GetEndpoint implements the service.
+func (s *EndpointService) GetEndpoint(_ context.Context, req *echov1.GetEndpointRequest) (*echov1.Endpoint, error) {
+	return endpointReply(s.endpoints.Get(req.GetName()))
+}
+
+// ListEndpoints implements the service.
+func (s *EndpointService) ListEndpoints(_ context.Context, req *echov1.ListEndpointsRequest) (*echov1.ListEndpointsResponse, error) {
+	after, err := s.pages.after(req.GetPageToken(), req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	match, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	found, more := s.endpoints.List(after, pageSize(req.GetPageSize()), match)
+	resp := &echov1.ListEndpointsResponse{}
+	for _, e := range found {
+		resp.Endpoints = append(resp.Endpoints, endpointToProto(e))
+	}
+	if more {
+		resp.NextPageToken = s.pages.token(found[len(found)-1].Name, req.GetFilter())
+	}
+	return resp, nil
+}
+
+// UpdateEndpoint implements the service.
+func (s *EndpointService) UpdateEndpoint(ctx context.Context, req *echov1.UpdateEndpointRequest) (*echov1.Endpoint, error) {
+	wanted := req.GetEndpoint()
+	if wanted.GetName() != "" && wanted.GetName() != req.GetName() {
+		return nil, badField("endpoint.name", "%q is not the endpoint being updated, %q; a name cannot be changed", wanted.GetName(), req.GetName())
+	}
+	opt := registry.UpdateOptions{ETag: wanted.GetEtag(), ValidateOnly: req.GetValidateOnly()}
+	e, err := s.endpoints.Update(ctx, req.GetName(), opt, func(now registry.Definition) (registry.Definition, error) {
+		return merge(now, req)
+	})
+	if !errors.Is(err, registry.ErrNotFound) || !req.GetAllowMissing() {
+		return endpointReply(e, err)
+	}
+	// The mask is checked here, too; what it leaves out is the default.
+	def, err := merge(registry.Definition{Name: req.GetName()}, req)
+	if err != nil {
+		return nil, err
+	}
+	return endpointReply(s.endpoints.Create(ctx, def, req.GetValidateOnly()))
+}
+
+// merge makes of a definition what an update asks for, and checks the whole as a create would be checked.
+func merge(now registry.Definition, req *echov1.UpdateEndpointRequest) (registry.Definition, error) {
+	merged := definitionToProto(now)
+	paths, err := applyMask(merged, req.GetEndpoint(), req.GetUpdateMask())
+	if err != nil {
+		return registry.Definition{}, err
+	}
+	merged.Name, merged.Etag = now.Name, ""
+	if merged.GetProtocol() == echov1.Protocol_UDP && !slices.ContainsFunc(paths, isTCPPath) {
+		merged.Tcp = nil // a TCP endpoint that becomes a UDP one takes no options with it
+	}
+	if err := validate(&echov1.CreateEndpointRequest{Endpoint: merged}); err != nil {
+		return registry.Definition{}, err
+	}
+	return definitionFromProto(merged), nil
+}
+
+func isTCPPath(path string) bool { return path == "tcp" || strings.HasPrefix(path, "tcp.") }
+
+// DeleteEndpoint implements the service.
+func (s *EndpointService) DeleteEndpoint(ctx context.Context, req *echov1.DeleteEndpointRequest) (*emptypb.Empty, error) {
+	if err := s.endpoints.Delete(ctx, req.GetName(), req.GetEtag(), req.GetDrainTimeout().AsDuration()); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// StartEndpoint implements the service.
+func (s *EndpointService) StartEndpoint(ctx context.Context, req *echov1.StartEndpointRequest) (*echov1.Endpoint, error) {
+	return endpointReply(s.endpoints.Start(ctx, req.GetName()))
+}
+
+// StopEndpoint implements the service.
+func (s *EndpointService) StopEndpoint(ctx context.Context, req *echov1.StopEndpointRequest) (*echov1.Endpoint, error) {
+	return endpointReply(s.endpoints.Stop(ctx, req.GetName(), req.GetDrainTimeout().AsDuration()))
+}
+
+func endpointReply(e registry.Endpoint, err error) (*echov1.Endpoint, error) {
+	if err != nil {
+		return nil, err
+	}
+	return endpointToProto(e), nil
+}

@@ -1,0 +1,70 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+type interceptor struct {
+	stopping context.Context
+	log      *slog.Logger
+}
+
+func (i interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+	defer func() { err = i.end(info.FullMethod, recover(), err) }()
+	if err := validate(req); err != nil {
+		return nil, err
+	}
+	return handle(ctx, req)
+}
+
+func (i interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	defer func() { err = i.end(info.FullMethod, recover(), err) }()
+	ctx, cancel := context.WithCancelCause(s.Context())
+	defer cancel(nil)
+	stop := context.AfterFunc(i.stopping, func() { cancel(ErrStopping) })
+	defer stop()
+	return handle(srv, checkedStream{s, ctx})
+}
+
+// end turns what a call ended with into a status.
+func (i interceptor) end(method string, panicked any, err error) error {
+	if panicked != nil {
+		err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+	}
+	sent, internal := toStatus(err)
+	if internal {
+		i.log.Error("a call failed", "method", method, "error", err)
+	}
+	return sent
+}
+
+// checkedStream checks each message that it receives, and ends with its own context.
+type checkedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s checkedStream) Context() context.Context { return s.ctx }
+
+func (s checkedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return validate(m)
+}
+
+// validate checks a request against the rules in the protos.
+func validate(req any) error {
+	msg, ok := req.(proto.Message)
+	if !ok {
+		return nil // health and reflection have their own; nothing else is registered
+	}
+	return protovalidate.Validate(msg)
+}

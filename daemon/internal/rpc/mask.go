@@ -1,0 +1,93 @@
+package rpc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.einride.tech/aip/fieldmask"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+)
+
+const (
+	maxMaskPaths = 1000
+	maxMaskShown = 64
+)
+
+// applyMask writes the fields of src that mask names into dst. Paths may be in lowerCamelCase, as JSON has the names. An
+// empty mask stands for the fields that src has, "*" for all settable ones; output-only fields are passed over. It
+// answers the paths that it wrote, in snake_case.
+func applyMask(dst, src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, error) {
+	paths, err := settablePaths(src, mask)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) > 0 {
+		fieldmask.Update(&fieldmaskpb.FieldMask{Paths: paths}, dst, proto.Clone(src))
+	}
+	return paths, nil
+}
+
+func settablePaths(src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, error) {
+	m := src.ProtoReflect()
+	asked := mask.GetPaths()
+	switch {
+	case len(asked) > maxMaskPaths:
+		return nil, badField("update_mask", "has %d paths, more than %d", len(asked), maxMaskPaths)
+	case len(asked) == 0:
+		m.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+			asked = append(asked, string(fd.Name()))
+			return true
+		})
+	case slices.Equal(asked, []string{"*"}):
+		for i := range m.Descriptor().Fields().Len() {
+			asked = append(asked, string(m.Descriptor().Fields().Get(i).Name()))
+		}
+		asked = asked[1:]
+	}
+	var paths []string
+	for _, path := range asked {
+		names, settable, err := resolvePath(m.Descriptor(), path)
+		if err != nil {
+			return nil, badField("update_mask", "%v", err)
+		}
+		if settable {
+			paths = append(paths, strings.Join(names, "."))
+		}
+	}
+	return paths, nil
+}
+
+// resolvePath finds the fields that a path names.
+func resolvePath(message protoreflect.MessageDescriptor, path string) (names []string, settable bool, err error) {
+	settable = true
+	for segment := range strings.SplitSeq(path, ".") {
+		if message == nil {
+			return nil, false, fmt.Errorf("%.*q: %q has no fields of its own to name", maxMaskShown, path, strings.Join(names, "."))
+		}
+		field := message.Fields().ByJSONName(segment)
+		if field == nil {
+			field = message.Fields().ByName(protoreflect.Name(segment))
+		}
+		if field == nil {
+			return nil, false, fmt.Errorf("%.*q: %s has no field %.*q", maxMaskShown, path, message.Name(), maxMaskShown, segment)
+		}
+		if outputOnly(field) {
+			settable = false
+		}
+		names = append(names, string(field.Name()))
+		message = field.Message()
+		if field.IsMap() || field.IsList() {
+			message = nil
+		}
+	}
+	return names, settable, nil
+}
+
+func outputOnly(field protoreflect.FieldDescriptor) bool {
+	behavior, _ := proto.GetExtension(field.Options(), annotations.E_FieldBehavior).([]annotations.FieldBehavior)
+	return slices.Contains(behavior, annotations.FieldBehavior_OUTPUT_ONLY)
+}

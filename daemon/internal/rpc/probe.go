@@ -1,0 +1,198 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/echod/echod/daemon/internal/registry"
+	"github.com/echod/echod/daemon/internal/runs"
+	"github.com/echod/echod/daemon/probe"
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// maxRunTime is how long RunProbe waits; a probe that takes longer is stopped then.
+const maxRunTime = 5 * time.Minute
+
+// Runs is what ProbeService needs of the running probes.
+type Runs interface {
+	Start(name string, target runs.Target, plan probe.Plan) (runs.Run, error)
+	Follow(name string, target runs.Target, plan probe.Plan) (*runs.Follower, runs.Run, error)
+	Get(name string) (runs.Run, error)
+	List(after string, limit int) (found []runs.Run, more bool)
+	Wait(ctx context.Context, name string) (runs.Run, error)
+	Stop(name string) (runs.Run, error)
+	Delete(name string) error
+}
+
+// Targets is where ProbeService finds the endpoints that it is to probe.
+type Targets interface {
+	Get(name string) (registry.Endpoint, error)
+}
+
+// ProbeService serves echo.v1.ProbeService.
+type ProbeService struct {
+	echov1.UnsafeProbeServiceServer
+	runs    Runs
+	targets Targets
+	pages   pager
+}
+
+// NewProbeService serves one set of runs, and finds endpoints to probe among targets.
+func NewProbeService(r Runs, targets Targets) *ProbeService {
+	return &ProbeService{runs: r, targets: targets, pages: newPager()}
+}
+
+// RunProbe implements the service.
+func (s *ProbeService) RunProbe(ctx context.Context, req *echov1.RunProbeRequest) (*echov1.ProbeReport, error) {
+	target, plan, err := s.plan(req.GetProbe())
+	if err != nil {
+		return nil, err
+	}
+	started, err := s.runs.Start(req.GetProbe().GetName(), target, plan)
+	if err != nil {
+		return nil, err
+	}
+	waiting, cancel := context.WithTimeout(ctx, maxRunTime)
+	defer cancel()
+	run, err := s.runs.Wait(waiting, started.Name)
+	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		return nil, err
+	}
+	return reportToProto(run), nil
+}
+
+// StreamProbe implements the service.
+func (s *ProbeService) StreamProbe(req *echov1.StreamProbeRequest, stream grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error {
+	target, plan, err := s.plan(req.GetProbe())
+	if err != nil {
+		return err
+	}
+	follower, run, err := s.runs.Follow(req.GetProbe().GetName(), target, plan)
+	if err != nil {
+		return err
+	}
+	// Whatever ends this call ends the probe; for one that has ended this is nothing.
+	defer follower.Stop()
+	if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: probeToProto(run)}}); err != nil {
+		return err
+	}
+	for {
+		sample, ok, err := follower.Next(stream.Context())
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Sample{Sample: sampleToProto(sample)}}); err != nil {
+			return err
+		}
+	}
+	return stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Report{Report: reportToProto(follower.Ended())}})
+}
+
+// CreateProbe implements the service.
+func (s *ProbeService) CreateProbe(_ context.Context, req *echov1.CreateProbeRequest) (*echov1.Probe, error) {
+	target, plan, err := s.plan(req.GetProbe())
+	if err != nil {
+		return nil, err
+	}
+	return probeReply(s.runs.Start(req.GetProbe().GetName(), target, plan))
+}
+
+// GetProbe implements the service.
+func (s *ProbeService) GetProbe(_ context.Context, req *echov1.GetProbeRequest) (*echov1.Probe, error) {
+	return probeReply(s.runs.Get(req.GetName()))
+}
+
+// ListProbes implements the service.
+func (s *ProbeService) ListProbes(_ context.Context, req *echov1.ListProbesRequest) (*echov1.ListProbesResponse, error) {
+	after, err := s.pages.after(req.GetPageToken(), "")
+	if err != nil {
+		return nil, err
+	}
+	found, more := s.runs.List(after, pageSize(req.GetPageSize()))
+	resp := &echov1.ListProbesResponse{}
+	for _, r := range found {
+		resp.Probes = append(resp.Probes, probeToProto(r))
+	}
+	if more {
+		resp.NextPageToken = s.pages.token(found[len(found)-1].Name, "")
+	}
+	return resp, nil
+}
+
+// StopProbe implements the service.
+func (s *ProbeService) StopProbe(_ context.Context, req *echov1.StopProbeRequest) (*echov1.ProbeReport, error) {
+	run, err := s.runs.Stop(req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return reportToProto(run), nil
+}
+
+// DeleteProbe implements the service.
+func (s *ProbeService) DeleteProbe(_ context.Context, req *echov1.DeleteProbeRequest) (*emptypb.Empty, error) {
+	if err := s.runs.Delete(req.GetName()); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, nil
+}
+
+func probeReply(r runs.Run, err error) (*echov1.Probe, error) {
+	if err != nil {
+		return nil, err
+	}
+	return probeToProto(r), nil
+}
+
+// plan says what a probe comes to: whom it is sent to, and how.
+func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
+	plan := planFromProto(p)
+	target := runs.Target{Endpoint: p.GetTarget().GetEndpoint(), Address: p.GetTarget().GetAddress(), Protocol: plan.Protocol}
+	if target.Endpoint != "" {
+		e, err := s.targets.Get(target.Endpoint)
+		if err != nil {
+			return target, plan, err
+		}
+		if !e.Address.IsValid() {
+			return target, plan, fmt.Errorf("%w: %q was never bound, so there is no address to probe; start it first", registry.ErrNotServing, e.Name)
+		}
+		asked := p.GetTarget().GetProtocol()
+		if asked != echov1.Protocol_PROTOCOL_UNSPECIFIED && asked != protocolToProto(e.Protocol) {
+			return target, plan, badField("probe.target.protocol", "is %s, but endpoint %q speaks %s; leave it out", asked, e.Name, e.Protocol)
+		}
+		target.Protocol = probeProtocol(protocolToProto(e.Protocol))
+		plan.Protocol, plan.Address = target.Protocol, dialable(e).String()
+	}
+	if err := plan.Validate(); err != nil {
+		return target, plan, badField("probe", "%v", err)
+	}
+	return target, plan, nil
+}
+
+// dialable answers where an endpoint is reached from its own host: over loopback when it listens on every address.
+func dialable(e registry.Endpoint) netip.AddrPort {
+	addr := e.Address.Addr()
+	switch {
+	case !addr.IsUnspecified():
+		return e.Address
+	case addr.Is4(), dualStack(e.Listen):
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), e.Address.Port())
+	default:
+		return netip.AddrPortFrom(netip.IPv6Loopback(), e.Address.Port())
+	}
+}
+
+// dualStack says whether a listen without a host was asked for.
+func dualStack(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	return err == nil && host == ""
+}

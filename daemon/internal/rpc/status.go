@@ -1,0 +1,173 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/registry"
+	"github.com/echod/echod/daemon/internal/runs"
+	"github.com/echod/echod/daemon/probe"
+)
+
+const (
+	// domain is what ErrorInfo says our reasons belong to.
+	domain = "echod"
+	// maxViolations is how many violations are listed; their number is told whatever it is.
+	maxViolations = 20
+	// maxShownValue is how much of a refused value is repeated to the caller.
+	maxShownValue = 64
+)
+
+// badRequest is a request that a caller must change; it becomes INVALID_ARGUMENT.
+type badRequest struct {
+	reason     string // empty: BAD_VALUE
+	violations []violation
+}
+
+type violation struct{ field, text string }
+
+func (b *badRequest) Error() string {
+	texts := make([]string, 0, len(b.violations))
+	for _, v := range b.violations[:min(len(b.violations), maxViolations)] {
+		texts = append(texts, strings.TrimPrefix(v.field+": "+v.text, ": "))
+	}
+	if rest := len(b.violations) - len(texts); rest > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", rest))
+	}
+	return strings.Join(texts, "; ")
+}
+
+func badField(field, format string, args ...any) error {
+	return &badRequest{violations: []violation{{field, fmt.Sprintf(format, args...)}}}
+}
+
+// table says which status an error of the domain becomes. The first match counts.
+var table = []struct {
+	err    error
+	code   codes.Code
+	reason string
+}{
+	{registry.ErrNotFound, codes.NotFound, "ENDPOINT_NOT_FOUND"},
+	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS"},
+	{registry.ErrStale, codes.Aborted, "STALE_ETAG"},
+	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP"},
+	{registry.ErrNameFixed, codes.InvalidArgument, "NAME_FIXED"},
+	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING"},
+	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE"},
+	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND"},
+	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS"},
+	{runs.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_PROBES"},
+	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW"},
+	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN"},
+	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN"},
+	{echo.ErrClosed, codes.Unavailable, "SHUTTING_DOWN"},
+	{echo.ErrBadSpec, codes.InvalidArgument, "BAD_VALUE"},
+	{echo.ErrNeedsRebind, codes.FailedPrecondition, "NEEDS_STOP"},
+	{echo.ErrAddressInUse, codes.FailedPrecondition, "ADDRESS_IN_USE"},
+	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE"},
+	{echo.ErrPortNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE"},
+	{echo.ErrTooManyFiles, codes.ResourceExhausted, "TOO_MANY_FILES"},
+	{probe.ErrBadPlan, codes.InvalidArgument, "BAD_VALUE"},
+	{context.Canceled, codes.Canceled, ""},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, ""},
+}
+
+// toStatus turns an error of a call into the one that is sent; internal says that its text is for the log only.
+func toStatus(err error) (sent error, internal bool) {
+	if err == nil {
+		return nil, false
+	}
+	var invalid *protovalidate.ValidationError
+	if errors.As(err, &invalid) {
+		err = fromRules(invalid)
+	}
+	var bad *badRequest
+	if errors.As(err, &bad) {
+		return bad.status(), false
+	}
+	if _, ok := status.FromError(err); ok {
+		return err, false // gRPC's own: a message that does not fit, a method that does not exist
+	}
+	for _, row := range table {
+		if errors.Is(err, row.err) {
+			if row.reason == "" {
+				return status.Error(row.code, err.Error()), false
+			}
+			return withDetails(row.code, err.Error(), &errdetails.ErrorInfo{Reason: row.reason, Domain: domain}), false
+		}
+	}
+	return status.Error(codes.Internal, "internal error"), true
+}
+
+func (b *badRequest) status() error {
+	reason := b.reason
+	if reason == "" {
+		reason = "BAD_VALUE"
+	}
+	list := &errdetails.BadRequest{}
+	for _, v := range b.violations[:min(len(b.violations), maxViolations)] {
+		list.FieldViolations = append(list.FieldViolations,
+			&errdetails.BadRequest_FieldViolation{Field: v.field, Description: v.text})
+	}
+	info := &errdetails.ErrorInfo{
+		Reason: reason, Domain: domain, Metadata: map[string]string{"violations": fmt.Sprint(len(b.violations))},
+	}
+	return withDetails(codes.InvalidArgument, b.Error(), info, list)
+}
+
+func withDetails(code codes.Code, text string, details ...protoadapt.MessageV1) error {
+	s, err := status.New(code, text).WithDetails(details...)
+	if err != nil {
+		return status.Error(code, text) // the details are ours and encode; should they not, the text still counts
+	}
+	return s.Err()
+}
+
+// fromRules retells the violations of the contract's rules, with the value that broke each.
+func fromRules(invalid *protovalidate.ValidationError) error {
+	bad := &badRequest{}
+	for _, v := range invalid.Violations {
+		text := v.Proto.GetMessage()
+		if text == "" {
+			text = "breaks the rule " + v.Proto.GetRuleId()
+		}
+		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" {
+			text += ", not " + shown
+		}
+		bad.violations = append(bad.violations, violation{protovalidate.FieldPathString(v.Proto.GetField()), text})
+	}
+	return bad
+}
+
+// showValue writes a scalar for people, or nothing.
+func showValue(field protoreflect.FieldDescriptor, value protoreflect.Value) string {
+	if field == nil || !value.IsValid() {
+		return ""
+	}
+	switch v := value.Interface().(type) {
+	case string:
+		if len(v) > maxShownValue {
+			return fmt.Sprintf("%.*q... (%d bytes)", maxShownValue, v, len(v))
+		}
+		return fmt.Sprintf("%q", v)
+	case protoreflect.Message:
+		if d, ok := asDuration(v); ok {
+			return d.String()
+		}
+		return ""
+	case protoreflect.Map, protoreflect.List:
+		return ""
+	default:
+		return fmt.Sprint(v)
+	}
+}

@@ -1,0 +1,388 @@
+// Package runs owns the probes that a daemon runs: it names and starts them, lets them be looked at and stopped while
+// they run, and keeps the last ones for a while after they ended. How a round trip is made is the business of package
+// probe; rpc calls this one.
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/echod/echod/daemon/probe"
+)
+
+const (
+	// keepCount and keepTime bound what is kept of probes that have ended.
+	keepCount = 100
+	keepTime  = 10 * time.Minute
+	// maxRunning bounds the probes that run at once, so that a loop in somebody's script cannot eat the machine.
+	maxRunning = 1000
+	// followAhead is how many samples may wait for one that follows a probe and reads slowly.
+	followAhead = 8192
+)
+
+// What a caller may decide on.
+var (
+	ErrNotFound = errors.New("no such probe")
+	ErrExists   = errors.New("the name is taken")
+	ErrTooMany  = errors.New("too many probes run")
+	ErrClosed   = errors.New("the daemon is stopping")
+	ErrTooSlow  = errors.New("the samples are not read as fast as they come")
+)
+
+// State tells how far a run is.
+type State uint8
+
+// The states of a run.
+const (
+	Running State = iota + 1 // rounds leave, or replies are waited for
+	Done                     // it did all that its plan says
+	Stopped                  // it was ended early
+)
+
+// Target is what was asked to be probed, for whoever looks at the run; the plan has the address.
+type Target struct {
+	Endpoint string // name of an endpoint of this daemon, or empty
+	Address  string // "host:port" as asked, or empty
+	Protocol probe.Protocol
+}
+
+// Run is a run as it stands: a value that changes no more.
+type Run struct {
+	Name       string
+	UID        string
+	Target     Target
+	Plan       probe.Plan
+	State      State
+	Report     probe.Report // so far
+	CreateTime time.Time
+	EndTime    time.Time // zero while it runs
+}
+
+// Manager is the set of a daemon's runs. It is safe for concurrent use.
+type Manager struct {
+	prober *probe.Prober
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows and the fields of the runs
+	runs   map[string]*run
+	closed bool
+}
+
+type run struct {
+	name    string
+	uid     string
+	target  Target
+	plan    probe.Plan
+	created time.Time
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when it has ended; what follows is written before
+
+	stopped bool // it was asked to end early
+	ended   time.Time
+	report  probe.Report
+	err     error
+}
+
+// New makes an empty set; prober runs its plans.
+func New(prober *probe.Prober) *Manager {
+	return &Manager{prober: prober, runs: map[string]*run{}}
+}
+
+// Follower reads the samples of one run.
+type Follower struct {
+	manager *Manager
+	run     *run
+	samples chan probe.Sample
+}
+
+// Start starts a run and answers at once. An empty name is filled in; the name of a run that has ended may be taken
+// again. The error is ErrExists, ErrTooMany, ErrClosed, or probe.ErrBadPlan.
+func (m *Manager) Start(name string, target Target, plan probe.Plan) (Run, error) {
+	r, err := m.start(name, target, plan, nil)
+	if err != nil {
+		return Run{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return r.snapshotLocked(), nil
+}
+
+// Follow starts a run as Start does, and answers a follower that gets each of its samples.
+func (m *Manager) Follow(name string, target Target, plan probe.Plan) (*Follower, Run, error) {
+	f := &Follower{manager: m, samples: make(chan probe.Sample, followAhead)}
+	r, err := m.start(name, target, plan, f.take)
+	if err != nil {
+		return nil, Run{}, err
+	}
+	f.run = r
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return f, r.snapshotLocked(), nil
+}
+
+func (m *Manager) start(name string, target Target, plan probe.Plan, emit func(probe.Sample) error) (*run, error) {
+	if err := plan.Validate(); err != nil {
+		return nil, err
+	}
+	plan.Tally = new(probe.Tally)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &run{
+		name: name, uid: uuid.NewString(), target: target, plan: plan, created: time.Now(),
+		cancel: cancel, done: make(chan struct{}),
+	}
+	if err := m.add(r); err != nil {
+		cancel()
+		return nil, err
+	}
+	go func() {
+		defer m.wg.Done()
+		defer cancel()
+		report, err := m.prober.Run(ctx, plan, emit)
+		m.finish(r, report, err)
+	}()
+	return r, nil
+}
+
+// add enters a run, and counts it into the wait group under the lock that Close takes.
+func (m *Manager) add(r *run) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pruneLocked()
+	if m.closed {
+		return ErrClosed
+	}
+	if n := m.runningLocked(); n >= maxRunning {
+		return fmt.Errorf("%w: %d; stop one, or wait", ErrTooMany, n)
+	}
+	if old := m.runs[r.name]; old != nil && old.ended.IsZero() {
+		return fmt.Errorf("%w: probe %q runs; choose another, or stop that one", ErrExists, r.name)
+	}
+	for r.name == "" {
+		if name := "probe-" + uuid.NewString()[:6]; m.runs[name] == nil {
+			r.name = name
+		}
+	}
+	m.runs[r.name] = r
+	m.wg.Add(1)
+	return nil
+}
+
+func (m *Manager) runningLocked() int {
+	n := 0
+	for _, r := range m.runs {
+		if r.ended.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *Manager) finish(r *run, report probe.Report, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.report, r.err, r.ended = report, err, time.Now()
+	if err != nil {
+		r.stopped = true
+	}
+	close(r.done)
+}
+
+// pruneLocked drops what ended too long ago, and the oldest of what is too much.
+func (m *Manager) pruneLocked() {
+	var ended []*run
+	for name, r := range m.runs {
+		switch {
+		case r.ended.IsZero():
+		case time.Since(r.ended) > keepTime:
+			delete(m.runs, name)
+		default:
+			ended = append(ended, r)
+		}
+	}
+	if len(ended) <= keepCount {
+		return
+	}
+	slices.SortFunc(ended, func(a, b *run) int { return a.ended.Compare(b.ended) })
+	for _, r := range ended[:len(ended)-keepCount] {
+		delete(m.runs, r.name)
+	}
+}
+
+// Get answers one run, or ErrNotFound.
+func (m *Manager) Get(name string) (Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pruneLocked()
+	r := m.runs[name]
+	if r == nil {
+		return Run{}, notFound(name)
+	}
+	return r.snapshotLocked(), nil
+}
+
+// List answers up to limit runs by name, from the first after the name after, and whether there are others behind them.
+func (m *Manager) List(after string, limit int) (found []Run, more bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pruneLocked()
+	names := make([]string, 0, len(m.runs))
+	for name := range m.runs {
+		if name > after {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if len(found) == limit {
+			return found, true
+		}
+		found = append(found, m.runs[name].snapshotLocked())
+	}
+	return found, false
+}
+
+// Wait waits until a run has ended and answers it. When ctx ends before, the run is stopped, and the answer is the run
+// with what it has measured so far, with ctx's error.
+func (m *Manager) Wait(ctx context.Context, name string) (Run, error) {
+	r, err := m.find(name)
+	if err != nil {
+		return Run{}, err
+	}
+	select {
+	case <-r.done:
+		return m.ended(r), r.err
+	case <-ctx.Done():
+		return m.stop(r), context.Cause(ctx)
+	}
+}
+
+// Ended waits until the run has ended and answers it.
+func (f *Follower) Ended() Run { return f.manager.ended(f.run) }
+
+// Stop ends the run if it has not ended.
+func (f *Follower) Stop() { f.manager.stop(f.run) }
+
+// Stop ends a run early and answers it with its report; one that has ended is answered as it is.
+func (m *Manager) Stop(name string) (Run, error) {
+	r, err := m.find(name)
+	if err != nil {
+		return Run{}, err
+	}
+	return m.stop(r), nil
+}
+
+// Delete stops a run if need be, and forgets it.
+func (m *Manager) Delete(name string) error {
+	r, err := m.find(name)
+	if err != nil {
+		return err
+	}
+	m.stop(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.runs[name] == r {
+		delete(m.runs, name)
+	}
+	return nil
+}
+
+// Close stops every run and waits for them. What they measured so far goes to whoever waits for or follows them.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	for _, r := range m.runs {
+		r.stopLocked()
+	}
+	m.mu.Unlock()
+	m.wg.Wait()
+}
+
+func (m *Manager) find(name string) (*run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pruneLocked()
+	if r := m.runs[name]; r != nil {
+		return r, nil
+	}
+	return nil, notFound(name)
+}
+
+func (m *Manager) stop(r *run) Run {
+	m.mu.Lock()
+	r.stopLocked()
+	m.mu.Unlock()
+	return m.ended(r)
+}
+
+func (m *Manager) ended(r *run) Run {
+	<-r.done
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return r.snapshotLocked()
+}
+
+func (r *run) stopLocked() {
+	if r.ended.IsZero() {
+		r.stopped = true
+		r.cancel()
+	}
+}
+
+func (r *run) snapshotLocked() Run {
+	s := Run{
+		Name: r.name, UID: r.uid, Target: r.target, Plan: r.plan, State: Running, CreateTime: r.created, EndTime: r.ended,
+	}
+	if r.ended.IsZero() {
+		s.Report = r.plan.Tally.Report()
+		return s
+	}
+	s.Report, s.State = r.report, Done
+	if r.stopped {
+		s.State = Stopped
+	}
+	return s
+}
+
+// take is called by the probe for each sample; it must not block.
+func (f *Follower) take(s probe.Sample) error {
+	select {
+	case f.samples <- s:
+		return nil
+	default:
+		return fmt.Errorf("%w: %d wait; follow at a longer interval, or create the probe and get its report", ErrTooSlow, followAhead)
+	}
+}
+
+// Next answers the next sample; ok is false when there is none left because the run has ended. The error is ctx's, or
+// ErrTooSlow when samples came faster than Next was called; the run has ended then.
+func (f *Follower) Next(ctx context.Context) (s probe.Sample, ok bool, err error) {
+	select {
+	case s = <-f.samples:
+		return s, true, nil
+	default:
+	}
+	select {
+	case s = <-f.samples:
+		return s, true, nil
+	case <-f.run.done:
+	case <-ctx.Done():
+		return s, false, context.Cause(ctx)
+	}
+	// The run has ended, so nothing is added any more; what is left came before the end.
+	select {
+	case s = <-f.samples:
+		return s, true, nil
+	default:
+		return s, false, f.run.err
+	}
+}
+
+func notFound(name string) error {
+	return fmt.Errorf("%w: %q (probes that have ended are kept for %v, the last %d of them)", ErrNotFound, name, keepTime, keepCount)
+}

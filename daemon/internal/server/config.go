@@ -1,0 +1,63 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Version is the daemon's version, set when it is built.
+var Version = "dev"
+
+// Config is what a daemon is to be. An empty listen address or path switches that listener off.
+type Config struct {
+	GRPCListen   string        // "HOST:PORT" for gRPC; port 0 picks one
+	HTTPListen   string        // "HOST:PORT" for REST; port 0 picks one
+	Socket       string        // path of the unix socket for gRPC
+	StateDir     string        // where endpoints survive a restart; empty: in memory only
+	DefaultHost  string        // where endpoints listen that do not say; an IP address
+	ReadyFile    string        // gets one JSON object once the daemon is ready
+	DrainTimeout time.Duration // how long a stop waits for open connections; 0: not at all
+	AllowHosts   []string      // host names that REST requests may be addressed to, besides localhost
+	Insecure     bool          // let control listeners be open to the network, unprotected
+	Log          *slog.Logger  // required
+}
+
+// check says what is wrong with a configuration before anything is done.
+func (c Config) check() error {
+	var errs []error
+	for _, l := range []struct{ flag, address string }{{"grpc-listen", c.GRPCListen}, {"http-listen", c.HTTPListen}} {
+		if l.address == "" {
+			continue
+		}
+		host, _, err := net.SplitHostPort(l.address)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("--%s %q: must be HOST:PORT, as in 127.0.0.1:7007", l.flag, l.address))
+		case !isLoopback(host) && !c.Insecure:
+			errs = append(errs, fmt.Errorf("--%s %s: is open to the network, and anybody who reaches it can control this daemon; "+
+				"use a loopback address or the unix socket, or say --insecure if the network is yours alone", l.flag, l.address))
+		}
+	}
+	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" {
+		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
+	}
+	if _, err := netip.ParseAddr(c.DefaultHost); err != nil {
+		errs = append(errs, fmt.Errorf("--default-host %q: must be an IP address, as in 127.0.0.1", c.DefaultHost))
+	}
+	if c.DrainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--drain-timeout %v: must not be negative", c.DrainTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

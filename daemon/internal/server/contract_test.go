@@ -1,0 +1,301 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// contractCase is one call and what the contract says of its answer. Cases of a table run in order against one daemon.
+type contractCase struct {
+	name    string
+	call    string // service and method
+	request string // JSON
+	code    codes.Code
+	reason  string            // of ErrorInfo
+	field   string            // of the first violation
+	says    string            // part of the message
+	fields  map[string]string // JSON path -> JSON value that the (last) answer must have
+	check   func(*testing.T, []proto.Message)
+}
+
+// TestContract runs one table over gRPC, over the unix socket and over REST: what is true of one is true of all.
+func TestContract(t *testing.T) {
+	transports := map[string]func(*testing.T, *testDaemon) transport{
+		"grpc": func(t *testing.T, d *testDaemon) transport { return overGRPC{d.dial(t, d.GRPC)} },
+		"unix": func(t *testing.T, d *testDaemon) transport { return overGRPC{d.dial(t, "unix:"+d.Socket)} },
+		"rest": func(_ *testing.T, d *testDaemon) transport { return overREST{"http://" + d.HTTP} },
+	}
+	for name, connect := range transports {
+		t.Run(name, func(t *testing.T) {
+			taken, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer taken.Close()
+			d := startDaemon(t, testConfig(t))
+			calls := connect(t, d)
+			for _, c := range append(endpointCases(taken.Addr().String()), probeCases()...) {
+				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
+			}
+		})
+	}
+}
+
+func (c contractCase) run(t *testing.T, calls transport) {
+	replies, err := calls.call(testContext(t), t, methodNamed(t, c.call), c.request)
+	if got := status.Code(err); got != c.code {
+		t.Fatalf("code %s, want %s: %v", got, c.code, err)
+	}
+	s := status.Convert(err)
+	if strings.Contains(s.Message(), "rpc error") {
+		t.Errorf("the message is not for people: %s", s.Message())
+	}
+	if !strings.Contains(s.Message(), c.says) {
+		t.Errorf("message %q does not say %q", s.Message(), c.says)
+	}
+	var reason, field string
+	for _, detail := range s.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			reason = d.GetReason()
+			if d.GetDomain() != "echod" {
+				t.Errorf("domain %q, want echod", d.GetDomain())
+			}
+		case *errdetails.BadRequest:
+			field = d.GetFieldViolations()[0].GetField()
+		}
+	}
+	if reason != c.reason {
+		t.Errorf("reason %q, want %q: %v", reason, c.reason, err)
+	}
+	if field != c.field {
+		t.Errorf("violation of field %q, want %q: %v", field, c.field, err)
+	}
+	if len(replies) > 0 {
+		compareFields(t, replies[len(replies)-1], c.fields)
+	}
+	if c.check != nil {
+		c.check(t, replies)
+	}
+}
+
+// compareFields compares some fields of a message, by their path in its JSON.
+func compareFields(t *testing.T, reply proto.Message, want map[string]string) {
+	t.Helper()
+	for path, value := range want {
+		if got := fieldText(reply, path); got != value {
+			t.Errorf("%s = %s, want %s", path, got, value)
+		}
+	}
+}
+
+// fieldText answers a field as text; a path into a list counts from 0, and "#" is a list's or map's length.
+func fieldText(m proto.Message, path string) string {
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return err.Error()
+	}
+	return jsonPath(text, path)
+}
+
+func endpointCases(taken string) []contractCase {
+	const bad = codes.InvalidArgument
+	create := func(endpoint string) string { return fmt.Sprintf(`{"endpoint": %s}`, endpoint) }
+	return []contractCase{
+		{name: "list of none", call: "EndpointService/ListEndpoints", request: `{}`, fields: map[string]string{"endpoints.#": "0", "nextPageToken": ""}},
+		{
+			name: "create TCP", call: "EndpointService/CreateEndpoint",
+			request: create(`{"name": "web-1", "protocol": "TCP", "labels": {"rack": "r1"}, "description": "first"}`),
+			fields: map[string]string{
+				"name": "web-1", "protocol": "TCP", "state": "SERVING", "host": "127.0.0.1", "listen": "127.0.0.1:0", "stateReason": "",
+				"labels.rack": "r1", "description": "first", "tcp.idleTimeout": "600s", "tcp.maxConnections": "1024", "tcp.oneShot": "false",
+				"counters.bytesIn": "0",
+			},
+			check: func(t *testing.T, replies []proto.Message) {
+				e := replies[0].(*echov1.Endpoint)
+				if e.GetPort() == 0 || e.GetAddress() != fmt.Sprintf("127.0.0.1:%d", e.GetPort()) || e.GetUid() == "" || e.GetEtag() == "" ||
+					e.GetCreateTime() == nil || e.GetUpdateTime() == nil {
+					t.Errorf("what the daemon fills in is not all there: %v", e)
+				}
+			},
+		},
+		{
+			name: "create UDP, named by the daemon", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "listen": ":0"}`),
+			fields: map[string]string{"protocol": "UDP", "listen": ":0", "state": "SERVING"},
+			check: func(t *testing.T, replies []proto.Message) {
+				if e := replies[0].(*echov1.Endpoint); !strings.HasPrefix(e.GetName(), "udp-") || e.GetTcp() != nil {
+					t.Errorf("name %q, tcp %v", e.GetName(), e.GetTcp())
+				}
+			},
+		},
+		{
+			name: "validate only", call: "EndpointService/CreateEndpoint", request: `{"endpoint": {"name": "dry", "protocol": "TCP"}, "validateOnly": true}`,
+			fields: map[string]string{"name": "dry", "state": "STOPPED", "address": ""},
+		},
+		{name: "validate only keeps nothing", call: "EndpointService/GetEndpoint", request: `{"name": "dry"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND", says: `"dry"`},
+		{
+			name: "name taken", call: "EndpointService/CreateEndpoint", request: create(`{"name": "web-1", "protocol": "TCP"}`),
+			code: codes.AlreadyExists, reason: "ENDPOINT_EXISTS", says: `"web-1"`,
+		},
+		{name: "no endpoint", call: "EndpointService/CreateEndpoint", request: `{}`, code: bad, reason: "BAD_VALUE", field: "endpoint"},
+		{name: "no protocol", call: "EndpointService/CreateEndpoint", request: create(`{"name": "x"}`), code: bad, reason: "BAD_VALUE", field: "endpoint", says: "protocol is missing"},
+		{name: "unknown protocol", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": 7}`), code: bad, reason: "BAD_VALUE", field: "endpoint.protocol", says: "not 7"},
+		{name: "name with a slash", call: "EndpointService/CreateEndpoint", request: create(`{"name": "a/b", "protocol": "TCP"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.name", says: `not "a/b"`},
+		{name: "name with a colon", call: "EndpointService/CreateEndpoint", request: create(`{"name": "web-1:start", "protocol": "TCP"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.name"},
+		{name: "name too long", call: "EndpointService/CreateEndpoint", request: create(`{"name": "` + strings.Repeat("a", 64) + `", "protocol": "TCP"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.name"},
+		{name: "port 70000", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "127.0.0.1:70000"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen", says: "127.0.0.1:70000"},
+		{name: "listen on a name", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "example.org:7"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
+		{name: "listen without a port", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "127.0.0.1"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
+		{name: "listen that is not ours", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "192.0.2.1:0"}`), code: codes.FailedPrecondition, reason: "ADDRESS_NOT_AVAILABLE", says: "192.0.2.1:0"},
+		{name: "port in use", call: "EndpointService/CreateEndpoint", request: create(`{"name": "taken", "protocol": "TCP", "listen": "` + taken + `"}`), code: codes.FailedPrecondition, reason: "ADDRESS_IN_USE", says: taken},
+		{name: "a create that failed leaves no name", call: "EndpointService/GetEndpoint", request: `{"name": "taken"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
+		{name: "negative timeout", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"idleTimeout": "-1s"}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.idle_timeout", says: "not -1s"},
+		{name: "limit too large", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"maxConnections": 4000000000}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.max_connections"},
+		{name: "TCP options on UDP", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "tcp": {}}`), code: bad, reason: "BAD_VALUE", field: "endpoint"},
+		{name: "label key", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "labels": {"a b": "c"}}`), code: bad, reason: "BAD_VALUE", field: `endpoint.labels["a b"]`},
+		{name: "label value", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "labels": {"a": "\u0007"}}`), code: bad, reason: "BAD_VALUE", field: `endpoint.labels["a"]`},
+		{
+			name: "zero is not absent", call: "EndpointService/CreateEndpoint", request: create(`{"name": "zero", "protocol": "TCP", "tcp": {"idleTimeout": "0s", "maxConnections": 0}}`),
+			fields: map[string]string{"tcp.idleTimeout": "0s", "tcp.maxConnections": "0"},
+		},
+		{name: "many violations are counted", call: "EndpointService/CreateEndpoint", request: create(`{"name": "A", "protocol": "TCP", "listen": "x", "tcp": {"idleTimeout": "-1s"}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.name", says: "endpoint.tcp.idle_timeout"},
+
+		{name: "list a page", call: "EndpointService/ListEndpoints", request: `{"pageSize": 2}`, fields: map[string]string{"endpoints.#": "2", "endpoints.0.protocol": "UDP", "endpoints.1.name": "web-1"}},
+		{name: "list by filter", call: "EndpointService/ListEndpoints", request: `{"filter": "labels.rack = \"r1\" AND protocol = TCP AND state = SERVING"}`, fields: map[string]string{"endpoints.#": "1", "endpoints.0.name": "web-1"}},
+		{name: "list by filter, none", call: "EndpointService/ListEndpoints", request: `{"filter": "NOT protocol = TCP AND NOT protocol = UDP"}`, fields: map[string]string{"endpoints.#": "0"}},
+		{name: "bad filter", call: "EndpointService/ListEndpoints", request: `{"filter": "colour = red"}`, code: bad, reason: "BAD_VALUE", field: "filter", says: "colour"},
+		{name: "bad page token", call: "EndpointService/ListEndpoints", request: `{"pageToken": "Zm9v"}`, code: bad, reason: "BAD_PAGE_TOKEN", field: "page_token"},
+		{name: "negative page size", call: "EndpointService/ListEndpoints", request: `{"pageSize": -1}`, code: bad, reason: "BAD_VALUE", field: "page_size"},
+
+		{
+			name: "update what the mask names", call: "EndpointService/UpdateEndpoint",
+			request: `{"name": "web-1", "endpoint": {"labels": {"rack": "r2"}, "description": "not asked for"}, "updateMask": "labels"}`,
+			fields:  map[string]string{"labels.rack": "r2", "description": "first"},
+		},
+		{
+			name: "update a nested field", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"tcp": {"maxConnections": 7}}, "updateMask": "tcp.maxConnections"}`,
+			fields: map[string]string{"tcp.maxConnections": "7", "tcp.idleTimeout": "600s"},
+		},
+		{
+			name: "a path that the body lacks is set back", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "tcp.maxConnections,description"}`,
+			fields: map[string]string{"tcp.maxConnections": "1024", "description": ""},
+		},
+		{
+			name: "output-only fields are ignored", call: "EndpointService/UpdateEndpoint",
+			request: `{"name": "web-1", "endpoint": {"name": "web-1", "uid": "x", "state": "FAILED", "port": 1, "description": "back"}, "updateMask": "name,uid,state,port,description"}`,
+			fields:  map[string]string{"state": "SERVING", "description": "back"},
+		},
+		{name: "unknown path", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "lables"}`, code: bad, reason: "BAD_VALUE", field: "update_mask", says: "lables"},
+		{name: "path into a scalar", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "listen.port"}`, code: bad, reason: "BAD_VALUE", field: "update_mask"},
+		{name: "another name", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"name": "web-2"}, "updateMask": "name"}`, code: bad, reason: "BAD_VALUE", field: "endpoint.name"},
+		{name: "stale etag", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"etag": "old", "description": "x"}, "updateMask": "description"}`, code: codes.Aborted, reason: "STALE_ETAG"},
+		{name: "listen needs a stop", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"listen": "127.0.0.2:0"}, "updateMask": "listen"}`, code: codes.FailedPrecondition, reason: "NEEDS_STOP"},
+		{name: "protocol needs a stop", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"protocol": "UDP"}, "updateMask": "protocol"}`, code: codes.FailedPrecondition, reason: "NEEDS_STOP"},
+		{name: "update validate only", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"description": "dry"}, "updateMask": "description", "validateOnly": true}`, fields: map[string]string{"description": "dry"}},
+		{name: "validate only changed nothing", call: "EndpointService/GetEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"description": "back"}},
+		{name: "update none", call: "EndpointService/UpdateEndpoint", request: `{"name": "none", "endpoint": {"protocol": "TCP"}, "updateMask": "protocol"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
+		{
+			name: "allow missing creates", call: "EndpointService/UpdateEndpoint", request: `{"name": "made", "endpoint": {"protocol": "TCP", "labels": {"by": "patch"}}, "updateMask": "protocol,labels", "allowMissing": true}`,
+			fields: map[string]string{"name": "made", "labels.by": "patch", "state": "SERVING", "tcp.maxConnections": "1024"},
+		},
+		{
+			name: "and again changes nothing", call: "EndpointService/UpdateEndpoint", request: `{"name": "made", "endpoint": {"protocol": "TCP", "labels": {"by": "patch"}}, "updateMask": "protocol,labels", "allowMissing": true}`,
+			fields: map[string]string{"name": "made", "labels.by": "patch"},
+		},
+
+		{name: "stop", call: "EndpointService/StopEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"state": "STOPPED", "host": "127.0.0.1"}},
+		{name: "stop again", call: "EndpointService/StopEndpoint", request: `{"name": "web-1", "drainTimeout": "1s"}`, fields: map[string]string{"state": "STOPPED"}},
+		{name: "stop, negative drain", call: "EndpointService/StopEndpoint", request: `{"name": "web-1", "drainTimeout": "-1s"}`, code: bad, reason: "BAD_VALUE", field: "drain_timeout"},
+		{name: "protocol and listen while stopped", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"protocol": "UDP", "listen": "127.0.0.2:0"}, "updateMask": "protocol,listen"}`, fields: map[string]string{"protocol": "UDP", "state": "STOPPED", "address": ""}},
+		{name: "start", call: "EndpointService/StartEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"protocol": "UDP", "state": "SERVING", "host": "127.0.0.2"}},
+		{name: "start again", call: "EndpointService/StartEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"state": "SERVING"}},
+		{name: "start none", call: "EndpointService/StartEndpoint", request: `{"name": "none"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
+		{name: "bad name in the path", call: "EndpointService/GetEndpoint", request: `{"name": "NO"}`, code: bad, reason: "BAD_VALUE", field: "name"},
+
+		{name: "delete with a stale etag", call: "EndpointService/DeleteEndpoint", request: `{"name": "zero", "etag": "old"}`, code: codes.Aborted, reason: "STALE_ETAG"},
+		{name: "delete", call: "EndpointService/DeleteEndpoint", request: `{"name": "zero", "drainTimeout": "1s"}`},
+		{name: "delete again", call: "EndpointService/DeleteEndpoint", request: `{"name": "zero"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
+
+		{name: "info", call: "DaemonService/GetInfo", request: `{}`, fields: map[string]string{"listeners.#": "3", "warnings.#": "1", "stateDirectory": "", "endpoints": "3"}},
+	}
+}
+
+func probeCases() []contractCase {
+	const bad = codes.InvalidArgument
+	probe := func(p string) string { return fmt.Sprintf(`{"probe": %s}`, p) }
+	return []contractCase{
+		{
+			name: "run against UDP", call: "ProbeService/RunProbe", request: probe(`{"name": "first", "target": {"endpoint": "web-1"}, "count": 3, "interval": "0.001s"}`),
+			fields: map[string]string{"probe": "first", "state": "DONE", "sent": "3", "received": "3", "lost": "0", "duplicated": "0", "target.protocol": "UDP", "payloadSize": "64", "rtt.count": "3", "errors.#": "0", "connect": "absent"},
+		},
+		{
+			name: "run against TCP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "0.001s"}`),
+			fields: map[string]string{"sent": "5", "received": "5", "duplicated": "absent", "reordered": "absent", "connect.count": "1"},
+		},
+		{
+			name: "a new connection a round", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "count": 4, "interval": "0s", "tcp": {"awaitClose": true}}`),
+			fields: map[string]string{"received": "4", "connect.count": "4", "errors.#": "0"},
+		},
+		{
+			name: "nobody listens", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:1", "protocol": "UDP"}, "count": 2, "interval": "0s", "timeout": "60s"}`),
+			fields: map[string]string{"sent": "2", "received": "0", "lost": "2", "rtt": "absent", "errors.0.reason": "refused", "errors.0.count": "2"},
+		},
+		{name: "no target", call: "ProbeService/RunProbe", request: probe(`{}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
+		{name: "two targets", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made", "address": "127.0.0.1:7", "protocol": "TCP"}}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
+		{name: "an address without protocol", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:7"}}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
+		{name: "an endpoint's other protocol", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made", "protocol": "UDP"}}`), code: bad, reason: "BAD_VALUE", field: "probe.target.protocol"},
+		{name: "no such endpoint", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "none"}}`), code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
+		{name: "count too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "count": 4000000000}`), code: bad, reason: "BAD_VALUE", field: "probe.count"},
+		{name: "negative interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "-1s"}`), code: bad, reason: "BAD_VALUE", field: "probe.interval"},
+		{name: "no timeout", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "timeout": "0s"}`), code: bad, reason: "BAD_VALUE", field: "probe.timeout"},
+		{name: "a datagram too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "payloadSize": 65508}`), code: bad, reason: "BAD_VALUE", field: "probe", says: "payload_size"},
+		{name: "options of TCP for UDP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "tcp": {"newConnection": true}}`), code: bad, reason: "BAD_VALUE", field: "probe"},
+		{
+			name: "stream", call: "ProbeService/StreamProbe", request: probe(`{"name": "followed", "target": {"endpoint": "made"}, "count": 3, "interval": "0.001s"}`),
+			fields: map[string]string{"report.received": "3", "report.state": "DONE"},
+			check: func(t *testing.T, replies []proto.Message) {
+				var kinds []string
+				for _, r := range replies {
+					m := r.(*echov1.StreamProbeResponse)
+					switch {
+					case m.GetProbe() != nil:
+						kinds = append(kinds, "probe "+m.GetProbe().GetName())
+					case m.GetSample() != nil:
+						kinds = append(kinds, fmt.Sprintf("sample %d %s", m.GetSample().GetSeq(), m.GetSample().GetOutcome()))
+					case m.GetReport() != nil:
+						kinds = append(kinds, "report")
+					}
+				}
+				want := []string{"probe followed", "sample 1 RECEIVED", "sample 2 RECEIVED", "sample 3 RECEIVED", "report"}
+				if diff := cmp.Diff(want, kinds); diff != "" {
+					t.Error(diff)
+				}
+			},
+		},
+		{name: "stream of a bad probe", call: "ProbeService/StreamProbe", request: probe(`{}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
+		{
+			name: "create", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}, "count": 0, "interval": "0.001s"}`),
+			fields: map[string]string{"name": "long", "state": "RUNNING", "count": "0", "interval": "0.001s", "timeout": "1s", "payloadSize": "64"},
+		},
+		{name: "create of a name that runs", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}}`), code: codes.AlreadyExists, reason: "PROBE_EXISTS"},
+		{name: "get while it runs", call: "ProbeService/GetProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "RUNNING", "endTime": "absent"}},
+		{name: "list", call: "ProbeService/ListProbes", request: `{"pageSize": 1}`, fields: map[string]string{"probes.#": "1", "probes.0.name": "first"}},
+		{name: "stop answers the report", call: "ProbeService/StopProbe", request: `{"name": "long"}`, fields: map[string]string{"probe": "long", "state": "STOPPED"}},
+		{name: "the report is kept", call: "ProbeService/GetProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "STOPPED", "report.state": "STOPPED"}},
+		{name: "stop again", call: "ProbeService/StopProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "STOPPED"}},
+		{name: "delete probe", call: "ProbeService/DeleteProbe", request: `{"name": "long"}`},
+		{name: "delete probe again", call: "ProbeService/DeleteProbe", request: `{"name": "long"}`, code: codes.NotFound, reason: "PROBE_NOT_FOUND"},
+		{name: "stop no probe", call: "ProbeService/StopProbe", request: `{"name": "none"}`, code: codes.NotFound, reason: "PROBE_NOT_FOUND"},
+	}
+}

@@ -1,0 +1,292 @@
+// Package server assembles a daemon and runs it: check the configuration, bind every socket, bring back the endpoints,
+// serve, drain. It is the only package that knows all the others; package main of echod calls it, and tests.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/gateway"
+	"github.com/echod/echod/daemon/internal/registry"
+	"github.com/echod/echod/daemon/internal/rpc"
+	"github.com/echod/echod/daemon/internal/runs"
+	"github.com/echod/echod/daemon/internal/store"
+	"github.com/echod/echod/daemon/probe"
+)
+
+const (
+	// maxMessageBytes is the largest gRPC message; the same holds for a REST body.
+	maxMessageBytes = 8 << 20
+	// controlGrace is how long control calls may take to end once everything else has: what a client keeps open
+	// does not hold up a stop.
+	controlGrace = time.Second
+)
+
+// Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
+// daemon could not start or go on.
+func Run(ctx context.Context, c Config) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	listeners, err := listen(c)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	d, err := assemble(ctx, c, listeners)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.serve(ctx), d.close())
+}
+
+// daemon is what Run assembles.
+type daemon struct {
+	config    Config
+	log       *slog.Logger
+	info      rpc.DaemonInfo
+	listeners *controlListeners
+	store     *store.Store // nil: in memory
+	registry  *registry.Registry
+	runs      *runs.Manager
+	health    *health.Server
+	grpc      *grpc.Server
+	http      *http.Server
+	stopping  context.CancelFunc // ends the open streams
+}
+
+// assemble puts the rooms together and brings back what the state directory holds.
+func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *daemon, err error) {
+	d := &daemon{config: c, log: c.Log, listeners: listeners}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	registryConfig := registry.Config{Engine: echo.New(echo.Options{}), DefaultHost: c.DefaultHost, Log: c.Log}
+	if c.StateDir != "" {
+		if d.store, err = store.Open(c.StateDir); err != nil {
+			return nil, err
+		}
+		registryConfig.Store = d.store
+	}
+	d.registry = registry.New(registryConfig)
+	if err := d.registry.Restore(ctx); err != nil {
+		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
+	}
+	d.runs = runs.New(probe.New(probe.Options{}))
+	d.health = health.NewServer()
+	d.info = rpc.DaemonInfo{
+		Version: Version, Platform: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(),
+		StartTime: time.Now(), Listeners: listeners.described(), StateDirectory: c.StateDir, Warnings: d.warnings(),
+	}
+	return d, d.assembleControl()
+}
+
+// assembleControl makes the servers: the same services behind the same interceptors, for gRPC and for REST.
+func (d *daemon) assembleControl() error {
+	services := rpc.Services{
+		Endpoint: rpc.NewEndpointService(d.registry),
+		Probe:    rpc.NewProbeService(d.runs, d.registry),
+		Daemon:   rpc.NewDaemonService(d.info, d.registry),
+	}
+	stopping, stop := context.WithCancel(context.Background())
+	d.stopping = stop
+	unary, stream := rpc.Interceptors(stopping, d.log)
+
+	d.grpc = grpc.NewServer(
+		grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
+		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
+		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(16<<10), grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
+	services.Register(d.grpc)
+	grpc_health_v1.RegisterHealthServer(d.grpc, d.health)
+	reflection.Register(d.grpc)
+
+	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
+	services.Register(channel)
+	grpc_health_v1.RegisterHealthServer(channel, d.health)
+	handler, err := gateway.New(stopping, gateway.Config{Channel: channel, AllowedHosts: d.config.AllowHosts})
+	if err != nil {
+		return err
+	}
+	d.http = &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+func (d *daemon) warnings() []string {
+	var all []string
+	if d.config.StateDir == "" {
+		all = append(all, "endpoints are kept in memory only and end with this process; --state-dir keeps them")
+	}
+	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.http} {
+		if l == nil {
+			continue
+		}
+		if host, _, err := net.SplitHostPort(l.Addr().String()); err == nil && !isLoopback(host) {
+			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
+		}
+	}
+	return all
+}
+
+// serve runs the servers until ctx ends or one of them fails, and then drains.
+func (d *daemon) serve(ctx context.Context) error {
+	tasks, failed := errgroup.WithContext(ctx)
+	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.unix} {
+		if l != nil {
+			tasks.Go(func() error { return ignoreClosed(d.grpc.Serve(l)) })
+		}
+	}
+	if d.listeners.http != nil {
+		tasks.Go(func() error { return ignoreClosed(d.http.Serve(d.listeners.http)) })
+	}
+	err := d.announce()
+	if err == nil {
+		<-failed.Done()
+		d.log.Info("stopping", "drainTimeout", d.config.DrainTimeout)
+	}
+	return errors.Join(err, d.drain(), tasks.Wait(), d.withdraw())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+// announce says that the daemon is ready, and where.
+func (d *daemon) announce() error {
+	for _, l := range d.info.Listeners {
+		d.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
+	}
+	for _, warning := range d.info.Warnings {
+		d.log.Warn(warning)
+	}
+	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	if d.config.ReadyFile != "" {
+		if err := writeReadyFile(d.config.ReadyFile, d.listeners); err != nil {
+			return err
+		}
+	}
+	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
+	return nil
+}
+
+// withdraw takes back what announce left on disk.
+func (d *daemon) withdraw() error {
+	if d.config.ReadyFile == "" {
+		return nil
+	}
+	return os.Remove(d.config.ReadyFile)
+}
+
+// drain ends everything in order: not ready any more; probes end with what they measured, and so do the calls that wait
+// for them; endpoints take nothing new and let open connections finish; control calls end, streams first.
+func (d *daemon) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
+	defer cancel()
+	d.health.Shutdown()
+	d.runs.Close()
+	err := d.registry.Close(ctx)
+	d.stopping()
+	return errors.Join(err, d.stopControl())
+}
+
+func (d *daemon) stopControl() error {
+	ctx, cancel := context.WithTimeout(context.Background(), controlGrace)
+	defer cancel()
+	graceful := make(chan struct{})
+	go func() {
+		d.grpc.GracefulStop()
+		close(graceful)
+	}()
+	err := d.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = d.http.Close()
+	}
+	select {
+	case <-graceful:
+	case <-ctx.Done():
+		d.grpc.Stop()
+		<-graceful
+	}
+	return err
+}
+
+// close gives back what assemble took; after serve, or instead of it.
+func (d *daemon) close() error {
+	if d.stopping != nil {
+		d.stopping()
+	}
+	var errs []error
+	if d.registry != nil {
+		errs = append(errs, d.registry.Close(context.Background()))
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ready is what the ready file says.
+type ready struct {
+	PID    int    `json:"pid"`
+	GRPC   string `json:"grpc,omitempty"`
+	HTTP   string `json:"http,omitempty"`
+	Socket string `json:"socket,omitempty"`
+}
+
+// writeReadyFile writes the file whole or not at all: who waits for it may read it the moment it is there.
+func writeReadyFile(path string, l *controlListeners) error {
+	r := ready{PID: os.Getpid()}
+	if l.grpc != nil {
+		r.GRPC = l.grpc.Addr().String()
+	}
+	if l.http != nil {
+		r.HTTP = l.http.Addr().String()
+	}
+	if l.unix != nil {
+		r.Socket = l.unix.Addr().String()
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("cannot encode the ready file: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("cannot write --ready-file %s: %w", path, err)
+	}
+	_, err = f.Write(append(text, '\n'))
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write --ready-file %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+	}
+	return nil
+}
