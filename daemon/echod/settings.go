@@ -152,8 +152,8 @@ func readLimited(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	err = errors.Join(err, f.Close())
 	if err == nil && len(text) > maxConfigSize {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxConfigSize)
 	}

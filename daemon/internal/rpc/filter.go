@@ -28,6 +28,9 @@ var textFields = map[string]func(*registry.Endpoint) string{
 var filterable = func() *filtering.Declarations {
 	options := []filtering.DeclarationOption{
 		filtering.DeclareStandardFunctions(),
+		// AIP-160's sequence, "a = b c = d": all of them must be true.
+		filtering.DeclareFunction(filtering.FunctionFuzzyAnd, filtering.NewFunctionOverload(
+			"FUZZY_bool", filtering.TypeBool, filtering.TypeBool, filtering.TypeBool)),
 		filtering.DeclareIdent("port", filtering.TypeInt),
 		filtering.DeclareIdent("labels", filtering.TypeMap(filtering.TypeString, filtering.TypeString)),
 	}

@@ -187,6 +187,7 @@ func (m *Manager) finish(r *run, report probe.Report, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.report, r.err, r.ended = report, err, time.Now()
+	r.plan.Tally = nil // its histograms are much larger than the report that is kept
 	if err != nil {
 		r.stopped = true
 	}

@@ -42,7 +42,7 @@ func echoesOn(conn net.Conn) error {
 	}
 	got := make([]byte, 6)
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "hello\n" {
-		return fmt.Errorf("got %q, %v", got, err)
+		return fmt.Errorf("got %q: %w", got, errors.Join(err, errors.New("want the line back")))
 	}
 	return nil
 }
@@ -318,7 +318,7 @@ func waitRefused(ctx context.Context, address string) error {
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
-			return nil
+			break
 		}
 		conn.Close()
 		select {
@@ -327,6 +327,7 @@ func waitRefused(ctx context.Context, address string) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // TestADrainHasAnEnd stops a daemon whose peer never goes.

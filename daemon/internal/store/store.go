@@ -56,7 +56,7 @@ func Open(dir string) (*Store, error) {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: %s: %v", ErrUnreadable, path, err)
+		return nil, fmt.Errorf("%w: %s: %v", ErrUnreadable, path, err) //nolint:errorlint // what bbolt says is for people; callers decide on ErrUnreadable
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the state file %s: %w", path, err)
 	}

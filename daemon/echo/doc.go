@@ -1,0 +1,30 @@
+// Package echo is the data plane: TCP and UDP echo as RFC 862 has it.
+//
+// An [Engine] owns every socket and goroutine; the [Endpoint]s that it opens are what it serves. Endpoints come and go
+// while the engine runs, their options change while they serve, and engines of one process do not know of each other.
+// The package knows no names, no labels and no RPC, keeps nothing on disk and logs nothing: what happens shows in
+// [Stats], and each thing that is refused or thrown away is counted there under a reason. Any package may call it. All
+// methods are safe for concurrent use.
+//
+// # TCP
+//
+// Every byte comes back in order. When the peer ends its side, the rest is echoed and our side ends, too. Nothing is
+// queued here: what a peer does not read back stops the reading from it, and the kernel's buffers are of fixed size, so
+// a peer that only writes costs a bounded amount of memory. [TCPOptions] limit idle and surplus connections and switch
+// to answering once.
+//
+// # UDP
+//
+// Every datagram comes back whole, the empty one and the largest (65,507 bytes over IPv4, 65,527 over IPv6) included,
+// to where it came from.
+//
+// On Linux the answer also comes from the address that was asked, which matters to an endpoint of all addresses on a
+// host that has several; a datagram sent to a broadcast or multicast address cannot be answered so and is dropped. On
+// other systems the answer of such an endpoint comes from the address that the system picks for the way back, and
+// broadcasts are answered; endpoints of one address behave alike everywhere.
+//
+// # Addresses
+//
+// [ParseListen] says how addresses are written. Where a host has no IPv6, ":7" is IPv4 only, and so it is on OpenBSD
+// and DragonFly BSD, whose sockets are never of both.
+package echo

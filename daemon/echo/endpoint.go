@@ -1,0 +1,140 @@
+package echo
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// Endpoint is one echo service of an [Engine]. [Engine.Listen] opens it and [Endpoint.Close] ends it.
+type Endpoint struct {
+	engine   *Engine
+	server   server
+	counters counters
+	protocol Protocol
+	addr     netip.AddrPort
+
+	stopOnce sync.Once
+	stopped  atomic.Bool
+	done     chan struct{}
+	err      error // written before done is closed, read after
+
+	mu    sync.Mutex // guards asked and orders updates
+	asked Address
+}
+
+// server is the protocol's half of an endpoint.
+type server interface {
+	// serve answers until stop and returns after the last goroutine that it started has left.
+	serve() error
+	// update changes the options while serving.
+	update(TCPOptions)
+	// stop closes the socket that takes new work, so that its port is free when it returns. It is called once.
+	stop()
+	// cut ends at once what is still under way after stop. It may be called more than once.
+	cut()
+}
+
+// bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
+func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
+	if e.protocol == UDP {
+		e.server, e.addr, err = bindUDP(ctx, e.asked, &e.counters)
+	} else {
+		e.server, e.addr, err = bindTCP(ctx, e.asked, s.TCP, &e.counters)
+	}
+	if err != nil {
+		return bindError(s.Listen, e.asked, err)
+	}
+	return nil
+}
+
+// run serves until the endpoint is closed.
+func (e *Endpoint) run() {
+	err := e.server.serve()
+	if !e.stopped.Load() || !errors.Is(err, net.ErrClosed) {
+		e.err = err
+	}
+	e.engine.forget(e)
+	close(e.done)
+}
+
+// Addr returns the address as bound: with the port that was picked for port 0, and "[::]:port" for a socket of all
+// addresses (0.0.0.0 on a host without IPv6). It stays after Close.
+func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
+
+// Update changes the options of the endpoint while it serves; no connection is dropped by it.
+//
+// A new MaxConnections counts for connections to come: a lower one closes none. A new IdleTimeout counts from now for
+// all open connections; OneShot is for connections to come. A Listen that means the same address is no change, nor is
+// port 0 again, nor the port that port 0 picked.
+//
+// Errors satisfy errors.Is with [ErrBadSpec], [ErrNeedsRebind], or [ErrClosed] after the endpoint is done; nothing has
+// changed then.
+func (e *Endpoint) Update(s Spec) error {
+	address, err := s.parse()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.done:
+		return ErrClosed
+	default:
+	}
+	samePort := address.Port == e.asked.Port || address.Port == e.addr.Port()
+	if s.Protocol != e.protocol || address.IP != e.asked.IP || !samePort {
+		return ErrNeedsRebind
+	}
+	e.asked = address
+	e.server.update(s.TCP)
+	return nil
+}
+
+// Stats returns the counters as they are now.
+func (e *Endpoint) Stats() Stats { return e.counters.snapshot() }
+
+// Done returns a channel that closes when the endpoint no longer serves and all its goroutines have left.
+func (e *Endpoint) Done() <-chan struct{} { return e.done }
+
+// Err returns why the endpoint ended without being closed. It is nil if it was closed, and before Done.
+func (e *Endpoint) Err() error {
+	select {
+	case <-e.done:
+		return e.err
+	default:
+		return nil
+	}
+}
+
+// Close stops taking connections and datagrams at once, lets open connections go on until their peers end them or ctx
+// ends, and then cuts those that are left with a reset, so that no peer takes the cut for the end of its echo. When it
+// returns, always nil, the port is free and all goroutines have left. A context that has ended already cuts at once.
+//
+// Closing again waits in the same way and, when its context ends earlier, cuts earlier.
+func (e *Endpoint) Close(ctx context.Context) error {
+	e.stop()
+	e.drain(ctx)
+	return nil
+}
+
+func (e *Endpoint) stop() {
+	e.stopOnce.Do(func() {
+		e.stopped.Store(true)
+		e.server.stop()
+	})
+}
+
+// drain waits until everything has left, and cuts what has not when ctx ends.
+func (e *Endpoint) drain(ctx context.Context) {
+	select {
+	case <-e.done:
+		return
+	case <-ctx.Done():
+	}
+	e.server.cut()
+	<-e.done
+}

@@ -1,0 +1,106 @@
+package echo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Options of an [Engine]. There are none yet; the zero value is the engine to use.
+type Options struct{}
+
+// Engine opens endpoints and owns their sockets and goroutines. Make one with [New] and end it with [Engine.Close].
+type Engine struct {
+	binding sync.WaitGroup // Listen calls under way
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	endpoints map[*Endpoint]struct{}
+}
+
+// New returns an engine without endpoints. It holds nothing until the first [Engine.Listen].
+func New(Options) *Engine {
+	return &Engine{endpoints: make(map[*Endpoint]struct{})}
+}
+
+// Listen opens an endpoint, which is bound and answers when Listen returns. The context bounds the binding alone, not
+// the life of the endpoint.
+//
+// Errors satisfy errors.Is with [ErrBadSpec], [ErrClosed] once [Engine.Close] was called, the context's error, or with
+// [ErrAddressInUse], [ErrAddressNotAvailable], [ErrPortNeedsPrivilege] or [ErrTooManyFiles] when that is why the
+// address cannot be bound.
+func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
+	address, err := s.parse()
+	if err != nil {
+		return nil, err
+	}
+	if !g.begin() {
+		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrClosed)
+	}
+	defer g.binding.Done()
+
+	e := &Endpoint{engine: g, done: make(chan struct{}), protocol: s.Protocol, asked: address}
+	if err := e.bind(ctx, s); err != nil {
+		return nil, err
+	}
+	if !g.start(e) {
+		e.server.stop()
+		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrClosed)
+	}
+	return e, nil
+}
+
+// Close closes all endpoints at once, as [Endpoint.Close] does: none takes anything new from here on, open connections
+// may finish until ctx ends and are cut then. It returns nil after the last goroutine has left. Closing again waits in
+// the same way and, when its context ends earlier, cuts earlier.
+func (g *Engine) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.binding.Wait()
+
+	// None is added any more: binding was waited for, and new calls are refused.
+	g.mu.Lock()
+	endpoints := make([]*Endpoint, 0, len(g.endpoints))
+	for e := range g.endpoints {
+		endpoints = append(endpoints, e)
+	}
+	g.mu.Unlock()
+
+	for _, e := range endpoints {
+		e.stop()
+	}
+	for _, e := range endpoints {
+		e.drain(ctx)
+	}
+	return nil
+}
+
+// begin reports whether a Listen may go on; if so, the caller owes a binding.Done.
+func (g *Engine) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.binding.Add(1)
+	return true
+}
+
+// start lets e serve, unless the engine was closed meanwhile.
+func (g *Engine) start(e *Endpoint) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.endpoints[e] = struct{}{}
+	go e.run()
+	return true
+}
+
+func (g *Engine) forget(e *Endpoint) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.endpoints, e)
+}

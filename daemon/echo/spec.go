@@ -1,0 +1,97 @@
+package echo
+
+import (
+	"fmt"
+	"time"
+)
+
+// Protocol is what an endpoint speaks.
+type Protocol uint8
+
+// The protocols. The zero Protocol is none, and a [Spec] with it is refused.
+const (
+	TCP Protocol = iota + 1
+	UDP
+)
+
+// String returns "TCP" or "UDP".
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	default:
+		return fmt.Sprintf("Protocol(%d)", uint8(p))
+	}
+}
+
+// MarshalText writes what String returns, so that a stored protocol can be read by people.
+func (p Protocol) MarshalText() ([]byte, error) {
+	if p != TCP && p != UDP {
+		return nil, badSpec("protocol must be TCP or UDP")
+	}
+	return []byte(p.String()), nil
+}
+
+// UnmarshalText reads "TCP" or "UDP"; its error satisfies errors.Is(err, [ErrBadSpec]).
+func (p *Protocol) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "TCP":
+		*p = TCP
+	case "UDP":
+		*p = UDP
+	default:
+		return badSpec("protocol must be TCP or UDP, not %.16q", text)
+	}
+	return nil
+}
+
+// Spec says what an endpoint is to be.
+type Spec struct {
+	// Protocol is TCP or UDP.
+	Protocol Protocol
+	// Listen is where to listen, as [ParseListen] takes it.
+	Listen string
+	// TCP are the options of a TCP endpoint. They must be zero for UDP.
+	TCP TCPOptions
+}
+
+// TCPOptions are what a TCP endpoint does besides echoing. The zero value is a plain echo without limits.
+type TCPOptions struct {
+	// OneShot answers once: what the first read returns is echoed (up to 32 KiB), then our side ends (FIN). What the
+	// peer still sends within one second is read and thrown away, so that no reset overtakes the answer, and the
+	// connection is closed. A peer that ends its side without a byte gets the end alone.
+	OneShot bool
+	// IdleTimeout closes a connection over which no byte moved for that long in either direction: a silent peer gets a
+	// FIN, one that takes no byte of its echo a reset. Such a peer may last up to twice as long, as the kernel does not
+	// tell when it took the last. 0 never closes, negative is refused.
+	IdleTimeout time.Duration
+	// MaxConnections is how many connections may be open at a time; one more is closed as it comes. 0 is no limit,
+	// negative is refused.
+	MaxConnections int
+}
+
+// Validate reports whether an endpoint could be opened from s, as far as s itself tells. Its errors satisfy
+// errors.Is(err, [ErrBadSpec]) and name the field.
+func (s Spec) Validate() error {
+	_, err := s.parse()
+	return err
+}
+
+// parse validates s and returns the meaning of its Listen.
+func (s Spec) parse() (Address, error) {
+	if s.Protocol != TCP && s.Protocol != UDP {
+		return Address{}, badSpec("protocol must be TCP or UDP")
+	}
+	if s.Protocol == UDP && s.TCP != (TCPOptions{}) {
+		return Address{}, badSpec("a UDP endpoint takes no TCP options")
+	}
+	if s.TCP.IdleTimeout < 0 {
+		return Address{}, badSpec("idle timeout %v is negative; 0 means never", s.TCP.IdleTimeout)
+	}
+	if s.TCP.MaxConnections < 0 {
+		return Address{}, badSpec("maximum of connections %d is negative; 0 means no limit", s.TCP.MaxConnections)
+	}
+	return ParseListen(s.Listen)
+}

@@ -1,0 +1,133 @@
+package echo
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// udpReadBytes is more than any datagram has: at most 65,527 bytes of payload over IPv6 (RFC 8200 and RFC 768), and
+	// 65,507 over IPv4.
+	udpReadBytes = 64 << 10
+	// udpSocketBytes is asked of the kernel as receive buffer; its usual default holds less than a hundred datagrams.
+	udpSocketBytes = 1 << 20
+)
+
+var udpBuffers = sync.Pool{New: func() any { return new([udpReadBytes]byte) }}
+
+// udpServer is the socket of a UDP endpoint, served by one goroutine.
+type udpServer struct {
+	conn     *net.UDPConn
+	counters *counters
+	stopping chan struct{} // closed by stop
+	waiter   *waiter
+	// control receives the control messages of a datagram. It is empty for a socket of one address, whose answers come
+	// from there anyway.
+	control []byte
+}
+
+func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	var config net.ListenConfig
+	var control []byte
+	if a.wildcard() {
+		control = make([]byte, controlBytes)
+		// Before the bind: there must be no datagram that came without its destination.
+		config.Control = func(network, _ string, raw syscall.RawConn) error {
+			return askDestination(network, raw)
+		}
+	}
+	packetConn, err := config.ListenPacket(ctx, "udp"+a.family(), a.String())
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	conn := packetConn.(*net.UDPConn)
+	waiter, err := newWaiter(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, netip.AddrPort{}, err
+	}
+	// It is a wish: a smaller buffer loses datagrams sooner under load and is no reason not to serve.
+	_ = conn.SetReadBuffer(udpSocketBytes)
+	s := &udpServer{conn: conn, counters: c, stopping: make(chan struct{}), waiter: waiter, control: control}
+	return s, boundAddr(conn.LocalAddr()), nil
+}
+
+// serve echoes until the socket is closed. No other error ends it: one of reading is an earlier datagram's or passes.
+func (s *udpServer) serve() error {
+	var retry backoff
+	for {
+		err := s.echoOnce()
+		switch {
+		case err == nil:
+			retry.reset()
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case isReset(err):
+			// Windows tells so that an answer found no receiver. There may be as many as answers: no pause.
+			s.counters.resets.Add(1)
+		default:
+			s.counters.readErrors.Add(1)
+			if !retry.pause(s.stopping) {
+				return net.ErrClosed
+			}
+		}
+	}
+}
+
+// echoOnce answers one datagram. Its errors are those of reading.
+func (s *udpServer) echoOnce() error {
+	if err := s.waiter.wait(); err != nil {
+		return err
+	}
+	buf := udpBuffers.Get().(*[udpReadBytes]byte)
+	defer udpBuffers.Put(buf)
+	n, controlLen, _, from, err := s.conn.ReadMsgUDPAddrPort(buf[:], s.control)
+	if err != nil {
+		return err
+	}
+	s.counters.datagramsIn.Add(1)
+	s.counters.bytesIn.Add(uint64(n))
+	s.counters.active(time.Now())
+	s.reply(buf[:n], s.control[:controlLen], from)
+	return nil
+}
+
+// reply sends payload back to where it came from, or counts why not.
+func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
+	if from.Port() == 0 {
+		s.counters.sourcePortZero.Add(1)
+		return
+	}
+	control, unicast := answerFromDestination(control)
+	if !unicast {
+		s.counters.destinationNotUnicast.Add(1)
+		return
+	}
+	n, _, err := s.conn.WriteMsgUDPAddrPort(payload, control, from)
+	if err != nil {
+		s.counters.writeErrors.Add(1)
+		return
+	}
+	s.counters.datagramsOut.Add(1)
+	s.counters.bytesOut.Add(uint64(n))
+}
+
+// update has nothing to change: a UDP endpoint has no options.
+func (s *udpServer) update(TCPOptions) {}
+
+func (s *udpServer) stop() {
+	close(s.stopping)
+	// The socket is gone whatever Close says; there is nobody to tell and nothing to do about it.
+	_ = s.conn.Close()
+}
+
+// cut has nothing left to end after stop.
+func (s *udpServer) cut() {}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package echo
+
+import "syscall"
+
+// waiter would wait until a socket has something to read. Where there is no poll(2) the read itself waits, and its
+// buffer with it.
+type waiter struct{}
+
+func newWaiter(syscall.Conn) (*waiter, error) { return &waiter{}, nil }
+
+func (*waiter) wait() error { return nil }

@@ -1,0 +1,44 @@
+//go:build unix
+
+package echo
+
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// waiter waits until a socket has something to read, so that the buffer to read into is taken only then: an idle
+// connection or endpoint holds none. It is used by one goroutine at a time.
+type waiter struct {
+	raw   syscall.RawConn
+	poll  [1]unix.PollFd
+	ready func(fd uintptr) bool
+}
+
+func newWaiter(c syscall.Conn) (*waiter, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{raw: raw}
+	w.ready = w.isReadable // bound once: a method value made per wait would be garbage each time
+	return w, nil
+}
+
+// wait returns nil when a read would not block, be it for data, the end or an error. The read deadline of the
+// connection ends it with os.ErrDeadlineExceeded, closing with net.ErrClosed.
+func (w *waiter) wait() error { return w.raw.Read(w.ready) }
+
+func (w *waiter) isReadable(fd uintptr) bool {
+	for {
+		w.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		n, err := unix.Poll(w.poll[:], 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		// If poll itself fails, the read finds out why.
+		return n != 0 || err != nil
+	}
+}

@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+func TestHosts(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "127.0.0.1:7070": true, "localhost": true, "LOCALHOST:7070": true, "localhost.": true,
+		"[::1]": true, "[::1]:7070": true, "::1": true, "10.1.2.3:80": true, "lab.example": true, "Lab.Example.:80": true,
+		"": false, "evil.example": false, "evil.example:7070": false, "127.0.0.1.evil.example": false, "127.evil.example:80": false,
+		"localhost.evil.example": false, "[evil]": false, "lab.example.evil": false, "127.1": false, ":7070": false,
+	} {
+		if got := hostAllowed(host, []string{"lab.example"}); got != want {
+			t.Errorf("hostAllowed(%q) = %v, want %v", host, got, want)
+		}
+	}
+}
+
+// TestTheTableKnowsEveryRoute holds our own reading of the http rules against the ones that were generated.
+func TestTheTableKnowsEveryRoute(t *testing.T) {
+	table, err := contractRoutes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(table) != 15 {
+		t.Errorf("%d routes", len(table))
+	}
+	for path, methods := range map[string]string{
+		"/v1/endpoints": "GET POST", "/v1/endpoints/web-1": "GET PATCH DELETE", "/v1/endpoints/web-1:stop": "POST GET PATCH DELETE",
+		"/v1/probes:run": "POST", "/v1/endpoints/a/b": "", "/v1/endpoints/": "", "/v1/info": "GET",
+	} {
+		var got []string
+		for _, row := range table {
+			if row.path.MatchString(path) {
+				got = append(got, row.method)
+			}
+		}
+		for _, m := range got {
+			if !strings.Contains(methods, m) {
+				t.Errorf("%s %s", m, path)
+			}
+		}
+		if len(got) != len(strings.Fields(methods)) {
+			t.Errorf("%s: %v, want %s", path, got, methods)
+		}
+	}
+}
+
+func TestFriendlyDurations(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"interval":"40ms"}`:                                `{"interval":"0.040000000s"}`,
+		`{"interval" : "1m30s" , "count":1}`:                 `{"interval" : "90.000000000s" , "count":1}`,
+		`{"timeout":"0.04s","interval":"-1.5s"}`:             `{"timeout":"0.040000000s","interval":"-1.500000000s"}`,
+		`{"name":"40ms","target":{"address":"10m"}}`:         `{"name":"40ms","target":{"address":"10m"}}`,
+		`{"unknown":{"interval":"40ms"}}`:                    `{"unknown":{"interval":"40ms"}}`,
+		`{"interval":null}`:                                  `{"interval":null}`,
+		`{"interval":"40ms"`:                                 `{"interval":"40ms"`, // the real reader says what is wrong
+		`[{"interval":"40ms"}]`:                              `[{"interval":"0.040000000s"}]`,
+		`{"report":{"rtt":{"min":"1h"},"errors":[{"a":1}]}}`: `{"report":{"rtt":{"min":"3600.000000000s"},"errors":[{"a":1}]}}`,
+		``: ``,
+	} {
+		got, err := friendlyDurations([]byte(in), (&echov1.Probe{}).ProtoReflect().Descriptor())
+		if err != nil || string(got) != want {
+			t.Errorf("%s becomes %s, %v; want %s", in, got, err, want)
+		}
+	}
+	for _, in := range []string{`{"interval":"fast"}`, `{"interval":5}`, `{"interval":{}}`, `{"interval":""}`, `{"interval":"5"}`} {
+		if _, err := friendlyDurations([]byte(in), (&echov1.Probe{}).ProtoReflect().Descriptor()); err == nil {
+			t.Errorf("%s is taken", in)
+		}
+	}
+}
+
+// FuzzFriendlyDurations holds that what protobuf takes already means the same after the rewriting, and that nothing that
+// it refuses becomes acceptable but for its durations.
+func FuzzFriendlyDurations(f *testing.F) {
+	f.Add([]byte(`{"name":"a","interval":"0.04s","tcp":{"awaitClose":true},"target":{"endpoint":"b"},"report":{"errors":[{"count":1}]}}`))
+	f.Add([]byte(`{"interval":"40ms","interval":"1s"}`))
+	f.Add([]byte(`{"timeout":"315576000000.5s"}{}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, err := friendlyDurations(text, (&echov1.Probe{}).ProtoReflect().Descriptor())
+		if err != nil {
+			return
+		}
+		var before, after echov1.Probe
+		if protojson.Unmarshal(text, &before) == nil {
+			if err := protojson.Unmarshal(got, &after); err != nil || !proto.Equal(&before, &after) {
+				t.Errorf("%q became %q: %v", text, got, err)
+			}
+		}
+		if json.Valid(text) != json.Valid(got) {
+			t.Errorf("%q became %q", text, got)
+		}
+	})
+}
+
+func TestReadersErrorsNameTheField(t *testing.T) {
+	for message, field := range map[string]string{
+		"proto:\u00a0(line 1:2): unknown field \"nam\"":                      "nam",
+		"proto: (line 1:13): invalid value for enum field protocol: \"X\"":   "protocol",
+		"proto: (line 1:13): invalid value for uint32 field count: 1e99":     "count",
+		"proto: syntax error (line 1:19): unexpected token {":                "body",
+		"invalid value for duration field idleTimeout: \"fast\"; write it …": "idleTimeout",
+	} {
+		if got, text := readError(message); got != field || strings.HasPrefix(text, "proto") {
+			t.Errorf("%s: field %q, text %q", message, got, text)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package rpc
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/registry"
+)
+
+var filtered = registry.Endpoint{
+	Definition: registry.Definition{
+		Name: "web-1", Protocol: echo.TCP, Listen: "127.0.0.1:0", Description: "the first one",
+		Labels: map[string]string{"rack": "r1", "env": "test", "app.example/part-of": "lab"},
+	},
+	State: registry.Serving, Address: netip.MustParseAddrPort("127.0.0.1:7007"),
+}
+
+func TestFilter(t *testing.T) {
+	for filter, want := range map[string]bool{
+		``:                                     true,
+		`   `:                                  true,
+		`name = "web-1"`:                       true,
+		`name = "web-2"`:                       false,
+		`name = "web-*"`:                       true,
+		`name = "*-1"`:                         true,
+		`name = "*eb*"`:                        true,
+		`name = "db-*"`:                        false,
+		`name != "web-2"`:                      true,
+		`name != "web-*"`:                      false,
+		`name > "web-0" AND name < "web-2"`:    true,
+		`name >= "web-1" AND name <= "web-1"`:  true,
+		`protocol = TCP`:                       true,
+		`protocol = "UDP"`:                     false,
+		`state = SERVING`:                      true,
+		`state = STOPPED OR state = SERVING`:   true,
+		`NOT state = SERVING`:                  false,
+		`-state = STOPPED`:                     true,
+		`port = 7007`:                          true,
+		`port != 7007`:                         false,
+		`port > 7000 port < 8000`:              true,
+		`port >= 7008`:                         false,
+		`port <= 7007`:                         true,
+		`labels.rack = "r1"`:                   true,
+		`labels.rack = "r2"`:                   false,
+		`labels.rack != "r2"`:                  true,
+		`labels.none = "x"`:                    false,
+		`labels.none != "x"`:                   true,
+		`labels:env`:                           true,
+		`labels."app.example/part-of" = "lab"`: true,
+		`labels."app.example/part-of" = "x"`:   false,
+		`labels:"app.example/part-of"`:         true,
+		`labels:none`:                          false,
+		`labels.rack:"1"`:                      true,
+		`description:"first"`:                  true,
+		`address = "127.0.0.1:*"`:              true,
+		`listen = "127.0.0.1:0"`:               true,
+		`(name = "x" OR port = 7007) AND labels.env = "test"`: true,
+	} {
+		match, err := parseFilter(filter)
+		if err != nil {
+			t.Errorf("%s: %v", filter, err)
+			continue
+		}
+		if got := match == nil || match(&filtered); got != want {
+			t.Errorf("%s is %v, want %v", filter, got, want)
+		}
+	}
+}
+
+var badFilters = []string{
+	`name`, `name =`, `= "x"`, `colour = "red"`, `port = "7"`, `name = 7`, `port : 7`, `name = state`, `labels = "x"`,
+	`"web-1"`, `((((`, `name = "web`, `labels.a.b = "c"`, `state = RUNNING`, `"a" = "b"`, `TCP = "x"`,
+}
+
+func TestBadFiltersAreRefused(t *testing.T) {
+	for _, filter := range badFilters {
+		if _, err := parseFilter(filter); err == nil {
+			t.Errorf("%s is taken", filter)
+		}
+	}
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, filter := range badFilters {
+		f.Add(filter)
+	}
+	f.Add(`(name = "x*" OR port = 7007) AND NOT labels.env : "test"`)
+	f.Fuzz(func(_ *testing.T, filter string) {
+		if len(filter) > 4096 {
+			return // refused before it is read
+		}
+		if match, err := parseFilter(filter); err == nil && match != nil {
+			match(&filtered)
+		}
+	})
+}

@@ -1,0 +1,176 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/echod/echod/daemon/internal/registry"
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+func TestPageTokens(t *testing.T) {
+	p := newPager()
+	token := p.token("web-1", "a = b")
+	if after, err := p.after(token, "a = b"); err != nil || after != "web-1" {
+		t.Errorf("after = %q, %v", after, err)
+	}
+	if after, err := p.after("", "whatever"); err != nil || after != "" {
+		t.Errorf("the first page: %q, %v", after, err)
+	}
+	other := newPager()
+	flipped := []byte(token)
+	flipped[len(flipped)-1] ^= 1
+	for name, try := range map[string]func() (string, error){
+		"another filter": func() (string, error) { return p.after(token, "a = c") },
+		"another daemon": func() (string, error) { return other.after(token, "a = b") },
+		"tampered with":  func() (string, error) { return p.after(string(flipped), "a = b") },
+		"no token":       func() (string, error) { return p.after("!!!", "a = b") },
+		"a short one":    func() (string, error) { return p.after("Zm9v", "a = b") },
+	} {
+		_, err := try()
+		var bad *badRequest
+		if !errors.As(err, &bad) || bad.reason != "BAD_PAGE_TOKEN" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPageSize(t *testing.T) {
+	for asked, want := range map[int32]int{0: 100, 1: 1, 1000: 1000, 1001: 1000, 1 << 30: 1000} {
+		if got := pageSize(asked); got != want {
+			t.Errorf("pageSize(%d) = %d, want %d", asked, got, want)
+		}
+	}
+}
+
+func TestMaskStarIsEverySettableField(t *testing.T) {
+	dst := &echov1.Endpoint{Name: "a", Uid: "kept", Description: "old", Labels: map[string]string{"a": "b"}, State: echov1.Endpoint_SERVING}
+	src := &echov1.Endpoint{Name: "a", Uid: "ignored", Description: "new", State: echov1.Endpoint_FAILED}
+	if _, err := applyMask(dst, src, &fieldmaskpb.FieldMask{Paths: []string{"*"}}); err != nil {
+		t.Fatal(err)
+	}
+	if dst.GetDescription() != "new" || dst.GetLabels() != nil || dst.GetUid() != "kept" || dst.GetState() != echov1.Endpoint_SERVING {
+		t.Errorf("%v", dst)
+	}
+	if src.GetUid() != "ignored" {
+		t.Error("the request was changed")
+	}
+}
+
+func TestMasksHaveALimit(t *testing.T) {
+	paths := make([]string, maxMaskPaths+1)
+	if _, err := applyMask(&echov1.Endpoint{}, &echov1.Endpoint{}, &fieldmaskpb.FieldMask{Paths: paths}); err == nil {
+		t.Error("taken")
+	}
+}
+
+func TestEveryErrorOfTheDomainHasAStatus(t *testing.T) {
+	for _, row := range table {
+		sent, internal := toStatus(fmt.Errorf("outer: %w", row.err))
+		s := status.Convert(sent)
+		if s.Code() != row.code || internal || !strings.HasPrefix(s.Message(), "outer: ") {
+			t.Errorf("%v becomes %v, internal %v", row.err, s, internal)
+		}
+	}
+}
+
+func TestViolationsAreCountedAndCut(t *testing.T) {
+	bad := &badRequest{}
+	for i := range 50 {
+		bad.violations = append(bad.violations, violation{fmt.Sprint("f", i), "is wrong"})
+	}
+	sent, _ := toStatus(bad)
+	s := status.Convert(sent)
+	if !strings.HasSuffix(s.Message(), "and 30 more") {
+		t.Errorf("message: %s", s.Message())
+	}
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.BadRequest:
+			if len(d.GetFieldViolations()) != maxViolations {
+				t.Errorf("%d violations", len(d.GetFieldViolations()))
+			}
+		case *errdetails.ErrorInfo:
+			if d.GetMetadata()["violations"] != "50" {
+				t.Errorf("metadata: %v", d.GetMetadata())
+			}
+		}
+	}
+}
+
+func TestLongValuesAreNotRepeated(t *testing.T) {
+	err := validate(&echov1.GetEndpointRequest{Name: strings.Repeat("A", 1<<20)})
+	sent, _ := toStatus(err)
+	if n := len(status.Convert(sent).Message()); n > 300 {
+		t.Errorf("a message of %d bytes", n)
+	}
+}
+
+// TestWhatIsNotTheCallersBusinessIsLogged has a handler fail and panic.
+func TestWhatIsNotTheCallersBusinessIsLogged(t *testing.T) {
+	for name, handle := range map[string]grpc.UnaryHandler{
+		"error": func(context.Context, any) (any, error) { return nil, errors.New("secret path") },
+		"panic": func(context.Context, any) (any, error) { panic("secret path") },
+	} {
+		var log bytes.Buffer
+		unary, stream := Interceptors(context.Background(), slog.New(slog.NewTextHandler(&log, nil)))
+		_, err := unary(context.Background(), &echov1.GetInfoRequest{}, &grpc.UnaryServerInfo{FullMethod: "/m"}, handle)
+		streamErr := stream(nil, fakeStream{}, &grpc.StreamServerInfo{FullMethod: "/s"}, func(any, grpc.ServerStream) error {
+			_, err := handle(context.Background(), nil)
+			return err
+		})
+		for _, err := range []error{err, streamErr} {
+			if s := status.Convert(err); s.Code() != codes.Internal || s.Message() != "internal error" {
+				t.Errorf("%s: sent as %v", name, s)
+			}
+		}
+		if strings.Count(log.String(), "secret path") != 2 || !strings.Contains(log.String(), "method=/m") {
+			t.Errorf("%s: logged as %s", name, log.String())
+		}
+	}
+}
+
+type fakeStream struct{ grpc.ServerStream }
+
+func (fakeStream) Context() context.Context { return context.Background() }
+
+func TestStreamsEndWhenTheDaemonStops(t *testing.T) {
+	stopping, stop := context.WithCancel(context.Background())
+	_, stream := Interceptors(stopping, slog.New(slog.DiscardHandler))
+	err := stream(nil, fakeStream{}, &grpc.StreamServerInfo{}, func(_ any, s grpc.ServerStream) error {
+		stop()
+		<-s.Context().Done()
+		return context.Cause(s.Context())
+	})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("%v, want UNAVAILABLE", err)
+	}
+}
+
+func TestWhereAnEndpointIsDialled(t *testing.T) {
+	for _, tc := range []struct{ listen, bound, want string }{
+		{"127.0.0.5:0", "127.0.0.5:7", "127.0.0.5:7"},
+		{":0", "[::]:7", "127.0.0.1:7"},
+		{":0", "0.0.0.0:7", "127.0.0.1:7"},
+		{"0.0.0.0:0", "0.0.0.0:7", "127.0.0.1:7"},
+		{"[::]:0", "[::]:7", "[::1]:7"},
+		{"[::1]:0", "[::1]:7", "[::1]:7"},
+	} {
+		e := registry.Endpoint{Definition: registry.Definition{Listen: tc.listen}, Address: netip.MustParseAddrPort(tc.bound)}
+		if got := dialable(e).String(); got != tc.want {
+			t.Errorf("%s bound as %s is dialled at %s, want %s", tc.listen, tc.bound, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/echod/echod/daemon/internal/wire"
+)
+
+// What a probe does when its user says nothing else. A Plan has no defaults of its own: whoever fills one in from
+// optional fields uses these.
+const (
+	DefaultCount        uint32 = 5
+	DefaultInterval            = 200 * time.Millisecond
+	DefaultTimeout             = time.Second
+	DefaultPayloadBytes        = 64
+)
+
+// What Validate lets pass at most.
+const (
+	MaxCount    uint32 = 100_000_000
+	MaxDuration        = 24 * time.Hour
+	MaxInterval        = time.Hour
+	MinTimeout         = time.Millisecond
+	MaxTimeout         = 5 * time.Minute
+	// MaxPayloadTCP is 1 MiB.
+	MaxPayloadTCP = 1 << 20
+	// MaxPayloadUDP4 is what fits an IPv4 packet (RFC 791) beside its header of 20 bytes and UDP's of 8 (RFC 768).
+	MaxPayloadUDP4 = 65507
+	// MaxPayloadUDP6 is what fits an IPv6 packet (RFC 8200), whose length does not count the IP header.
+	MaxPayloadUDP6 = 65527
+)
+
+// ErrBadPlan is what errors.Is finds in every error of Plan.Validate.
+var ErrBadPlan = errors.New("bad probe plan")
+
+// Protocol is what a probe speaks. The zero value is none and is refused by Validate.
+type Protocol uint8
+
+const (
+	// TCP is a stream, RFC 9293.
+	TCP Protocol = 1
+	// UDP is datagrams, RFC 768.
+	UDP Protocol = 2
+)
+
+// String answers "tcp", "udp" or "Protocol(n)".
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	default:
+		return fmt.Sprintf("Protocol(%d)", uint8(p))
+	}
+}
+
+// Plan says what to probe, and how. Its zero values mean what is said here, not a default.
+type Plan struct {
+	// Protocol is TCP or UDP.
+	Protocol Protocol
+	// Address is "HOST:PORT" or "[IPV6]:PORT", PORT from 1 to 65535. A host name is looked up once, when the run
+	// starts; of several addresses the first is taken, in the order of RFC 6724, but 127.0.0.0/8 before ::1.
+	Address string
+	// Count is how many rounds, at most MaxCount. 0: no bound (but for 2^32-1, where sequence numbers end).
+	Count uint32
+	// Duration is for how long rounds leave, 0 to MaxDuration. 0: no bound.
+	Duration time.Duration
+	// Interval is the time between the starts of two rounds, 0 to MaxInterval. 0: each round leaves when the one
+	// before has ended.
+	Interval time.Duration
+	// Timeout is how long a round waits for its reply, and a TCP connect for its connection: MinTimeout to MaxTimeout.
+	Timeout time.Duration
+	// PayloadBytes is the payload of a round. 0 is an empty datagram over UDP and is refused over TCP. At most
+	// MaxPayloadTCP, MaxPayloadUDP4 or MaxPayloadUDP6.
+	PayloadBytes int
+	// NewConnection makes a new connection for each round. TCP only.
+	NewConnection bool
+	// AwaitClose sends a FIN after the echo and waits until the server closes, too, for up to another Timeout. It implies
+	// NewConnection. TCP only.
+	AwaitClose bool
+	// Tally may be nil. Else it is where this run sums up, so that its owner can look at the report while it runs. It
+	// serves one run at a time; a run that starts clears it.
+	Tally *Tally
+}
+
+// Validate says whether the plan can be run. Its errors are ErrBadPlan and begin with the field and its value.
+func (p Plan) Validate() error {
+	if p.Protocol != TCP && p.Protocol != UDP {
+		return badPlan("protocol %s: must be tcp or udp", p.Protocol)
+	}
+	host, err := p.checkAddress()
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.Count > MaxCount:
+		return badPlan("count %d: must be 0 (no bound) to %d", p.Count, MaxCount)
+	case p.Duration < 0 || p.Duration > MaxDuration:
+		return badPlan("duration %v: must be 0s (no bound) to %v", p.Duration, MaxDuration)
+	case p.Interval < 0 || p.Interval > MaxInterval:
+		return badPlan("interval %v: must be 0s (when the round before has ended) to %v", p.Interval, MaxInterval)
+	case p.Timeout < MinTimeout || p.Timeout > MaxTimeout:
+		return badPlan("timeout %v: must be %v to %v", p.Timeout, MinTimeout, MaxTimeout)
+	case p.NewConnection && p.Protocol != TCP:
+		return badPlan("new_connection true: is for TCP only")
+	case p.AwaitClose && p.Protocol != TCP:
+		return badPlan("await_close true: is for TCP only")
+	}
+	return p.checkPayload(host)
+}
+
+func (p Plan) checkAddress() (host string, err error) {
+	host, port, err := net.SplitHostPort(p.Address)
+	if err != nil || host == "" {
+		return "", badPlan("address %q: must be \"HOST:PORT\" or \"[IPV6]:PORT\"", p.Address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", badPlan("address %q: the port must be 1 to 65535", p.Address)
+	}
+	return host, nil
+}
+
+func (p Plan) checkPayload(host string) error {
+	least, most := 1, MaxPayloadTCP
+	if p.Protocol == UDP {
+		least, most = 0, MaxPayloadUDP6
+		if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().Is4() {
+			most = MaxPayloadUDP4
+		}
+	}
+	if p.PayloadBytes < least || p.PayloadBytes > most {
+		return badPlan("payload_size %d: must be %d to %d over %s", p.PayloadBytes, least, most, p.Protocol)
+	}
+	return nil
+}
+
+// numbered says whether replies tell which round they belong to, whatever order they come in.
+func (p Plan) numbered() bool {
+	return p.Protocol == UDP && p.PayloadBytes >= wire.HeaderBytes
+}
+
+// maxOutstanding is how many rounds may be on their way at once.
+func (p Plan) maxOutstanding() int {
+	if p.Interval == 0 || p.Protocol == UDP && !p.numbered() {
+		return 1
+	}
+	return MaxOutstanding
+}
+
+// badPlanError carries its whole message; ErrBadPlan is only for errors.Is.
+type badPlanError string
+
+func (e badPlanError) Error() string        { return string(e) }
+func (e badPlanError) Is(target error) bool { return target == ErrBadPlan }
+
+func badPlan(format string, args ...any) error {
+	return badPlanError(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,69 @@
+// Package probe makes round trips over TCP and UDP against any echo server (RFC 862), and reports what it measured:
+// a plan in, samples out, a report last.
+//
+// It owns the sockets and goroutines of a run, from its start to its end, and nothing that outlives it. It knows no
+// names of endpoints, no gRPC and no configuration, and never decides whether a target may be probed: that is its
+// callers' part. The daemon and the command line tool both call it.
+//
+// What a target does (refuses, keeps silent, cannot be reached, has no such name) is a result in the report, never an
+// error. Times are taken from the monotonic clock, in this process.
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+)
+
+// MaxOutstanding is how many rounds of a run may be on their way at once. When there are so many, the next one waits
+// until one has ended. Rounds on connections of their own are besides bounded to 64 MiB of payloads at once.
+const MaxOutstanding = 1024
+
+// Options say how a Prober reaches the network. The zero value uses the host's resolver and sockets.
+type Options struct {
+	// LookupNetIP turns a host name into addresses, best first; network is "ip". Nil: net.DefaultResolver.
+	LookupNetIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// DialContext opens connections; network is "tcp" or "udp", address an IP address and a port. Nil: a net.Dialer.
+	// What it answers must keep to net.Conn: closing and deadlines end a Read and a Write that wait, and a UDP
+	// connection reads and writes one datagram a call.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Prober runs probes. It keeps no state between runs; any number of goroutines may use one at the same time.
+type Prober struct {
+	options Options
+}
+
+// New answers a prober.
+func New(o Options) *Prober {
+	if o.LookupNetIP == nil {
+		o.LookupNetIP = net.DefaultResolver.LookupNetIP
+	}
+	if o.DialContext == nil {
+		o.DialContext = new(net.Dialer).DialContext
+	}
+	return &Prober{options: o}
+}
+
+// Run makes the rounds of plan and answers its report once all of its goroutines have ended.
+//
+// It ends when the plan's count or duration is reached and the last reply has come or is overdue, when ctx ends (the
+// report is what was measured so far, the error nil, and a round on its way counts as neither sent nor lost), or when
+// emit fails (the same, with emit's error). The only other error is ErrBadPlan. When the host's name cannot be looked
+// up, one round is sent and lost with ReasonNameNotFound.
+//
+// emit may be nil. It is called from Run's own goroutine, in the order of events, and holds up the run while it works:
+// it must not block.
+//
+// Rounds keep to a schedule: round n leaves at (n-1) times the interval, whether or not the ones before have come back.
+// One that cannot leave in time (the machine was busy, MaxOutstanding was reached) leaves as soon as it can; when that
+// is more than 100 ms late, the rounds after it keep their distance from it instead of making up for the time.
+func (p *Prober) Run(ctx context.Context, plan Plan, emit func(Sample) error) (Report, error) {
+	if err := plan.Validate(); err != nil {
+		return Report{}, err
+	}
+	r := newRun(p, plan, emit)
+	err := r.do(ctx)
+	r.tally.stop()
+	return r.tally.Report(), err
+}

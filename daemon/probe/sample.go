@@ -1,0 +1,84 @@
+package probe
+
+import (
+	"fmt"
+	"time"
+)
+
+// Outcome tells what became of a round.
+type Outcome uint8
+
+const (
+	// Received: the reply came in time and was right, byte for byte.
+	Received Outcome = iota + 1
+	// Lost: no reply within the timeout, or none possible. Sample.Reason says why.
+	Lost
+	// Corrupted: a reply came, but not what was sent.
+	Corrupted
+	// Late: the right reply came after its round had been told of as Lost, and takes that back.
+	Late
+	// Duplicated: the reply came again. The round has been told of before.
+	Duplicated
+)
+
+// String answers the outcome in lower case: "received", "lost", "corrupted", "late", "duplicated".
+func (o Outcome) String() string {
+	switch o {
+	case Received:
+		return "received"
+	case Lost:
+		return "lost"
+	case Corrupted:
+		return "corrupted"
+	case Late:
+		return "late"
+	case Duplicated:
+		return "duplicated"
+	default:
+		return fmt.Sprintf("Outcome(%d)", uint8(o))
+	}
+}
+
+// Reason says why a round was not received, or not as it should be. Its values are words of the contract.
+type Reason string
+
+const (
+	// NoReason is that of a round with which all is well.
+	NoReason Reason = ""
+	// ReasonTimeout: no connection, or no reply, within the timeout.
+	ReasonTimeout Reason = "timeout"
+	// ReasonRefused: nobody listens: a RST to our SYN, or ICMP port unreachable.
+	ReasonRefused Reason = "refused"
+	// ReasonUnreachable: there is no way to the host or its network.
+	ReasonUnreachable Reason = "unreachable"
+	// ReasonReset: the peer broke the connection with a RST.
+	ReasonReset Reason = "reset"
+	// ReasonClosedEarly: the peer closed before it had sent back everything.
+	ReasonClosedEarly Reason = "closed_early"
+	// ReasonNameNotFound: the host's name could not be turned into an address.
+	ReasonNameNotFound Reason = "name_not_found"
+	// ReasonCorrupted: the reply was not what was sent.
+	ReasonCorrupted Reason = "corrupted"
+	// ReasonNotClosed: the echo was right, but the server did not close after our FIN. The round stays Received.
+	ReasonNotClosed Reason = "not_closed"
+	// ReasonOther: anything else; the message says what.
+	ReasonOther Reason = "other"
+)
+
+// Sample is what became of one round. A round has one sample, Received, Lost or Corrupted, when it ends; after that
+// there may be one Late sample, which takes back the Lost, and any number of Duplicated ones.
+type Sample struct {
+	// Seq is the round's number, from 1. Samples come in the order of events, which need not be that of Seq.
+	Seq uint32
+	// Outcome is what became of it.
+	Outcome Outcome
+	// RTT is the time from the first byte written to the last byte read; nil unless the reply was right (Received and
+	// Late, and Duplicated when the reply that came again was right).
+	RTT *time.Duration
+	// Connect is how long it took to connect; nil when no connection was made for this round.
+	Connect *time.Duration
+	// Reason is NoReason unless the round was Lost or Corrupted, or Received but ReasonNotClosed.
+	Reason Reason
+	// Err is the reason in words; empty where Reason is.
+	Err string
+}
