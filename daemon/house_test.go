@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"ctl/echoctl":         {"ctl/internal/cli"},
 	"gen/echo/v1":         {},
 	"gen/openapi":         {},
+	"examples/demo":       {},
 	"tools/protodeps":     {},
 	"tools/openapi":       {},
 }

@@ -136,7 +136,8 @@ func TestOneShotGraceIsNotTheIdleTimeout(t *testing.T) {
 		c.rearm() // an update meanwhile must not prolong it
 		<-gone
 		s := c.counters.snapshot()
-		if after := time.Since(answered); after != time.Second || s.Drops[DropOneShotRest] != 4 || s.Drops[DropIdleTimeout] != 0 {
+		after := time.Since(answered)
+		if after != time.Second || s.Drops[DropOneShotRest] != 4 || s.Drops[DropIdleTimeout] != 0 {
 			t.Errorf("closed %v after the answer, %+v", after, s)
 		}
 		if !stream.ended.Equal(answered) {

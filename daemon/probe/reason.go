@@ -68,5 +68,10 @@ func inWords(err error) string {
 	if errors.As(err, &errno) {
 		return errno.Error()
 	}
+	// Which resolver was asked is nobody's business who may only probe.
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) {
+		return lookup.Err
+	}
 	return err.Error()
 }

@@ -49,7 +49,7 @@ func (r *run) do(ctx context.Context) error {
 	if err != nil {
 		if ctx.Err() == nil {
 			r.tally.begin()
-			r.lost(1, nil, ReasonNameNotFound, fmt.Errorf("cannot look up %s: %w", r.plan.Address, err))
+			r.lost(1, nil, ReasonNameNotFound, fmt.Errorf("cannot look up %s: %s", r.plan.Address, inWords(err)))
 		}
 		return r.emitErr
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -341,6 +342,10 @@ func (r *run) snapshotLocked() Run {
 	}
 	if r.ended.IsZero() {
 		s.Report = r.plan.Tally.Report()
+		if !s.Report.Address.IsValid() { // it has not begun; where an address is no name, it is known all the same
+			s.Report.Address, _ = netip.ParseAddrPort(r.plan.Address)
+			s.Report.PayloadBytes = r.plan.PayloadBytes
+		}
 		return s
 	}
 	s.Report, s.State = r.report, Done

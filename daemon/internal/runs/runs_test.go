@@ -52,7 +52,7 @@ func TestARunIsKeptWithItsReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if started.Name == "" || started.UID == "" || started.State != Running || !started.EndTime.IsZero() {
+	if started.Name == "" || started.UID == "" || started.Report.Address.String() != plan.Address || started.Report.PayloadBytes != 64 || started.State != Running || !started.EndTime.IsZero() {
 		t.Errorf("started: %+v", started)
 	}
 	done, err := m.Wait(testContext(t), started.Name)

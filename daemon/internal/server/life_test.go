@@ -315,12 +315,7 @@ func TestAStopDrains(t *testing.T) {
 }
 
 func waitRefused(ctx context.Context, address string) error {
-	for {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			break
-		}
-		conn.Close()
+	for accepts(address) {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s still takes connections", address)
@@ -328,6 +323,14 @@ func waitRefused(ctx context.Context, address string) error {
 		}
 	}
 	return nil
+}
+
+func accepts(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }
 
 // TestADrainHasAnEnd stops a daemon whose peer never goes.

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"strings"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+	"github.com/spf13/cobra"
+)
+
+type createOptions struct {
+	name           string
+	labels         labelsFlag
+	description    string
+	oneShot        bool
+	idleTimeout    durationFlag
+	maxConnections countFlag
+	validateOnly   bool
+}
+
+func newCreateCommand(a *app) *cobra.Command {
+	o := &createOptions{}
+	cmd := &cobra.Command{
+		Use:   "create tcp|udp [LISTEN]",
+		Short: "Create an echo endpoint and start it",
+		Long: long(`Creates a TCP or UDP echo endpoint. It is bound and answers when this returns.
+
+LISTEN is where: "127.0.0.1:7", ":7" (every address of the host), "0.0.0.0:7"
+(IPv4 only), "[::]:7" (IPv6 only), "[fe80::1%eth0]:7". Port 0 picks a free port;
+without LISTEN it is a free port of the daemon's default host.`),
+		Example: `  echoctl create tcp
+  echoctl create tcp 127.0.0.1:7000 --name web-1 --label rack=r1 --label role=web
+  echoctl create udp :7 --description "the lab's echo"
+  echoctl create tcp --one-shot --idle-timeout 30s --max-connections 100
+  echoctl create tcp -o json | jq -r .address`,
+		Args: argsBetween(1, 2, "tcp or udp"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runCreate(a, cmd, o, args) },
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return []cobra.Completion{"tcp", "udp"}, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
+	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` to select by; may be repeated")
+	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people")
+	flags.BoolVar(&o.oneShot, "one-shot", false, "tcp: echo the first bytes that come, then end the connection")
+	flags.Var(&o.idleTimeout, "idle-timeout", "tcp: close a connection that is idle for `DURATION`; 0 is never")
+	flags.Var(&o.maxConnections, "max-connections", "tcp: at most `N` connections at once; 0 is no limit")
+	addValidateOnly(cmd, &o.validateOnly)
+	return cmd
+}
+
+// addValidateOnly adds the flag under both names that people look for.
+func addValidateOnly(cmd *cobra.Command, value *bool) {
+	cmd.Flags().BoolVar(value, "validate-only", false, "check only, change nothing")
+	cmd.Flags().BoolVar(value, "dry-run", false, "the same as --validate-only")
+}
+
+func runCreate(a *app, cmd *cobra.Command, o *createOptions, args []string) error {
+	endpoint, err := o.endpoint(cmd, args)
+	if err != nil {
+		return err
+	}
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.call(cmd.Context(), 0)
+	defer cancel()
+	created, err := s.endpoints.CreateEndpoint(ctx, &echov1.CreateEndpointRequest{
+		Endpoint: endpoint, ValidateOnly: o.validateOnly,
+	})
+	if err != nil {
+		return about(anEndpoint, o.name, err)
+	}
+	if o.validateOnly {
+		a.talk("checked only; nothing was created")
+	}
+	return s.out.Endpoints([]*echov1.Endpoint{created})
+}
+
+// endpoint is what the command line asks for. Flags that were not given stay absent: the daemon has the defaults.
+func (o *createOptions) endpoint(cmd *cobra.Command, args []string) (*echov1.Endpoint, error) {
+	e := &echov1.Endpoint{Name: o.name, Labels: o.labels.values, Description: o.description}
+	switch strings.ToLower(args[0]) {
+	case "tcp":
+		e.Protocol = echov1.Protocol_TCP
+	case "udp":
+		e.Protocol = echov1.Protocol_UDP
+	default:
+		return nil, usagef("%q is no protocol: say tcp or udp", args[0])
+	}
+	if len(args) > 1 {
+		e.Listen = args[1]
+	}
+	for _, flag := range []string{"one-shot", "idle-timeout", "max-connections"} {
+		if !cmd.Flags().Changed(flag) {
+			continue
+		}
+		if e.Protocol == echov1.Protocol_UDP {
+			return nil, usagef("--%s is for tcp", flag)
+		}
+		e.Tcp = &echov1.TcpOptions{
+			OneShot: o.oneShot, IdleTimeout: o.idleTimeout.proto(), MaxConnections: o.maxConnections.proto(),
+		}
+	}
+	return e, nil
+}

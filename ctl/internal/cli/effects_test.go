@@ -1,0 +1,297 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// effects see what each flag does, by the command's path and the flag's name. TestEveryFlagHasAnEffect wants all of
+// them here.
+var effects = map[string]func(t *testing.T, s *shell){
+	"echoctl --server": func(t *testing.T, s *shell) {
+		s.env["ECHOCTL_SERVER"] = "127.0.0.1:1"
+		s.ok("list", "--server", shared.GRPC)
+	},
+	"echoctl --output": func(t *testing.T, s *shell) {
+		s.env["ECHOCTL_OUTPUT"] = "json"
+		wantField(t, s.json("version"), "client.version", `"dev"`)
+		if out := s.ok("version"); !strings.HasPrefix(out, "{") {
+			t.Errorf("ECHOCTL_OUTPUT=json writes %s", out)
+		}
+		if out := s.ok("version", "--output", "name"); out != "dev\n" {
+			t.Errorf("--output name writes %s", out)
+		}
+	},
+	"echoctl --call-timeout": func(t *testing.T, s *shell) {
+		// Whether the connection was there by then is a matter of luck.
+		if r := s.run("list", "--call-timeout", "1ns"); r.code == 0 || !strings.Contains(r.stderr, "(--call-timeout)") {
+			t.Errorf("exit %d: %s", r.code, r.stderr)
+		}
+	},
+	"echoctl --no-color": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-color")
+		s.terminal = true
+		colored := func(args ...string) bool { return strings.Contains(s.ok(args...), "\x1b[") }
+		if !colored("get", "e-color") {
+			t.Error("no colour on a terminal")
+		}
+		if colored("get", "e-color", "--no-color") {
+			t.Error("colour in spite of --no-color")
+		}
+		for key, value := range map[string]string{"NO_COLOR": "1", "TERM": "dumb"} {
+			s.env[key] = value
+			if colored("get", "e-color") {
+				t.Errorf("colour in spite of %s", key)
+			}
+			delete(s.env, key)
+		}
+		s.terminal = false
+		if colored("get", "e-color") {
+			t.Error("colour without a terminal")
+		}
+	},
+
+	"create --name": func(t *testing.T, s *shell) {
+		s.remove("e-name")
+		wantField(t, s.json("create", "tcp", "--name", "e-name"), "name", `"e-name"`)
+	},
+	"create --label": func(t *testing.T, s *shell) {
+		s.remove("e-label")
+		m := s.json("create", "tcp", "--name", "e-label", "--label", "a=1,2", "-l", "b=")
+		wantField(t, m, "labels", `{"a":"1,2","b":""}`)
+	},
+	"create --description": func(t *testing.T, s *shell) {
+		s.remove("e-desc")
+		wantField(t, s.json("create", "udp", "--name", "e-desc", "--description", "x y"), "description", `"x y"`)
+	},
+	"create --one-shot": func(t *testing.T, s *shell) {
+		s.remove("e-shot")
+		m := s.json("create", "tcp", "--name", "e-shot", "--one-shot")
+		wantField(t, m, "tcp.oneShot", "true")
+		wantField(t, m, "tcp.idleTimeout", `"600s"`)
+	},
+	"create --idle-timeout": func(t *testing.T, s *shell) {
+		s.remove("e-idle")
+		wantField(t, s.json("create", "tcp", "--name", "e-idle", "--idle-timeout", "1.5"), "tcp.idleTimeout", `"1.500s"`)
+	},
+	"create --max-connections": func(t *testing.T, s *shell) {
+		s.remove("e-max")
+		wantField(t, s.json("create", "tcp", "--name", "e-max", "--max-connections", "0"), "tcp.maxConnections", "0")
+	},
+	"create --validate-only": validateOnlyEffect("--validate-only"),
+	"create --dry-run":       validateOnlyEffect("--dry-run"),
+
+	"list --filter": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-filter")
+		s.run("list", "--filter", `name = "e-filter"`, "-o", "name").want(t, 0, "e-filter\n", "")
+	},
+	"list --selector": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-select", "-l", "e=select")
+		s.run("list", "--selector", "e=select", "-o", "name").want(t, 0, "e-select\n", "")
+	},
+	"list --limit": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-limit-1", "-l", "e=limit")
+		s.newEndpoint("tcp", "e-limit-2", "-l", "e=limit")
+		s.run("list", "-l", "e=limit", "--limit", "1", "-o", "name").want(t, 0, "e-limit-1\n", "")
+	},
+
+	"update --label":        updateEffect("labels", `{"a":"2","b":"1","c":"3"}`, "--label", "a=2", "-l", "c=3"),
+	"update --remove-label": updateEffect("labels", `{"b":"1"}`, "--remove-label", "a", "--remove-label", "never-there"),
+	"update --description":  updateEffect("description", `""`, "--description", ""),
+	"update --one-shot":     updateEffect("tcp.oneShot", "false", "--one-shot=false"),
+	"update --idle-timeout": func(t *testing.T, s *shell) {
+		updateEffect("tcp.idleTimeout", `"0s"`, "--idle-timeout", "0")(t, s)
+		updateEffect("tcp.idleTimeout", `"600s"`, "--idle-timeout", "default")(t, s)
+	},
+	"update --max-connections": func(t *testing.T, s *shell) {
+		updateEffect("tcp.maxConnections", "3", "--max-connections", "3")(t, s)
+		updateEffect("tcp.maxConnections", "1024", "--max-connections", "default")(t, s)
+	},
+	"update --listen": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-listen")
+		s.ok("stop", "e-listen")
+		wantField(t, s.json("update", "e-listen", "--listen", "0.0.0.0:0"), "listen", `"0.0.0.0:0"`)
+	},
+	"update --etag": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-etag")
+		etag, _ := s.json("get", "e-etag")["etag"].(string)
+		s.ok("update", "e-etag", "--etag", etag, "-l", "a=1")
+		for _, flag := range []string{"--label=a=2", "--description=x"} {
+			if r := s.run("update", "e-etag", "--etag", etag, flag); r.code != 1 {
+				t.Errorf("a stale etag and %s: exit %d, want 1", flag, r.code)
+			}
+		}
+	},
+	"update --validate-only": updateCheckEffect("--validate-only"),
+	"update --dry-run":       updateCheckEffect("--dry-run"),
+
+	"start --selector":  selectorEffect("start", "SERVING"),
+	"stop --selector":   selectorEffect("stop", "STOPPED"),
+	"delete --selector": selectorEffect("delete", ""),
+	"stop --drain-timeout": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-drain")
+		// The daemon's own bound shows that the value gets there.
+		s.run("stop", "e-drain", "--drain-timeout", "2h").want(t, 1, "", "echoctl: *drain_timeout: must be *\n")
+		s.ok("stop", "e-drain", "--drain-timeout", "1s")
+	},
+	"delete --drain-timeout": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-drain")
+		s.run("delete", "e-drain", "--drain-timeout", "2h").want(t, 1, "", "echoctl: *drain_timeout: must be *\n")
+		s.ok("delete", "e-drain", "--drain-timeout", "1s")
+	},
+
+	"probe --count":          probeEffect("count", "2", "-c", "2"),
+	"probe --interval":       probeEffect("interval", `"0.001s"`, "-i", "0.001"),
+	"probe --size":           probeEffect("payloadSize", "1400", "-s", "1400"),
+	"probe --timeout":        probeEffect("timeout", `"59.500s"`, "-W", "59.5"),
+	"probe --duration":       probeEffect("duration", `"0.050s"`, "-w", "50ms"),
+	"probe --new-connection": probeEffect("tcp.newConnection", "true", "--new-connection"),
+	"probe --await-close":    probeEffect("tcp.awaitClose", "true", "--await-close"),
+	"probe --name": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		s.run("probe", "e-probe", "-c", "1", "-W", "60s", "--name", "e-p", "-o", "name").want(t, 0, "e-p\n", "")
+		s.ok("probe", "rm", "e-p")
+	},
+	"probe --verbose": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		if out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s", "--verbose"); !strings.Contains(out, "seq=1") {
+			t.Errorf("--verbose writes %s", out)
+		}
+		if out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s"); strings.Contains(out, "seq=1") {
+			t.Errorf("without it: %s", out)
+		}
+	},
+
+	"probe start --count":          probeStartEffect("count", "2", "--count", "2"),
+	"probe start --interval":       probeStartEffect("interval", `"0.001s"`, "--interval", "0.001"),
+	"probe start --size":           probeStartEffect("payloadSize", "1400", "--size", "1400"),
+	"probe start --timeout":        probeStartEffect("timeout", `"0.500s"`, "--timeout", "0.5"),
+	"probe start --duration":       probeStartEffect("duration", `"60s"`, "--duration", "1m"),
+	"probe start --new-connection": probeStartEffect("tcp.newConnection", "true", "--new-connection"),
+	"probe start --await-close":    probeStartEffect("tcp.awaitClose", "true", "--await-close"),
+	"probe start --name":           probeStartEffect("name", `"e-start"`),
+	"probe list --limit": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		s.ok("probe", "start", "e-probe", "--name", "e-l1", "-c", "1")
+		s.ok("probe", "start", "e-probe", "--name", "e-l2", "-c", "1")
+		if list, _ := s.json("probe", "list", "--limit", "1")["probes"].([]any); len(list) != 1 {
+			t.Errorf("%d probes, want 1", len(list))
+		}
+		s.ok("probe", "rm", "e-l1", "e-l2")
+	},
+}
+
+func validateOnlyEffect(flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.run("create", "tcp", "--name", "e-check", flag, "-o", "name").want(t, 0, "e-check\n",
+			"checked only; nothing was created\n")
+		s.run("get", "e-check").want(t, 1, "", "echoctl: *\n*\n")
+	}
+}
+
+// updateEffect changes an endpoint that has everything, and wants the change and nothing else.
+func updateEffect(path, want string, flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.ok("create", "tcp", "--name", "e-update", "-l", "a=1", "-l", "b=1", "--description", "x", "--one-shot",
+			"--idle-timeout", "1m", "--max-connections", "5")
+		before := s.json("get", "e-update")
+		s.ok(append([]string{"update", "e-update"}, flags...)...)
+		after := s.json("get", "e-update")
+		s.ok("delete", "e-update")
+		wantField(t, after, path, want)
+		for _, other := range []string{"labels", "description", "listen", "tcp.oneShot",
+			"tcp.idleTimeout", "tcp.maxConnections"} {
+			if was, is := fmt.Sprint(field(before, other)), fmt.Sprint(field(after, other)); other != path && was != is {
+				t.Errorf("%s was %s and is %s", other, was, is)
+			}
+		}
+	}
+}
+
+func updateCheckEffect(flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-check")
+		for _, change := range []string{"--description=new", "--label=new=1"} {
+			s.run("update", "e-check", change, flag, "-o", "name").want(t, 0, "e-check\n", "checked only; nothing was changed\n")
+		}
+		wantField(t, s.json("get", "e-check"), "description", `""`)
+		wantField(t, s.json("get", "e-check"), "labels", "{}")
+	}
+}
+
+// selectorEffect has a verb work on two of three endpoints, and wants them in a state after it.
+func selectorEffect(verb, state string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		for _, name := range []string{"e-sel-1", "e-sel-2", "e-sel-3"} {
+			label := "e=sel"
+			if name == "e-sel-3" {
+				label = "e=other"
+			}
+			s.newEndpoint("tcp", name, "-l", label)
+		}
+		other := `"SERVING"`
+		if verb == "start" {
+			s.ok("stop", "e-sel-1", "e-sel-2", "e-sel-3")
+			other = `"STOPPED"`
+		}
+		s.ok(verb, "--selector", "e=sel")
+		wantField(t, s.json("get", "e-sel-3"), "state", other)
+		for _, name := range []string{"e-sel-1", "e-sel-2"} {
+			if state == "" {
+				s.run("get", name).want(t, 1, "", "echoctl: *\n*\n")
+				continue
+			}
+			wantField(t, s.json("get", name), "state", `"`+state+`"`)
+		}
+	}
+}
+
+// probeEffect follows a probe to its end and looks at what the daemon took it for.
+func probeEffect(path, want string, flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		// The server closes after the first bytes, which --await-close needs.
+		s.newEndpoint("tcp", "e-probe", "--one-shot")
+		args := []string{"probe", "e-probe", "--name", "e-follow", "-o", "name", "-W", "60s"}
+		if path != "count" && path != "duration" {
+			args = append(args, "-c", "1")
+		}
+		if out := s.ok(append(args, flags...)...); out != "e-follow\n" {
+			t.Errorf("probe writes %s", out)
+		}
+		wantField(t, s.json("probe", "get", "e-follow"), path, want)
+		s.ok("probe", "rm", "e-follow")
+	}
+}
+
+func probeStartEffect(path, want string, flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		m := s.json(append([]string{"probe", "start", "e-probe", "--name", "e-start"}, flags...)...)
+		wantField(t, m, path, want)
+		s.ok("probe", "rm", "e-start")
+	}
+}
+
+func TestEveryFlagHasAnEffect(t *testing.T) {
+	known := map[string]bool{}
+	for path, c := range commands() {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name == "help" || c.HasParent() && c.InheritedFlags().Lookup(f.Name) != nil {
+				return
+			}
+			known[path+" --"+f.Name] = true
+			if effects[path+" --"+f.Name] == nil {
+				t.Errorf("%s --%s: nobody sees its effect", path, f.Name)
+			}
+		})
+	}
+	for name, see := range effects {
+		if !known[name] {
+			t.Errorf("%s does not exist", name)
+		}
+		t.Run(name, func(t *testing.T) { see(t, at(t, shared.GRPC)) })
+	}
+}

@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience bounds every wait of the tests; a machine may be slow.
+const patience = 60 * time.Second
+
+// echodPath is the daemon that TestMain built; shared is one that most tests use together.
+var (
+	echodPath string
+	shared    *daemon
+)
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "echoctl-test")
+	if err != nil {
+		return complain(err)
+	}
+	defer os.RemoveAll(dir)
+	echodPath = filepath.Join(dir, "echod")
+	build := exec.Command("go", "build", "-o", echodPath, "github.com/echod/echod/daemon/echod")
+	if out, err := build.CombinedOutput(); err != nil {
+		return complain(fmt.Errorf("cannot build echod: %w\n%s", err, out))
+	}
+	if shared, err = startDaemon(dir); err != nil {
+		return complain(err)
+	}
+	code := m.Run()
+	if err := shared.stop(); err != nil {
+		code = max(code, complain(err))
+	}
+	if err := goleak.Find(); err != nil {
+		code = max(code, complain(err))
+	}
+	return code
+}
+
+func complain(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// daemon is an echod in a process of its own.
+type daemon struct {
+	GRPC   string
+	HTTP   string
+	Socket string
+
+	cmd    *exec.Cmd
+	killed bool // by the test, so that stop has nothing to complain of
+}
+
+func startDaemon(dir string) (*daemon, error) {
+	ready := filepath.Join(dir, "ready")
+	cmd := exec.Command(echodPath, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+		"--socket", filepath.Join(dir, "echod.sock"), "--state-dir", "", "--ready-file", ready, "--log-level", "error")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	d := &daemon{cmd: cmd}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile(ready)
+		if err == nil && json.Unmarshal(text, d) == nil {
+			return d, nil
+		}
+	}
+	return nil, errors.Join(errors.New("echod is not ready"), d.stop())
+}
+
+func (d *daemon) stop() error {
+	if d.killed {
+		_ = d.cmd.Wait()
+		return nil
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return d.cmd.Wait()
+}
+
+// ownDaemon is for tests that need to be alone.
+func ownDaemon(t *testing.T) *daemon {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "echoctl-own") // short: a socket's path is bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	d, err := startDaemon(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// shell is where a test runs echoctl.
+type shell struct {
+	t        *testing.T
+	ctx      context.Context
+	env      map[string]string
+	terminal bool
+	width    int
+	stdout   interface {
+		Write([]byte) (int, error)
+		String() string
+	}
+}
+
+// at is a shell whose echoctl talks with the given server.
+func at(t *testing.T, server string) *shell {
+	return &shell{t: t, ctx: t.Context(), env: map[string]string{"ECHOCTL_SERVER": server}}
+}
+
+// result is all that a run of echoctl leaves.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func (s *shell) run(args ...string) result {
+	s.t.Helper()
+	out := s.stdout
+	if out == nil {
+		out = &bytes.Buffer{}
+	}
+	var stderr bytes.Buffer
+	env := Env{
+		Stdin: strings.NewReader(""), Stdout: out, Stderr: &stderr, Terminal: s.terminal, Width: s.width,
+		LookupEnv: func(key string) (string, bool) { v, ok := s.env[key]; return v, ok },
+	}
+	code := Run(s.ctx, env, args)
+	r := result{out.String(), stderr.String(), code}
+	s.t.Logf("echoctl %q: exit %d\n%s%s", args, code, r.stdout, r.stderr)
+	// Whatever happens, nobody is to see gRPC's own words.
+	for _, text := range []string{r.stdout, r.stderr} {
+		if strings.Contains(text, "rpc error") || strings.Contains(text, "desc =") {
+			s.t.Errorf("echoctl %q speaks gRPC: %s", args, text)
+		}
+	}
+	return r
+}
+
+// ok runs echoctl, which must succeed, and answers its output.
+func (s *shell) ok(args ...string) string {
+	s.t.Helper()
+	r := s.run(args...)
+	if r.code != 0 {
+		s.t.Fatalf("echoctl %q: exit %d: %s", args, r.code, r.stderr)
+	}
+	return r.stdout
+}
+
+// json runs echoctl with -o json and answers what it says, as a map.
+func (s *shell) json(args ...string) map[string]any {
+	s.t.Helper()
+	out := s.ok(append(args, "-o", "json")...)
+	var m map[string]any
+	if err := json.Unmarshal([]byte(out), &m); err != nil {
+		s.t.Fatalf("echoctl %q: %v: %s", args, err, out)
+	}
+	return m
+}
+
+// want compares a run with what it should leave; "*" stands for anything.
+func (r result) want(t *testing.T, code int, stdout, stderr string) {
+	t.Helper()
+	if r.code != code {
+		t.Errorf("exit %d, want %d", r.code, code)
+	}
+	wantText(t, "stdout", r.stdout, stdout)
+	wantText(t, "stderr", r.stderr, stderr)
+}
+
+// wantText compares texts. In want, "*" stands for anything on a line, and runs of spaces are one: the width of columns
+// depends on ports and names, and their layout has golden files of its own.
+func wantText(t *testing.T, what, got, want string) {
+	t.Helper()
+	pattern := regexp.QuoteMeta(spaces.ReplaceAllString(want, " "))
+	pattern = "^" + strings.ReplaceAll(pattern, `\*`, "[^\n]*") + "$"
+	if !regexp.MustCompile(pattern).MatchString(spaces.ReplaceAllString(got, " ")) {
+		t.Errorf("%s is:\n%s\nwant:\n%s", what, got, want)
+	}
+}
+
+var spaces = regexp.MustCompile(" +")
+
+// field is a value in a JSON object, by its path: "tcp.oneShot".
+func field(m map[string]any, path string) any {
+	var v any = m
+	for key := range strings.SplitSeq(path, ".") {
+		inner, _ := v.(map[string]any)
+		v = inner[key]
+	}
+	return v
+}
+
+// wantField fails the test unless the value at path is want, as JSON.
+func wantField(t *testing.T, m map[string]any, path, want string) {
+	t.Helper()
+	got, err := json.Marshal(field(m, path))
+	if err != nil || string(got) != want {
+		t.Errorf("%s is %s, want %s", path, got, want)
+	}
+}
+
+// remove deletes endpoints when the test ends.
+func (s *shell) remove(names ...string) {
+	s.t.Cleanup(func() {
+		// t's context has ended by then.
+		s.ctx = context.Background()
+		s.run(append([]string{"delete"}, names...)...)
+	})
+}

@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "1": time.Second, "0.2": 200 * time.Millisecond, ".5": 500 * time.Millisecond, "40ms": 40 * time.Millisecond,
+		"1m30s": 90 * time.Second, "8760h": 8760 * time.Hour, "0s": 0, "1.5s": 1500 * time.Millisecond,
+	} {
+		if got, err := parseDuration(text); err != nil || got != want {
+			t.Errorf("parseDuration(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", " ", "abc", "-1", "-1s", "1 s", "1e3", "NaN", "Inf", "0x10", "1..2", ".",
+		"99999999999"} {
+		if got, err := parseDuration(text); err == nil {
+			t.Errorf("parseDuration(%q) = %v, want an error", text, got)
+		}
+	}
+}
+
+func FuzzParseDuration(f *testing.F) {
+	for _, s := range []string{"1", "0.2", "40ms", "-1", "1e9"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if d, err := parseDuration(s); err == nil && d < 0 {
+			t.Errorf("parseDuration(%q) = %v", s, d)
+		}
+	})
+}
+
+func TestCountFlag(t *testing.T) {
+	for _, text := range []string{"", "-1", "1.5", "4294967296", "abc", "0x1", "default"} {
+		if err := new(countFlag).Set(text); err == nil {
+			t.Errorf("%q is taken for a count", text)
+		}
+	}
+	f := countFlag{}
+	if f.proto() != nil {
+		t.Error("a flag that was not given has a value")
+	}
+	if err := f.Set("4294967295"); err != nil || *f.proto() != 4294967295 {
+		t.Errorf("Set: %v, value %v", err, f.proto())
+	}
+}
+
+func TestSelectorBecomesAFilter(t *testing.T) {
+	for text, want := range map[string]string{
+		"k=v":             `labels.k = "v"`,
+		"b=2,a=1":         `labels.a = "1" AND labels.b = "2"`,
+		"app/name=web":    `labels."app/name" = "web"`,
+		"k=":              `labels.k = ""`,
+		"k=a=b":           `labels.k = "a=b"`,
+		`k=say "hi\"`:     `labels.k = "say \"hi\\\""`,
+		"NOT=x":           `labels."NOT" = "x"`,
+		"k1=v, under_s=w": `labels."k1" = "v" AND labels.under_s = "w"`,
+	} {
+		var f selectorFlag
+		if err := f.Set(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if got := f.filter(); got != want {
+			t.Errorf("%q becomes %s, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "k", "=v", "a=b,", "a=b,c"} {
+		if err := new(selectorFlag).Set(text); err == nil {
+			t.Errorf("%q is taken for a selector", text)
+		}
+	}
+}
+
+func TestBothFilters(t *testing.T) {
+	if got, want := bothFilters("a = b OR c = d", `labels.k = "v"`), `(a = b OR c = d) AND labels.k = "v"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	for text, want := range map[string]*echov1.ProbeTarget{
+		"web-1":                   {Endpoint: "web-1"},
+		"endpoint/list":           {Endpoint: "list"},
+		"tcp://127.0.0.1:7":       {Address: "127.0.0.1:7", Protocol: echov1.Protocol_TCP},
+		"UDP://host.example:7007": {Address: "host.example:7007", Protocol: echov1.Protocol_UDP},
+		"udp://[fe80::1%eth0]:7":  {Address: "[fe80::1%eth0]:7", Protocol: echov1.Protocol_UDP},
+	} {
+		if got, err := parseTarget(text); err != nil || !proto.Equal(got, want) {
+			t.Errorf("parseTarget(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		"", "127.0.0.1:7", "tcp://", "tcp://host", "tcp://:7", "tcp://host:", "tcp://::1:7", "http://host:7", "://h:1",
+		"tcp://host:7/path", "endpoint/", "endpoint/a/b", "a/b",
+	} {
+		var usage *usageError
+		if got, err := parseTarget(text); !errors.As(err, &usage) {
+			t.Errorf("parseTarget(%q) = %v, %v, want a usage error", text, got, err)
+		}
+	}
+}
+
+func FuzzParseTarget(f *testing.F) {
+	for _, s := range []string{"web-1", "endpoint/list", "tcp://[::1]:7", "udp://h:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		target, err := parseTarget(s)
+		if err == nil && (target.GetEndpoint() != "") == (target.GetAddress() != "") {
+			t.Errorf("parseTarget(%q) = %v", s, target)
+		}
+	})
+}
+
+func TestParseServer(t *testing.T) {
+	for text, want := range map[string]server{
+		"127.0.0.1:7007":        {"tcp", "127.0.0.1:7007"},
+		"lab-1":                 {"tcp", "lab-1:7007"},
+		"[::1]:7":               {"tcp", "[::1]:7"},
+		"::1":                   {"tcp", "[::1]:7007"},
+		"[::1]":                 {"tcp", "[::1]:7007"},
+		"unix:/run/echod.sock":  {"unix", "/run/echod.sock"},
+		"unix:///run/e.sock":    {"unix", "/run/e.sock"},
+		"unix:rel/echod.sock":   {"unix", "rel/echod.sock"},
+		"host.example.com:http": {"tcp", "host.example.com:http"},
+	} {
+		if got, err := parseServer(text); err != nil || got != want {
+			t.Errorf("parseServer(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "http://host:1", "unix:", ":7007", "host:", "a b", "[::1", "/run/echod.sock"} {
+		if got, err := parseServer(text); err == nil {
+			t.Errorf("parseServer(%q) = %v, want an error", text, got)
+		}
+	}
+}
+
+func FuzzParseServer(f *testing.F) {
+	for _, s := range []string{"h:1", "::1", "[::1]:1", "unix:/x", "unix:///x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, err := parseServer(s); err == nil && (got.address == "" || strings.Contains(got.network, ":")) {
+			t.Errorf("parseServer(%q) = %v", s, got)
+		}
+	})
+}

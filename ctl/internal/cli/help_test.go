@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// commands are all commands, by their path without "echoctl ".
+func commands() map[string]*cobra.Command {
+	all := map[string]*cobra.Command{}
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		all[strings.TrimPrefix(c.CommandPath(), "echoctl ")] = c
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCommand(&app{}))
+	return all
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	for path, c := range commands() {
+		if c.Short == "" || c.Example == "" || !strings.HasSuffix(c.Long, exitHelp) {
+			t.Errorf("%s lacks help, an example or its exit codes", path)
+		}
+		for _, line := range strings.Split(c.Long, "\n") {
+			if len(line) > 80 {
+				t.Errorf("%s: a line of help has %d characters: %s", path, len(line), line)
+			}
+		}
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Usage == "" {
+				t.Errorf("%s --%s lacks help", path, f.Name)
+			}
+		})
+		args := append(strings.Fields(path), "--help")
+		if path == "echoctl" {
+			args = []string{"--help"}
+		}
+		out := at(t, "127.0.0.1:1").ok(args...)
+		if !strings.Contains(out, c.Example) || !strings.Contains(out, "Usage:") {
+			t.Errorf("%s --help is:\n%s", path, out)
+		}
+	}
+}
+
+func TestHelpCommand(t *testing.T) {
+	s := at(t, "127.0.0.1:1")
+	if got, want := s.ok("help", "probe", "start"), s.ok("probe", "start", "--help"); got != want {
+		t.Errorf("help probe start is:\n%s\nwant:\n%s", got, want)
+	}
+	if got, want := s.ok("help"), s.ok(); got != want || !strings.Contains(got, "Endpoints:") {
+		t.Errorf("help is:\n%s\nwant:\n%s", got, want)
+	}
+	s.run("help", "nonsense").want(t, 2, "", "echoctl: there is no command \"nonsense\" (see echoctl help --help)\n")
+}
+
+// What flags say of values that they do not take.
+const (
+	durationWords = `say "40ms", "1.5s", "10m" or a number of seconds`
+	countWords    = `say a whole number from 0 to 4294967295`
+	formatWords   = `say table, wide, json, yaml or name`
+)
+
+// TestUsage holds wrong command lines to one line of complaint and exit code 2, before any call: nobody listens.
+func TestUsage(t *testing.T) {
+	for _, c := range []struct{ line, command, want string }{
+		{"nonsense", "",
+			`there is no command "nonsense"`},
+		{"lits", "",
+			`there is no command "lits"; did you mean list?`},
+		{"list --nonsense", "list",
+			`unknown flag: --nonsense`},
+		{"list extra", "list",
+			`unexpected argument "extra"`},
+		{"list -o xml", "list",
+			`invalid argument "xml" for "-o, --output" flag: ` + formatWords},
+		{"list --limit -1", "list",
+			`invalid argument "-1" for "--limit" flag: ` + countWords},
+		{"list -l k", "list",
+			`invalid argument "k" for "-l, --selector" flag: say KEY=VALUE, or KEY=VALUE,KEY2=VALUE2`},
+		{"list --call-timeout soon", "list",
+			`invalid argument "soon" for "--call-timeout" flag: ` + durationWords},
+		{"list --server http://h", "list",
+			`server "http://h": say HOST:PORT or unix:PATH`},
+		{"create", "create",
+			`tcp or udp is missing`},
+		{"create sctp", "create",
+			`"sctp" is no protocol: say tcp or udp`},
+		{"create tcp a b", "create",
+			`unexpected argument "b"`},
+		{"create tcp --label k", "create",
+			`invalid argument "k" for "-l, --label" flag: say KEY=VALUE`},
+		{"create tcp --idle-timeout -1s", "create",
+			`invalid argument "-1s" for "--idle-timeout" flag: must not be negative`},
+		{"create udp --one-shot", "create",
+			`--one-shot is for tcp`},
+		{"create udp --idle-timeout 1", "create",
+			`--idle-timeout is for tcp`},
+		{"create tcp --name", "create",
+			`flag needs an argument: --name`},
+		{"get", "get",
+			`NAME is missing`},
+		{"update a", "update",
+			`nothing to change: give at least one of the flags`},
+		{"update a b", "update",
+			`unexpected argument "b"`},
+		{"update a -l k=v --remove-label k", "update",
+			`label "k" is both to be set and to be removed`},
+		{"delete", "delete",
+			`say which: NAME... or --selector`},
+		{"rm a -l k=v", "delete",
+			`say either NAME... or --selector, not both`},
+		{"start", "start",
+			`say which: NAME... or --selector`},
+		{"stop", "stop",
+			`say which: NAME... or --selector`},
+		{"probe", "probe",
+			`TARGET is missing`},
+		{"probe a:7", "probe",
+			`target "a:7": say NAME, tcp://HOST:PORT or udp://HOST:PORT`},
+		{"probe udp://h:7 --await-close", "probe",
+			`--new-connection and --await-close are for tcp`},
+		{"probe a -c many", "probe",
+			`invalid argument "many" for "-c, --count" flag: ` + countWords},
+		{"probe start", "probe start",
+			`TARGET is missing`},
+		{"probe stop", "probe stop",
+			`NAME is missing`},
+		{"probe get", "probe get",
+			`NAME is missing`},
+		{"probe rm", "probe delete",
+			`NAME is missing`},
+		{"probe list x", "probe list",
+			`unexpected argument "x"`},
+		{"completion", "completion",
+			`bash, zsh, fish or powershell is missing`},
+		{"completion tcsh", "completion",
+			`"tcsh" is no shell that is known: say bash, zsh, fish or powershell`},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			want := "echoctl: " + c.want + " (see " + strings.TrimSpace("echoctl "+c.command) + " --help)\n"
+			r := at(t, "127.0.0.1:1").run(strings.Fields(c.line)...)
+			if r.code != 2 || r.stdout != "" || r.stderr != want {
+				t.Errorf("exit %d, stdout %q, stderr\n%swant\n%s", r.code, r.stdout, r.stderr, want)
+			}
+		})
+	}
+	s := at(t, "127.0.0.1:1")
+	s.env["ECHOCTL_OUTPUT"] = "xml"
+	s.run("list").want(t, 2, "",
+		"echoctl: ECHOCTL_OUTPUT is \"xml\": say table, wide, json, yaml or name (see echoctl list --help)\n")
+}

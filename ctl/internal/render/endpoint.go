@@ -1,0 +1,152 @@
+package render
+
+import (
+	"fmt"
+	"time"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
+	g := &grid{header: []string{"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LABELS"}}
+	for _, e := range list {
+		g.add(
+			cell{text: clean(e.GetName())},
+			cell{text: protocolText(e.GetProtocol())},
+			cell{text: orDash(clean(e.GetAddress()))},
+			endpointState(e.GetState()),
+			cell{text: age(now, e.GetCreateTime())},
+			cell{text: orDash(labelText(e.GetLabels()))},
+		)
+	}
+	return g
+}
+
+func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
+	g := &grid{header: []string{
+		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LISTEN", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
+		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "REASON", "LABELS",
+	}}
+	for _, e := range list {
+		c := e.GetCounters()
+		// What the protocol does not have is not 0 but nothing.
+		tcp, udp := e.GetProtocol() != echov1.Protocol_UDP, e.GetProtocol() != echov1.Protocol_TCP
+		g.add(
+			cell{text: clean(e.GetName())},
+			cell{text: protocolText(e.GetProtocol())},
+			cell{text: orDash(clean(e.GetAddress()))},
+			endpointState(e.GetState()),
+			cell{text: age(now, e.GetCreateTime())},
+			cell{text: orDash(clean(e.GetListen()))},
+			cell{text: numberIf(tcp && c != nil, uint64(c.GetConnectionsOpen()))},
+			cell{text: numberIf(tcp && c != nil, c.GetConnectionsTotal())},
+			cell{text: numberIf(c != nil, c.GetBytesIn())},
+			cell{text: numberIf(c != nil, c.GetBytesOut())},
+			cell{text: numberIf(udp && c != nil, c.GetDatagramsIn())},
+			cell{text: numberIf(udp && c != nil, c.GetDatagramsOut())},
+			cell{text: numberIf(c != nil, sum(c.GetDrops()))},
+			cell{text: numberIf(c != nil, sum(c.GetErrors()))},
+			cell{text: orDash(clean(e.GetUid()))},
+			cell{text: orDash(clean(e.GetStateReason()))},
+			cell{text: orDash(labelText(e.GetLabels()))},
+		)
+	}
+	return g
+}
+
+func numberIf(known bool, n uint64) string {
+	if !known {
+		return "-"
+	}
+	return number(n)
+}
+
+func sum(counts map[string]uint64) uint64 {
+	var total uint64
+	for _, n := range counts {
+		total += n
+	}
+	return total
+}
+
+func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
+	p := &pairs{}
+	p.add("Name", clean(e.GetName()))
+	p.add("UID", orDash(clean(e.GetUid())))
+	p.add("Protocol", protocolText(e.GetProtocol()))
+	p.addCells("State", endpointState(e.GetState()))
+	if e.GetStateReason() != "" {
+		p.add("Reason", clean(e.GetStateReason()))
+	}
+	p.add("Address", orDash(clean(e.GetAddress())))
+	p.add("Listen", orDash(clean(e.GetListen())))
+	p.add("Labels", labelLines(e.GetLabels())...)
+	p.add("Description", orDash(clean(e.GetDescription())))
+	if tcp := e.GetTcp(); tcp != nil {
+		describeTCP(p, tcp)
+	}
+	if c := e.GetCounters(); c != nil {
+		describeCounters(p, e.GetProtocol(), c, now)
+	}
+	p.add("Created", moment(now, e.GetCreateTime(), "-"))
+	p.add("Changed", moment(now, e.GetUpdateTime(), "-"))
+	p.add("Etag", orDash(clean(e.GetEtag())))
+	return p
+}
+
+func describeTCP(p *pairs, tcp *echov1.TcpOptions) {
+	if tcp.GetOneShot() {
+		p.add("One shot", "yes")
+	} else {
+		p.add("One shot", "no")
+	}
+	if d := tcp.GetIdleTimeout(); d != nil {
+		text := span(d.AsDuration())
+		if d.AsDuration() == 0 {
+			text = "never"
+		}
+		p.add("Idle timeout", text)
+	}
+	if tcp.MaxConnections != nil {
+		text := number(tcp.GetMaxConnections())
+		if tcp.GetMaxConnections() == 0 {
+			text = "no limit"
+		}
+		p.add("Max connections", text)
+	}
+}
+
+func describeCounters(p *pairs, protocol echov1.Protocol, c *echov1.Counters, now time.Time) {
+	if protocol != echov1.Protocol_UDP {
+		p.add("Connections", fmt.Sprintf("%d open, %d in all", c.GetConnectionsOpen(), c.GetConnectionsTotal()))
+	}
+	p.add("Bytes", fmt.Sprintf("%d in, %d out", c.GetBytesIn(), c.GetBytesOut()))
+	if protocol != echov1.Protocol_TCP {
+		p.add("Datagrams", fmt.Sprintf("%d in, %d out", c.GetDatagramsIn(), c.GetDatagramsOut()))
+	}
+	p.add("Drops", countText(c.GetDrops()))
+	p.add("Errors", countText(c.GetErrors()))
+	p.add("Last activity", moment(now, c.GetLastActivityTime(), "never"))
+}
+
+func protocolText(p echov1.Protocol) string {
+	if p == echov1.Protocol_PROTOCOL_UNSPECIFIED {
+		return "-"
+	}
+	return p.String()
+}
+
+func endpointState(s echov1.Endpoint_State) cell {
+	switch s {
+	case echov1.Endpoint_STATE_UNSPECIFIED:
+		return cell{text: "-"}
+	case echov1.Endpoint_SERVING:
+		return cell{text: s.String(), style: green}
+	case echov1.Endpoint_STOPPED:
+		return cell{text: s.String(), style: dim}
+	case echov1.Endpoint_FAILED:
+		return cell{text: s.String(), style: red}
+	default:
+		return cell{text: s.String()}
+	}
+}

@@ -1,0 +1,47 @@
+package render
+
+import (
+	"strconv"
+	"time"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+func describeInfo(i *echov1.Info, now time.Time) *pairs {
+	p := &pairs{}
+	p.add("Version", orDash(clean(i.GetVersion())))
+	p.add("Platform", orDash(clean(i.GetPlatform())))
+	p.add("PID", strconv.FormatUint(uint64(i.GetPid()), 10))
+	p.add("Started", moment(now, i.GetStartTime(), "-"))
+	listeners := make([]string, len(i.GetListeners()))
+	for k, l := range i.GetListeners() {
+		listeners[k] = clean(l.GetProtocol()) + " " + clean(l.GetAddress())
+	}
+	p.add("Listeners", listeners...)
+	state := clean(i.GetStateDirectory())
+	if state == "" {
+		state = "none: endpoints end with the process"
+	}
+	p.add("State directory", state)
+	p.add("Endpoints", number(i.GetEndpoints()))
+	warnings := make([]string, len(i.GetWarnings()))
+	for k, w := range i.GetWarnings() {
+		warnings[k] = clean(w)
+	}
+	if len(warnings) == 0 {
+		warnings = []string{"none"}
+	}
+	p.add("Warnings", warnings...)
+	return p
+}
+
+func describeVersion(v Version) *pairs {
+	p := &pairs{}
+	p.add("Client", clean(v.Client.Version)+" ("+clean(v.Client.Platform)+")")
+	if v.Daemon == nil {
+		p.add("Daemon", "none that answers")
+		return p
+	}
+	p.add("Daemon", clean(v.Daemon.Version)+" ("+clean(v.Daemon.Platform)+") at "+clean(v.Daemon.Address))
+	return p
+}

@@ -1,0 +1,56 @@
+package render
+
+import (
+	"io"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// nameWriter writes one name a line, for scripts and xargs.
+type nameWriter struct {
+	w io.Writer
+}
+
+func (n *nameWriter) line(name string) error {
+	_, err := io.WriteString(n.w, clean(name)+"\n")
+	return err
+}
+
+func writeNames[T any](n *nameWriter, list []T, name func(T) string) error {
+	for _, item := range list {
+		if err := n.line(name(item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *nameWriter) EndpointList(l []*echov1.Endpoint) error {
+	return writeNames(n, l, (*echov1.Endpoint).GetName)
+}
+func (n *nameWriter) Endpoints(l []*echov1.Endpoint) error         { return n.EndpointList(l) }
+func (n *nameWriter) DescribeEndpoints(l []*echov1.Endpoint) error { return n.EndpointList(l) }
+
+func (n *nameWriter) ProbeList(l []*echov1.Probe) error {
+	return writeNames(n, l, (*echov1.Probe).GetName)
+}
+func (n *nameWriter) Probes(l []*echov1.Probe) error         { return n.ProbeList(l) }
+func (n *nameWriter) DescribeProbes(l []*echov1.Probe) error { return n.ProbeList(l) }
+
+func (n *nameWriter) ProbeBegin(*echov1.Probe) error { return nil }
+func (n *nameWriter) Sample(*echov1.Sample) error    { return nil }
+func (n *nameWriter) Reports(l []*echov1.ProbeReport) error {
+	return writeNames(n, l, (*echov1.ProbeReport).GetProbe)
+}
+
+func (n *nameWriter) Deleted(names []string) error {
+	return writeNames(n, names, func(s string) string { return s })
+}
+
+// Info has no name: the addresses that the daemon listens on are what one would call it by.
+func (n *nameWriter) Info(i *echov1.Info) error {
+	return writeNames(n, i.GetListeners(), (*echov1.Listener).GetAddress)
+}
+
+// Version writes the client's version alone.
+func (n *nameWriter) Version(v Version) error { return n.line(v.Client.Version) }
