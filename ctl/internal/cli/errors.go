@@ -193,15 +193,8 @@ func violationLines(message string, violations []*errdetails.BadRequest_FieldVio
 
 // hint is what to do next, where the message does not say it already.
 func hint(code codes.Code, reason string, call *callError) string {
-	switch reason {
-	case "NEEDS_STOP":
+	if reason == "NEEDS_STOP" {
 		return "stop it first: echoctl stop " + call.name
-	case "ADDRESS_IN_USE":
-		return "port 0 picks a free one"
-	case "ADDRESS_NOT_AVAILABLE":
-		return "the address must be one of the daemon's host; \":PORT\" takes all of them"
-	case "PORT_NEEDS_PRIVILEGE":
-		return "ports from 1024 up need no privilege; port 0 picks a free one"
 	}
 	list, get := "echoctl list", "echoctl get "
 	if call.kind == aProbe {

@@ -51,35 +51,37 @@ func badField(field, format string, args ...any) error {
 	return &badRequest{violations: []violation{{field, fmt.Sprintf(format, args...)}}}
 }
 
-// table says which status an error of the domain becomes. The first match counts.
+// table says which status an error of the domain becomes, and what its receiver can do about it where the error does
+// not say so itself. The first match counts.
 var table = []struct {
 	err    error
 	code   codes.Code
 	reason string
+	advice string
 }{
-	{registry.ErrNotFound, codes.NotFound, "ENDPOINT_NOT_FOUND"},
-	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS"},
-	{registry.ErrStale, codes.Aborted, "STALE_ETAG"},
-	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP"},
-	{registry.ErrNameFixed, codes.InvalidArgument, "NAME_FIXED"},
-	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING"},
-	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE"},
-	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND"},
-	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS"},
-	{runs.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_PROBES"},
-	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW"},
-	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN"},
-	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN"},
-	{echo.ErrClosed, codes.Unavailable, "SHUTTING_DOWN"},
-	{echo.ErrBadSpec, codes.InvalidArgument, "BAD_VALUE"},
-	{echo.ErrNeedsRebind, codes.FailedPrecondition, "NEEDS_STOP"},
-	{echo.ErrAddressInUse, codes.FailedPrecondition, "ADDRESS_IN_USE"},
-	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE"},
-	{echo.ErrPortNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE"},
-	{echo.ErrTooManyFiles, codes.ResourceExhausted, "TOO_MANY_FILES"},
-	{probe.ErrBadPlan, codes.InvalidArgument, "BAD_VALUE"},
-	{context.Canceled, codes.Canceled, ""},
-	{context.DeadlineExceeded, codes.DeadlineExceeded, ""},
+	{registry.ErrNotFound, codes.NotFound, "ENDPOINT_NOT_FOUND", ""},
+	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS", ""},
+	{registry.ErrStale, codes.Aborted, "STALE_ETAG", ""},
+	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP", ""},
+	{registry.ErrNameFixed, codes.InvalidArgument, "NAME_FIXED", ""},
+	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
+	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
+	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},
+	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS", ""},
+	{runs.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},
+	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW", ""},
+	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
+	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
+	{echo.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", "the daemon is stopping"},
+	{echo.ErrBadSpec, codes.InvalidArgument, "BAD_VALUE", ""},
+	{echo.ErrNeedsRebind, codes.FailedPrecondition, "NEEDS_STOP", "stop the endpoint first"},
+	{echo.ErrAddressInUse, codes.FailedPrecondition, "ADDRESS_IN_USE", "choose another port, or port 0 for a free one"},
+	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE", "listen on an address of the daemon's host, or on \":PORT\" for all of them"},
+	{echo.ErrPortNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE", "take a port from 1024 up, or give echod CAP_NET_BIND_SERVICE"},
+	{echo.ErrTooManyFiles, codes.ResourceExhausted, "TOO_MANY_FILES", "delete endpoints, or raise the daemon's limit of open files (ulimit -n)"},
+	{probe.ErrBadPlan, codes.InvalidArgument, "BAD_VALUE", ""},
+	{context.Canceled, codes.Canceled, "", ""},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, "", ""},
 }
 
 // toStatus turns an error of a call into the one that is sent; internal says that its text is for the log only.
@@ -100,10 +102,14 @@ func toStatus(err error) (sent error, internal bool) {
 	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
-			if row.reason == "" {
-				return status.Error(row.code, err.Error()), false
+			text := err.Error()
+			if row.advice != "" {
+				text += "; " + row.advice
 			}
-			return withDetails(row.code, err.Error(), &errdetails.ErrorInfo{Reason: row.reason, Domain: domain}), false
+			if row.reason == "" {
+				return status.Error(row.code, text), false
+			}
+			return withDetails(row.code, text, &errdetails.ErrorInfo{Reason: row.reason, Domain: domain}), false
 		}
 	}
 	return status.Error(codes.Internal, "internal error"), true

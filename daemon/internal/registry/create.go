@@ -1,0 +1,80 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Create binds a new endpoint and keeps it. An empty name is filled in. With validateOnly nothing is bound or kept, and
+// the answer is what would be. The error is ErrExists, one of echo's for an address that cannot be had, or ErrNotStored.
+func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool) (Endpoint, error) {
+	r.complete(&def)
+	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
+		return Endpoint{}, err
+	}
+	now := time.Now()
+	e := &entry{turn: make(chan struct{}, 1), def: def, uid: uuid.NewString(), created: now, updated: now, state: Stopped}
+	e.turn <- struct{}{}
+	defer e.release()
+	if err := r.reserve(e, validateOnly); err != nil {
+		return Endpoint{}, err
+	}
+	if validateOnly {
+		return e.snapshotLocked(), nil // nobody else has this entry
+	}
+	live, err := r.engine.Listen(ctx, spec(e.def, netip.AddrPort{}))
+	if err != nil {
+		r.forget(e)
+		return Endpoint{}, err
+	}
+	if err := r.keep(e.record(live.Addr(), true)); err != nil {
+		r.forget(e)
+		return Endpoint{}, errors.Join(err, live.Close(ended()))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.servesLocked(live)
+	e.announced = true
+	return e.snapshotLocked(), nil
+}
+
+// complete fills in what a definition leaves open.
+func (r *Registry) complete(def *Definition) {
+	if def.Listen == "" {
+		def.Listen = net.JoinHostPort(r.defaultHost, "0")
+	}
+}
+
+// reserve takes the entry's name, or chooses one, so that no other create can have it while this one binds.
+func (r *Registry) reserve(e *entry, validateOnly bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.def.Name != "" && r.entries[e.def.Name] != nil {
+		return fmt.Errorf("%w: %q; choose another, or change that one with an update", ErrExists, e.def.Name)
+	}
+	for e.def.Name == "" {
+		name := strings.ToLower(e.def.Protocol.String()) + "-" + uuid.NewString()[:6]
+		if r.entries[name] == nil {
+			e.def.Name = name
+		}
+	}
+	if !validateOnly {
+		r.entries[e.def.Name] = e
+	}
+	return nil
+}
+
+// forget takes an entry out of the registry.
+func (r *Registry) forget(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.entries, e.def.Name)
+	e.gone = true
+}

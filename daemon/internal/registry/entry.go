@@ -1,0 +1,86 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/echod/echod/daemon/echo"
+)
+
+// entry is one endpoint. A change takes the turn first and keeps it over binding and writing; only the map and the fields
+// need the registry's lock, for the moment of reading or writing them.
+type entry struct {
+	turn chan struct{} // holds a token while somebody changes the entry
+
+	announced bool // false while it is being created: its name is taken, but nobody is shown it
+	gone      bool // deleted; who waited for the turn finds this
+	def       Definition
+	uid       string
+	address   netip.AddrPort
+	state     State
+	reason    string
+	created   time.Time
+	updated   time.Time
+	live      *echo.Endpoint // nil unless serving or draining
+	past      echo.Stats     // what it counted before its last stop
+}
+
+// take waits for the turn on an endpoint. The caller must release it.
+func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
+	r.mu.Lock()
+	e := r.entries[name]
+	r.mu.Unlock()
+	if e == nil {
+		return nil, notFound(name)
+	}
+	select {
+	case e.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if e.gone {
+		e.release()
+		return nil, notFound(name)
+	}
+	return e, nil
+}
+
+func (e *entry) release() { <-e.turn }
+
+func (e *entry) servesLocked(live *echo.Endpoint) {
+	e.live, e.address, e.state, e.reason = live, live.Addr(), Serving, ""
+}
+
+// running says whether the entry is meant to serve.
+func (e *entry) running() bool { return e.state == Serving || e.state == Failed }
+
+func (e *entry) checkETag(etag string) error {
+	if etag != "" && etag != e.def.etag() {
+		return fmt.Errorf("%w: %q has etag %s now, not %s; get it again and decide anew", ErrStale, e.def.Name, e.def.etag(), etag)
+	}
+	return nil
+}
+
+// snapshotLocked reads an entry. An endpoint whose engine gave it up is told as failed.
+func (e *entry) snapshotLocked() Endpoint {
+	s := Endpoint{
+		Definition: e.def.clone(), UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, Stats: e.past,
+		CreateTime: e.created, UpdateTime: e.updated, ETag: e.def.etag(),
+	}
+	if e.live == nil {
+		return s
+	}
+	s.Stats = sum(e.past, e.live.Stats())
+	if e.state == Serving {
+		select {
+		case <-e.live.Done():
+			if err := e.live.Err(); err != nil {
+				s.State, s.Reason = Failed, err.Error()
+			}
+		default:
+		}
+	}
+	return s
+}

@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/echod/echod/daemon/echo"
+)
+
+// Delete stops an endpoint, giving open connections drain to finish, and forgets it. The error is ErrNotFound, ErrStale
+// or ErrNotStored.
+func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Duration) error {
+	r.hurry(name, drain)
+	e, err := r.take(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer e.release()
+	if err := e.checkETag(etag); err != nil {
+		return err
+	}
+	if r.store != nil {
+		if err := r.store.Delete(recordKind, name); err != nil {
+			return fmt.Errorf("%w: %w", ErrNotStored, err)
+		}
+	}
+	err = r.retire(e, drain)
+	r.forget(e)
+	return err
+}
+
+// Start binds a stopped or failed endpoint again, where it was. One that serves is answered as it is. The error is
+// ErrNotFound, ErrNotStored, or one of echo's; a stopped endpoint that cannot start stays stopped.
+func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
+	e, err := r.take(ctx, name)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	defer e.release()
+	if e.live == nil {
+		live, err := r.engine.Listen(ctx, spec(e.def, e.address))
+		if err != nil {
+			return Endpoint{}, err
+		}
+		if err := r.keep(e.record(live.Addr(), true)); err != nil {
+			return Endpoint{}, errors.Join(err, live.Close(ended()))
+		}
+		r.mu.Lock()
+		e.servesLocked(live)
+		r.mu.Unlock()
+	}
+	return r.Get(name)
+}
+
+// Stop gives an endpoint's port back and keeps the rest. Open connections have drain to finish by themselves; 0 cuts
+// them at once, and so does a second Stop that allows less. The error is ErrNotFound or ErrNotStored.
+func (r *Registry) Stop(ctx context.Context, name string, drain time.Duration) (Endpoint, error) {
+	r.hurry(name, drain)
+	e, err := r.take(ctx, name)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	defer e.release()
+	if e.state != Stopped {
+		if err := r.keep(e.record(e.address, false)); err != nil {
+			return Endpoint{}, err
+		}
+		if err := r.retire(e, drain); err != nil {
+			return Endpoint{}, err
+		}
+	}
+	return r.Get(name)
+}
+
+// hurry shortens a drain that is under way: whoever stops or deletes a draining endpoint means it no later than this.
+func (r *Registry) hurry(name string, drain time.Duration) {
+	r.mu.Lock()
+	e := r.entries[name]
+	var live *echo.Endpoint
+	if e != nil && e.state == Draining {
+		live = e.live
+	}
+	r.mu.Unlock()
+	if live != nil {
+		ctx, cancel := drainContext(drain)
+		defer cancel()
+		// What it answers is told to the call that started the drain.
+		_ = live.Close(ctx)
+	}
+}
+
+// retire ends what serves an entry. The caller has the turn.
+func (r *Registry) retire(e *entry, drain time.Duration) error {
+	live := e.live
+	if live == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		e.state, e.reason = Stopped, ""
+		return nil
+	}
+	r.mu.Lock()
+	e.state = Draining
+	r.mu.Unlock()
+	ctx, cancel := drainContext(drain)
+	defer cancel()
+	err := live.Close(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.past = sum(e.past, live.Stats())
+	e.live, e.state, e.reason = nil, Stopped, ""
+	return err
+}
+
+// Close drains every endpoint until ctx ends, then cuts; definitions stay as they are, so that a restart brings back
+// what served.
+func (r *Registry) Close(ctx context.Context) error { return r.engine.Close(ctx) }
+
+// spec says what the engine is to serve for a definition, at the address that it had, if any.
+func spec(def Definition, had netip.AddrPort) echo.Spec {
+	listen := def.Listen
+	if had.Port() != 0 {
+		if i := strings.LastIndexByte(listen, ':'); i >= 0 {
+			listen = listen[:i+1] + strconv.Itoa(int(had.Port()))
+		}
+	}
+	return echo.Spec{Protocol: def.Protocol, Listen: listen, TCP: echo.TCPOptions{
+		OneShot: def.TCP.OneShot, IdleTimeout: def.TCP.IdleTimeout, MaxConnections: int(def.TCP.MaxConnections),
+	}}
+}
+
+func drainContext(drain time.Duration) (context.Context, context.CancelFunc) {
+	if drain <= 0 {
+		return ended(), func() {}
+	}
+	return context.WithTimeout(context.Background(), drain)
+}
+
+// ended is a context that is over: what is closed with it is cut at once.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// UpdateOptions say how an update is to be done.
+type UpdateOptions struct {
+	ETag         string // if not empty, the etag that the endpoint must have
+	ValidateOnly bool   // change nothing, answer what would be
+}
+
+// Update changes the definition of an endpoint to what change makes of the present one. Labels, description, limits and
+// timeouts take effect at once and drop no connection. The error is ErrNotFound, ErrStale, ErrNeedsStop, ErrNameFixed,
+// ErrNotStored, or change's own.
+func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, change func(Definition) (Definition, error)) (Endpoint, error) {
+	e, err := r.take(ctx, name)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	defer e.release()
+	// The turn is ours: nobody else writes these fields.
+	if err := e.checkETag(opt.ETag); err != nil {
+		return Endpoint{}, err
+	}
+	def, err := change(e.def.clone())
+	if err != nil {
+		return Endpoint{}, err
+	}
+	r.complete(&def)
+	address, err := e.admit(def)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if opt.ValidateOnly || e.def.etag() == def.etag() {
+		wanted := *e
+		wanted.def, wanted.address = def, address
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return wanted.snapshotLocked(), nil
+	}
+	before := e.record(e.address, e.running())
+	changed := before
+	changed.Definition, changed.Address, changed.UpdateTime = def, address, time.Now()
+	if err := r.keep(changed); err != nil {
+		return Endpoint{}, err
+	}
+	if e.live != nil {
+		if err := e.live.Update(spec(def, e.address)); err != nil {
+			return Endpoint{}, errors.Join(err, r.keep(before))
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.def, e.address, e.updated = def, address, changed.UpdateTime
+	return e.snapshotLocked(), nil
+}
+
+// admit says whether an entry may become def as it stands, and which address it would keep.
+func (e *entry) admit(def Definition) (netip.AddrPort, error) {
+	if def.Name != e.def.Name {
+		return e.address, fmt.Errorf("%w: %q cannot become %q; create another endpoint", ErrNameFixed, e.def.Name, def.Name)
+	}
+	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
+		return e.address, err
+	}
+	if def.Protocol == e.def.Protocol && def.Listen == e.def.Listen {
+		return e.address, nil
+	}
+	if e.live != nil {
+		return e.address, fmt.Errorf("%w: %q serves %s on %s, and protocol and listen need a new socket",
+			ErrNeedsStop, def.Name, e.def.Protocol, e.def.Listen)
+	}
+	return netip.AddrPort{}, nil // the next start finds a new one
+}
