@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/echod/echod/daemon/internal/registry"
@@ -58,11 +59,17 @@ func (s *EndpointService) ListEndpoints(_ context.Context, req *echov1.ListEndpo
 	}
 	found, more := s.endpoints.List(after, pageSize(req.GetPageSize()), match)
 	resp := &echov1.ListEndpointsResponse{}
-	for _, e := range found {
-		resp.Endpoints = append(resp.Endpoints, endpointToProto(e))
+	bytes := 0
+	for i, e := range found {
+		out := endpointToProto(e)
+		if bytes += proto.Size(out); i > 0 && bytes > maxPageBytes {
+			more = true
+			break
+		}
+		resp.Endpoints = append(resp.Endpoints, out)
 	}
 	if more {
-		resp.NextPageToken = s.pages.token(found[len(found)-1].Name, req.GetFilter())
+		resp.NextPageToken = s.pages.token(found[len(resp.Endpoints)-1].Name, req.GetFilter())
 	}
 	return resp, nil
 }

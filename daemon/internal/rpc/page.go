@@ -12,6 +12,9 @@ const (
 	defaultPageSize = 100
 	maxPageSize     = 1000
 	pageMACBytes    = 16
+	// maxPageBytes keeps a page within the 4 MiB that gRPC clients take unless they are told otherwise: endpoints may
+	// have large labels.
+	maxPageBytes = 3 << 20
 )
 
 // pager makes page tokens: the last name of a page, sealed together with the filter that it belongs to. A list goes on

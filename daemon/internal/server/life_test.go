@@ -268,6 +268,10 @@ func TestAStopDrains(t *testing.T) {
 		t.Fatalf("reflection: %v, %v", resp, err)
 	}
 
+	if resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "echo.v1.EndpointService"}); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("health of a service: %v, %v", resp, err)
+	}
+
 	d.cancel()
 	if resp, err := watch.Recv(); err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("health while stopping: %v, %v", resp, err)
@@ -490,4 +494,36 @@ func openFiles(t *testing.T) int {
 		return 0
 	}
 	return len(names)
+}
+
+// TestPagesFitEveryClient fills labels as far as they go: a page must still fit the 4 MiB that clients take by default.
+func TestPagesFitEveryClient(t *testing.T) {
+	d := startDaemon(t, testConfig(t))
+	client := echov1.NewEndpointServiceClient(d.dial(t, d.GRPC))
+	labels := map[string]string{}
+	for i := range 64 {
+		labels[fmt.Sprintf("%s%02d", strings.Repeat("k", 61), i)] = strings.Repeat("v", 255)
+	}
+	const count = 200 // of about 21 KiB each
+	for i := range count {
+		mustCreate(t, client, &echov1.Endpoint{Name: fmt.Sprintf("e%03d", i), Protocol: echov1.Protocol_UDP, Labels: labels})
+	}
+	seen, pages, token := 0, 0, ""
+	for first := true; first || token != ""; first = false {
+		page, err := client.ListEndpoints(testContext(t), &echov1.ListEndpointsRequest{PageSize: 1000, PageToken: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.GetEndpoints() {
+			if want := fmt.Sprintf("e%03d", seen); e.GetName() != want {
+				t.Fatalf("%s comes where %s should", e.GetName(), want)
+			}
+			seen++
+		}
+		pages++
+		token = page.GetNextPageToken()
+	}
+	if seen != count || pages < 2 {
+		t.Errorf("%d endpoints on %d pages", seen, pages)
+	}
 }

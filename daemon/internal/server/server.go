@@ -186,7 +186,10 @@ func (d *daemon) announce() error {
 	for _, warning := range d.info.Warnings {
 		d.log.Warn(warning)
 	}
-	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	for service := range d.grpc.GetServiceInfo() {
+		d.health.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
+	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING) // the daemon as a whole
 	if d.config.ReadyFile != "" {
 		if err := writeReadyFile(d.config.ReadyFile, d.listeners); err != nil {
 			return err

@@ -558,7 +558,8 @@ func (x *GetEndpointRequest) GetName() string {
 // ListEndpointsRequest is what ListEndpoints takes.
 type ListEndpointsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many to answer at most: 0 means 100, more than 1,000 is taken as 1,000.
+	// How many to answer at most: 0 means 100, more than 1,000 is taken as 1,000. A page has fewer when it would come to
+	// more than 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. INVALID_ARGUMENT with reason BAD_PAGE_TOKEN when it is not one of ours, or
 	// belongs to another filter.
