@@ -43,6 +43,8 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	config.Log = slog.New(settings.logHandler(stderr))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// Whoever read our log may go away; that is no reason to end.
+	signal.Ignore(syscall.SIGPIPE)
 	go endOnSignal(cancel, stderr)
 	if err := server.Run(ctx, config); err != nil {
 		fmt.Fprintf(stderr, "echod: %v\n", err)
@@ -51,10 +53,14 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	return exitDone
 }
 
-// endOnSignal drains at the first signal and ends the process at the second. It lives as long as the process.
+// endOnSignal drains at the first signal and ends the process at the second. It lives as long as the process. A terminal
+// that is closed ends the daemon as Ctrl-C does, unless it was started to outlive it (nohup).
 func endOnSignal(drain func(), stderr io.Writer) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	<-signals
 	drain()
 	<-signals

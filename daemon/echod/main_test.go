@@ -82,6 +82,8 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		"wrong, if overridden": {args: []string{"--socket=x", "--config=" + writeFile(t, "socket: {a: b}\n")}, says: []string{"line 1", "socket"}},
 		"no mapping":           {args: []string{"--config=" + writeFile(t, "- a\n")}, says: []string{"mapping"}},
 		"no YAML":              {args: []string{"--config=" + writeFile(t, "a: [\n")}, says: []string{"line"}},
+		"two documents":        {args: []string{"--config=" + writeFile(t, "socket: x\n---\nnope: y\n")}, says: []string{"one YAML document"}},
+		"log level with sum":   {args: []string{"--log-level=debug+3"}, says: []string{"debug+3"}},
 		"file in the file":     {args: []string{"--config=" + writeFile(t, "config: x\n")}, says: []string{`"config"`}},
 	} {
 		_, err := load(tc.args, environment(tc.env))

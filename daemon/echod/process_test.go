@@ -127,7 +127,7 @@ func (p *process) post(t *testing.T, path, body string) (int, map[string]any) {
 
 func TestSignals(t *testing.T) {
 	binary := buildBinary(t)
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		p := startProcess(t, binary, t.TempDir(), nil)
 		if err := p.Process.Signal(signal); err != nil {
 			t.Fatal(err)
@@ -229,5 +229,35 @@ func TestAPrivilegedPortWithoutTheRight(t *testing.T) {
 		if code != http.StatusBadRequest || !strings.Contains(fmt.Sprint(answer), "PORT_NEEDS_PRIVILEGE") || !strings.Contains(fmt.Sprint(answer["message"]), "127.0.0.1:7") {
 			t.Errorf("%s: %d %v", protocol, code, answer)
 		}
+	}
+}
+
+// TestALogThatNobodyReads closes the daemon's standard error, as a pipe to head does.
+func TestALogThatNobodyReads(t *testing.T) {
+	dir := t.TempDir()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(buildBinary(t), "--grpc-listen=", "--http-listen=", "--socket="+filepath.Join(dir, "s"), "--ready-file="+filepath.Join(dir, "ready"))
+	command.Stderr = writer
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("echod is not ready")
+		}
+	}
+	reader.Close()
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("echod ended with %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,12 +117,16 @@ func (s *settings) readFile(given map[string]bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot read --config: %w", err)
 	}
-	var root yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&root); err != nil {
+	var root, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&root); err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil // an empty file says nothing
 		}
 		return fmt.Errorf("cannot read --config %s: %w", s.file, err)
+	}
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("--config %s: must be one YAML document", s.file)
 	}
 	top := root.Content[0]
 	if top.Kind != yaml.MappingNode {
@@ -185,8 +190,7 @@ func setFromNode(f *pflag.Flag, value *yaml.Node, overridden bool) error {
 }
 
 func (s *settings) check() error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.logLevel) {
 		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", s.logLevel)
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {

@@ -60,7 +60,6 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 			take(ctx, c, e)
 		}
 	}
-	r.tally.withdraw(c.outstanding())
 	return r.emitErr
 }
 

@@ -95,7 +95,11 @@ func closedPort(t *testing.T, network string) string {
 // runPlan runs a plan, checks what holds of every run, and answers what was told.
 func runPlan(t *testing.T, plan Plan) (Report, []Sample) {
 	t.Helper()
-	return runProber(t.Context(), t, New(Options{}), plan, nil)
+	r, samples := runProber(t.Context(), t, New(Options{}), plan, nil)
+	if r.Outstanding != 0 {
+		t.Errorf("%d rounds are outstanding after a run that came to its end", r.Outstanding)
+	}
+	return r, samples
 }
 
 func runProber(ctx context.Context, t *testing.T, p *Prober, plan Plan, emit func(Sample)) (Report, []Sample) {
@@ -119,8 +123,8 @@ func runProber(ctx context.Context, t *testing.T, p *Prober, plan Plan, emit fun
 // checkReport checks what holds of every report of a run that has ended.
 func checkReport(t *testing.T, r Report) {
 	t.Helper()
-	if r.Sent != r.Received+r.Lost+r.Corrupted+r.Late {
-		t.Errorf("sent %d, but received %d, lost %d, corrupted %d, late %d", r.Sent, r.Received, r.Lost, r.Corrupted, r.Late)
+	if r.Sent != r.Received+r.Lost+r.Corrupted+r.Late+r.Outstanding || r.Outstanding > r.Sent {
+		t.Errorf("sent %d, but received %d, lost %d, corrupted %d, late %d, outstanding %d", r.Sent, r.Received, r.Lost, r.Corrupted, r.Late, r.Outstanding)
 	}
 	var failed uint32
 	for i, e := range r.Errors {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Report is what a run measured. Once the run has ended, Sent == Received + Lost + Corrupted + Late; while it runs,
-// Sent also counts what is on its way. What is not known is nil, never 0.
+// Report is what a run measured. At any time Sent == Received + Lost + Corrupted + Late + Outstanding. What is not known
+// is nil, never 0.
 type Report struct {
 	// Address is what the rounds went to, after the name was looked up; invalid (IsValid) when it could not be.
 	Address netip.AddrPort
@@ -24,6 +24,9 @@ type Report struct {
 	Corrupted uint32
 	// Late counts the rounds whose reply was right but came after they had been given up.
 	Late uint32
+	// Outstanding counts the rounds that are on their way, or were when the run was ended early: what became of them is
+	// not known. It is 0 when a run has come to its own end.
+	Outstanding uint32
 	// Duplicated counts the replies that came again. Nil over TCP, and over UDP when a payload has no room for a
 	// sequence number.
 	Duplicated *uint32

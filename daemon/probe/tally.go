@@ -26,6 +26,7 @@ func (t *Tally) Report() Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.sum
+	r.Outstanding = r.Sent - r.Received - r.Lost - r.Corrupted - r.Late
 	if t.running {
 		r.Elapsed = time.Since(t.began)
 	}
@@ -74,13 +75,6 @@ func (t *Tally) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Sent++
-}
-
-// withdraw takes back n rounds that were on their way when the run was ended early.
-func (t *Tally) withdraw(n int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.sum.Sent -= uint32(n)
 }
 
 // addReordered counts one overtaken reply.

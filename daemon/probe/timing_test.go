@@ -422,7 +422,7 @@ func TestBound(t *testing.T) {
 				}()
 				silent := inMemory(func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 				r, _ := runProber(ctx, t, silent, plan, nil)
-				wantCounts(t, r, 0, 0, 0, 0, 0)
+				wantCounts(t, r, MaxOutstanding, 0, 0, 0, 0)
 			})
 		})
 	}

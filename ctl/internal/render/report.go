@@ -163,7 +163,7 @@ func oddities(r *echov1.ProbeReport) string {
 		count uint32
 		what  string
 	}{
-		{r.GetLate(), "late"}, {r.GetCorrupted(), "corrupted"},
+		{r.GetOutstanding(), "on the way when it ended"}, {r.GetLate(), "late"}, {r.GetCorrupted(), "corrupted"},
 		{r.GetDuplicated(), "duplicated"}, {r.GetReordered(), "reordered"},
 	} {
 		if c.count > 0 {

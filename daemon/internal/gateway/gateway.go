@@ -4,10 +4,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -24,6 +26,9 @@ type Config struct {
 	// AllowedHosts are host names that requests may be addressed to, besides IP addresses and localhost. A page of
 	// somebody else's that a browser was lured to (DNS rebinding) is addressed to a name, and so gets nowhere.
 	AllowedHosts []string
+	// WriteTime is how long a client may take to take what is written to it at once; 0: 30 s. A stream may last for ever,
+	// a client that does not read may not.
+	WriteTime time.Duration
 }
 
 // New makes the handler of the HTTP listener.
@@ -61,13 +66,13 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 	}
 	top := http.NewServeMux()
 	top.Handle("/v1/", checkBody(mux))
-	top.HandleFunc("GET /healthz", healthz)
-	top.HandleFunc("GET /readyz", readyz(grpc_health_v1.NewHealthClient(c.Channel)))
-	top.HandleFunc("GET /openapi.json", serveOpenAPI)
+	top.HandleFunc("/healthz", getOnly(healthz))
+	top.HandleFunc("/readyz", getOnly(readyz(grpc_health_v1.NewHealthClient(c.Channel))))
+	top.HandleFunc("/openapi.json", getOnly(serveOpenAPI))
 	top.HandleFunc("/", notFound)
 	ownPages := http.NewCrossOriginProtection()
 	ownPages.SetDenyHandler(http.HandlerFunc(denyCrossOrigin))
-	return checkHost(c.AllowedHosts, ownPages.Handler(top)), nil
+	return withWriteTime(cmp.Or(c.WriteTime, writeTime), checkHost(c.AllowedHosts, ownPages.Handler(checkPath(top)))), nil
 }
 
 // noHeaders lets nothing of HTTP's headers become gRPC metadata, or the other way round: whoever could set metadata could

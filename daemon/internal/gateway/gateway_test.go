@@ -1,10 +1,19 @@
 package gateway
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -113,5 +122,56 @@ func TestReadersErrorsNameTheField(t *testing.T) {
 		if got, text := readError(message); got != field || strings.HasPrefix(text, "proto") {
 			t.Errorf("%s: field %q, text %q", message, got, text)
 		}
+	}
+}
+
+// talker streams without end, as fast as it is read.
+type talker struct {
+	echov1.UnimplementedProbeServiceServer
+	ended chan error
+}
+
+func (s talker) StreamProbe(_ *echov1.StreamProbeRequest, stream grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error {
+	long := &echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: &echov1.Probe{Name: strings.Repeat("x", 1<<16)}}}
+	for {
+		if err := stream.Send(long); err != nil {
+			s.ended <- err
+			return err
+		}
+		if err := stream.Context().Err(); err != nil {
+			s.ended <- err
+			return err
+		}
+	}
+}
+
+// TestAClientThatDoesNotReadIsLetGo has a client ask for a stream and read only its beginning.
+func TestAClientThatDoesNotReadIsLetGo(t *testing.T) {
+	service := talker{ended: make(chan error, 1)}
+	channel := new(inprocgrpc.Channel)
+	echov1.RegisterProbeServiceServer(channel, service)
+	handler, err := New(context.Background(), Config{Channel: channel, WriteTime: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /v1/probes:stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	select {
+	case <-service.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the stream goes on for a client that does not read")
 	}
 }

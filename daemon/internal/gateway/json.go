@@ -8,6 +8,7 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -126,6 +127,7 @@ type durationWalk struct {
 	out    []byte
 	copied int // how much of text is in out
 	depth  int
+	path   []string // of the member that is being read
 }
 
 type durationError struct{ field, value string }
@@ -169,6 +171,8 @@ func (w *durationWalk) member(at place) error {
 		return err
 	}
 	name, _ := key.(string)
+	w.path = append(w.path, name)
+	defer func() { w.path = w.path[:len(w.path)-1] }()
 	var field protoreflect.FieldDescriptor
 	switch {
 	case at.values != nil:
@@ -184,7 +188,7 @@ func (w *durationWalk) member(at place) error {
 	case field.IsMap():
 		return w.value(place{values: field.MapValue()})
 	case field.Message() != nil && field.Message().FullName() == durationName:
-		return w.duration(name)
+		return w.duration(strings.Join(w.path, "."))
 	default:
 		return w.value(place{message: field.Message()})
 	}

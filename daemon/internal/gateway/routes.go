@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -22,6 +26,7 @@ type route struct {
 	method   string          // "POST"
 	template string          // "/v1/endpoints/{name}:stop"
 	path     *regexp.Regexp  // what the template matches
+	body     string          // the field that is the body; "*": all that the path has not; empty: there is none
 	query    map[string]bool // the query parameters it takes, in lowerCamelCase and snake_case
 }
 
@@ -67,7 +72,8 @@ func newRoute(method protoreflect.MethodDescriptor) (route, error) {
 	}
 	pattern := variable.ReplaceAllString(regexp.QuoteMeta(r.template), `[^/]+`)
 	r.path = regexp.MustCompile("^" + pattern + "$")
-	r.query = queryParameters(method.Input(), r.template, rule.GetBody())
+	r.body = rule.GetBody()
+	r.query = queryParameters(method.Input(), r.template, r.body)
 	return r, nil
 }
 
@@ -90,12 +96,16 @@ func queryParameters(request protoreflect.MessageDescriptor, template, body stri
 func (t routeTable) checkQuery(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
 		if allowed := t.verbTaken(r); allowed != "" {
-			t.writeNotAllowed(w, r, []string{allowed})
+			writeNotAllowed(w, r, []string{allowed})
 			return
 		}
 		row := t.find(r)
 		if row == nil {
 			next(w, r, params) // matched by grpc-gateway alone; the table's test keeps this from happening
+			return
+		}
+		if refused := row.checkBody(r, params); refused != nil {
+			writeStatus(w, http.StatusBadRequest, refused)
 			return
 		}
 		values, err := parseQuery(r)
@@ -115,6 +125,27 @@ func (t routeTable) checkQuery(next runtime.HandlerFunc) runtime.HandlerFunc {
 		}
 		next(w, r, params)
 	}
+}
+
+// checkBody refuses a body where there is none to be, and one whose name is not the path's: grpc-gateway would pass over
+// the one and overrule the other.
+func (row *route) checkBody(r *http.Request, params map[string]string) *spb.Status {
+	if row.body == "" && r.ContentLength > 0 {
+		return badValue("body", "is not taken by "+row.method+" "+row.template+knownParameters(row))
+	}
+	if row.body != "*" || params["name"] == "" || r.ContentLength == 0 {
+		return nil
+	}
+	text, err := io.ReadAll(r.Body) // it is in memory already
+	if err != nil {
+		return badValue("body", "cannot be read")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	var named struct{ Name *string }
+	if json.Unmarshal(text, &named) == nil && named.Name != nil && *named.Name != params["name"] {
+		return badValue("name", fmt.Sprintf("is %q in the body and %q in the path", shorten(*named.Name), shorten(params["name"])))
+	}
+	return nil // what is no JSON at all is refused when it is really read
 }
 
 func knownParameters(row *route) string {
@@ -169,10 +200,10 @@ func (t routeTable) writeRoutingError(_ context.Context, _ *runtime.ServeMux, _ 
 			allowed = append(allowed, row.method)
 		}
 	}
-	t.writeNotAllowed(w, r, allowed)
+	writeNotAllowed(w, r, allowed)
 }
 
-func (t routeTable) writeNotAllowed(w http.ResponseWriter, r *http.Request, allowed []string) {
+func writeNotAllowed(w http.ResponseWriter, r *http.Request, allowed []string) {
 	slices.Sort(allowed)
 	list := strings.Join(allowed, ", ")
 	w.Header().Set("Allow", list)

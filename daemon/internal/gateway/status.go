@@ -58,13 +58,16 @@ func writeCallError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler,
 
 // How the JSON and query readers write their errors, in more than one spelling.
 var (
-	readerPrefix = regexp.MustCompile(`^(proto:[\s\x{a0}]*)?(\(line \d+:\d+\):[\s\x{a0}]*)?`)
+	readerPrefix = regexp.MustCompile(`^(?:proto:[\s\x{a0}]*)?(?:\(line (\d+):(\d+)\):[\s\x{a0}]*)?`)
 	fieldName    = regexp.MustCompile(`\b(?:field|parameter|key):? "?([A-Za-z_][\w.]*)"?`)
 )
 
 // readError makes of a reader's error what people are told: which field, and what is wrong.
 func readError(message string) (field, text string) {
 	text = strings.TrimSpace(readerPrefix.ReplaceAllString(message, ""))
+	if at := readerPrefix.FindStringSubmatch(message); at != nil && at[1] != "" {
+		text += fmt.Sprintf(" (line %s, column %s)", at[1], at[2])
+	}
 	field = "body"
 	if m := fieldName.FindStringSubmatch(text); m != nil {
 		field = m[1]

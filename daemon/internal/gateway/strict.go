@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 )
@@ -22,6 +24,8 @@ const (
 	maxBodyBytes = 8 << 20
 	// bodyTime is how long a body may take to arrive. It ends with the body: streams that are answered last longer.
 	bodyTime = 30 * time.Second
+	// writeTime is how long a client may take to take what is written to it, unless the configuration says otherwise.
+	writeTime = 30 * time.Second
 )
 
 // checkHost refuses requests that are addressed to a name which is not ours.
@@ -53,7 +57,7 @@ func hostAllowed(host string, allowed []string) bool {
 		return true
 	}
 	name := strings.TrimSuffix(strings.ToLower(host), ".")
-	return name == "localhost" || slices.Contains(allowed, name)
+	return name == "localhost" || slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, name) })
 }
 
 // checkBody reads a body as a whole, within its limit, and refuses one that does not call itself JSON. A form that some
@@ -81,7 +85,7 @@ func checkBody(next http.Handler) http.Handler {
 				"a body must be JSON and say so, not %q; with curl: --json '{...}', or -H 'Content-Type: application/json'", shorten(media))))
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -91,13 +95,74 @@ func isJSON(media string) bool {
 	return err == nil && kind == "application/json"
 }
 
-func parseQuery(r *http.Request) (url.Values, error) { return url.ParseQuery(r.URL.RawQuery) }
+func parseQuery(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err == nil && !utf8.ValidString(fmt.Sprint(values)) {
+		err = errors.New("it is not UTF-8")
+	}
+	return values, err
+}
 
-// shorten keeps what a caller sent from filling the answer.
+// checkPath refuses paths that are not written as ours are, so that there is one spelling of each, and lets HEAD be a
+// GET whose body net/http keeps back.
+func checkPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !utf8.ValidString(r.URL.Path) || path.Clean(r.URL.Path) != r.URL.Path {
+			notFound(w, r)
+			return
+		}
+		if r.Method == http.MethodHead {
+			get := *r
+			get.Method = http.MethodGet
+			r = &get
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// getOnly answers every other method than GET with 405.
+func getOnly(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			writeNotAllowed(w, r, []string{http.MethodGet})
+			return
+		}
+		next(w, r)
+	}
+}
+
+// shorten keeps what a caller sent from filling the answer, or from making it unreadable.
 func shorten(s string) string {
 	const most = 64
 	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "..."
+		s = s[:most] + "..."
 	}
-	return s
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
+
+// patientWriter bounds how long each write may take: a client that reads no more must not hold its handler for ever.
+type patientWriter struct {
+	http.ResponseWriter
+	patience time.Duration
+}
+
+func withWriteTime(patience time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := patientWriter{w, patience}
+		p.extend() // the connection may still have the deadline of the request before
+		next.ServeHTTP(p, r)
+	})
+}
+
+func (p patientWriter) Write(b []byte) (int, error) {
+	p.extend()
+	return p.ResponseWriter.Write(b)
+}
+
+// extend does nothing where there are no deadlines, as in a test.
+func (p patientWriter) extend() {
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(p.patience))
+}
+
+// Unwrap lets http.ResponseController find the connection.
+func (p patientWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }

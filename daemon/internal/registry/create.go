@@ -29,7 +29,7 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	if validateOnly {
 		return e.snapshotLocked(), nil // nobody else has this entry
 	}
-	live, err := r.engine.Listen(ctx, spec(e.def, netip.AddrPort{}))
+	live, err := r.bind(ctx, spec(e.def, netip.AddrPort{}))
 	if err != nil {
 		r.forget(e)
 		return Endpoint{}, err

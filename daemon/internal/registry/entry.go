@@ -73,14 +73,8 @@ func (e *entry) snapshotLocked() Endpoint {
 		return s
 	}
 	s.Stats = sum(e.past, e.live.Stats())
-	if e.state == Serving {
-		select {
-		case <-e.live.Done():
-			if err := e.live.Err(); err != nil {
-				s.State, s.Reason = Failed, err.Error()
-			}
-		default:
-		}
+	if err := e.live.Err(); err != nil && e.state == Serving {
+		s.State, s.Reason = Failed, err.Error()
 	}
 	return s
 }

@@ -26,6 +26,7 @@ var (
 	ErrNameFixed  = errors.New("a name cannot be changed")
 	ErrNotStored  = errors.New("the change cannot be kept")
 	ErrNotServing = errors.New("the endpoint does not serve")
+	ErrClosing    = errors.New("the daemon is stopping")
 )
 
 // Defaults of what a definition leaves open.
@@ -98,8 +99,9 @@ type Registry struct {
 	defaultHost string
 	log         *slog.Logger
 
-	mu      sync.Mutex // guards the map and the fields of its entries; never held over I/O
+	mu      sync.Mutex // guards what follows and the fields of the entries; never held over I/O
 	entries map[string]*entry
+	closing bool // set by Close: what serves drains, and nothing new is bound
 }
 
 // New makes an empty registry.
@@ -123,7 +125,11 @@ func (r *Registry) Get(name string) (Endpoint, error) {
 	if e == nil || !e.announced {
 		return Endpoint{}, notFound(name)
 	}
-	return e.snapshotLocked(), nil
+	s := e.snapshotLocked()
+	if r.closing && s.State == Serving {
+		s.State = Draining
+	}
+	return s, nil
 }
 
 // List answers up to limit endpoints for which match is true, by name, from the first after the name after; more tells

@@ -42,8 +42,13 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	defer e.release()
+	if e.live != nil && e.live.Err() != nil { // the engine gave it up
+		if err := r.retire(e, 0); err != nil {
+			return Endpoint{}, err
+		}
+	}
 	if e.live == nil {
-		live, err := r.engine.Listen(ctx, spec(e.def, e.address))
+		live, err := r.bind(ctx, spec(e.def, e.address))
 		if err != nil {
 			return Endpoint{}, err
 		}
@@ -118,7 +123,27 @@ func (r *Registry) retire(e *entry, drain time.Duration) error {
 
 // Close drains every endpoint until ctx ends, then cuts; definitions stay as they are, so that a restart brings back
 // what served.
-func (r *Registry) Close(ctx context.Context) error { return r.engine.Close(ctx) }
+func (r *Registry) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closing = true
+	r.mu.Unlock()
+	return r.engine.Close(ctx)
+}
+
+// bind has the engine listen, unless the daemon is stopping.
+func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, error) {
+	r.mu.Lock()
+	closing := r.closing
+	r.mu.Unlock()
+	if closing {
+		return nil, ErrClosing
+	}
+	live, err := r.engine.Listen(ctx, s)
+	if errors.Is(err, echo.ErrClosed) {
+		return nil, ErrClosing // it began to stop meanwhile
+	}
+	return live, err
+}
 
 // spec says what the engine is to serve for a definition, at the address that it had, if any.
 func spec(def Definition, had netip.AddrPort) echo.Spec {

@@ -20,7 +20,7 @@ func planFromProto(p *echov1.Probe) probe.Plan {
 		Interval:      durationOr(p.GetInterval(), probe.DefaultInterval),
 		Timeout:       durationOr(p.GetTimeout(), probe.DefaultTimeout),
 		PayloadBytes:  probe.DefaultPayloadBytes,
-		NewConnection: p.GetTcp().GetNewConnection() || p.GetTcp().GetAwaitClose(),
+		NewConnection: p.GetTcp().GetNewConnection(),
 		AwaitClose:    p.GetTcp().GetAwaitClose(),
 	}
 	if p.Count == nil && plan.Duration == 0 {
@@ -42,7 +42,7 @@ func probeToProto(r runs.Run) *echov1.Probe {
 		CreateTime: timestamp(r.CreateTime), EndTime: timestamp(r.EndTime),
 	}
 	if r.Plan.Protocol == probe.TCP {
-		p.Tcp = &echov1.TcpProbeOptions{NewConnection: r.Plan.NewConnection, AwaitClose: r.Plan.AwaitClose}
+		p.Tcp = &echov1.TcpProbeOptions{NewConnection: r.Plan.NewConnection || r.Plan.AwaitClose, AwaitClose: r.Plan.AwaitClose}
 	}
 	return p
 }
@@ -52,7 +52,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 	out := &echov1.ProbeReport{
 		Probe: r.Name, Target: targetToProto(r.Target), Address: addressText(m.Address), State: runStateToProto(r.State),
 		Elapsed: durationpb.New(m.Elapsed), PayloadSize: uint32(m.PayloadBytes),
-		Sent: m.Sent, Received: m.Received, Lost: m.Lost, Corrupted: m.Corrupted, Late: m.Late,
+		Sent: m.Sent, Received: m.Received, Lost: m.Lost, Corrupted: m.Corrupted, Late: m.Late, Outstanding: m.Outstanding,
 		Duplicated: m.Duplicated, Reordered: m.Reordered,
 		Rtt: distributionToProto(m.RTT), Connect: distributionToProto(m.Connect),
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func (s *EndpointService) UpdateEndpoint(ctx context.Context, req *echov1.Update
 	})
 	if !errors.Is(err, registry.ErrNotFound) || !req.GetAllowMissing() {
 		return endpointReply(e, err)
+	}
+	if opt.ETag != "" {
+		return nil, fmt.Errorf("%w: %q is gone, and the change was meant for it as it was with etag %s", registry.ErrStale, req.GetName(), opt.ETag)
 	}
 	// The mask is checked here, too; what it leaves out is the default.
 	def, err := merge(registry.Definition{Name: req.GetName()}, req)

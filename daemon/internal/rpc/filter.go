@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,11 @@ import (
 
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+const (
+	maxFilterDepth = 64
+	maxShownError  = 200
 )
 
 // matcher says whether an endpoint is asked for.
@@ -61,16 +67,35 @@ func parseFilter(filter string) (m matcher, err error) {
 			m, err = nil, badField("filter", "cannot be read: %v", p)
 		}
 	}()
+	if depth := nesting(filter); depth > maxFilterDepth {
+		return nil, badField("filter", "is nested %d deep, more than %d", depth, maxFilterDepth)
+	}
 	parsed, err := filtering.ParseFilterString(filter, filterable)
 	if err != nil {
 		return nil, badField("filter", "%s (fields: name, protocol, state, port, listen, address, description, labels.KEY; text in double quotes)",
-			strings.Join(strings.Fields(err.Error()), " "))
+			innermost(err))
 	}
 	m, err = compile(parsed.CheckedExpr.GetExpr())
 	if err != nil {
 		return nil, badField("filter", "%v", err)
 	}
 	return m, nil
+}
+
+// nesting answers how deep parentheses and negations go, those in quotes included: the parser follows each down, and
+// tells of an error once for each.
+func nesting(filter string) int {
+	return strings.Count(filter, "(") + strings.Count(filter, "NOT") + strings.Count(filter, "-")
+}
+
+// innermost answers the part of a parser's error that says what is wrong, without the rules that it was found under.
+func innermost(err error) string {
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "^"))
+	return fmt.Sprintf("%.*s", maxShownError, text)
 }
 
 func compile(e *expr.Expr) (matcher, error) {

@@ -34,6 +34,9 @@ func applyMask(dst, src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, e
 func settablePaths(src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, error) {
 	m := src.ProtoReflect()
 	asked := mask.GetPaths()
+	if slices.Equal(asked, []string{""}) {
+		asked = nil // how a mask of nothing is written in a query, and what REST makes of an empty body
+	}
 	switch {
 	case len(asked) > maxMaskPaths:
 		return nil, badField("update_mask", "has %d paths, more than %d", len(asked), maxMaskPaths)

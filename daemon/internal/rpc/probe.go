@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/runs"
 	"github.com/echod/echod/daemon/probe"
@@ -162,12 +163,16 @@ func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 		if err != nil {
 			return target, plan, err
 		}
-		if !e.Address.IsValid() {
-			return target, plan, fmt.Errorf("%w: %q was never bound, so there is no address to probe; start it first", registry.ErrNotServing, e.Name)
+		// Whoever answers at the address of an endpoint that does not serve is not the endpoint.
+		if e.State != registry.Serving && e.State != registry.Draining {
+			return target, plan, fmt.Errorf("%w: %q is %s; start it first, or probe its address", registry.ErrNotServing, e.Name, stateToProto(e.State))
 		}
 		asked := p.GetTarget().GetProtocol()
 		if asked != echov1.Protocol_PROTOCOL_UNSPECIFIED && asked != protocolToProto(e.Protocol) {
 			return target, plan, badField("probe.target.protocol", "is %s, but endpoint %q speaks %s; leave it out", asked, e.Name, e.Protocol)
+		}
+		if e.Protocol == echo.UDP && p.GetTcp() != nil {
+			return target, plan, badField("probe.tcp", "is for TCP, but endpoint %q speaks UDP; leave it out", e.Name)
 		}
 		target.Protocol = probeProtocol(protocolToProto(e.Protocol))
 		plan.Protocol, plan.Address = target.Protocol, dialable(e).String()

@@ -26,6 +26,7 @@ const (
 	maxViolations = 20
 	// maxShownValue is how much of a refused value is repeated to the caller.
 	maxShownValue = 64
+	maxShownPath  = 128
 )
 
 // badRequest is a request that a caller must change; it becomes INVALID_ARGUMENT.
@@ -72,7 +73,8 @@ var table = []struct {
 	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW", ""},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
-	{echo.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", "the daemon is stopping"},
+	{registry.ErrClosing, codes.Unavailable, "SHUTTING_DOWN", ""},
+	{echo.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{echo.ErrBadSpec, codes.InvalidArgument, "BAD_VALUE", ""},
 	{echo.ErrNeedsRebind, codes.FailedPrecondition, "NEEDS_STOP", "stop the endpoint first"},
 	{echo.ErrAddressInUse, codes.FailedPrecondition, "ADDRESS_IN_USE", "choose another port, or port 0 for a free one"},
@@ -150,7 +152,12 @@ func fromRules(invalid *protovalidate.ValidationError) error {
 		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" {
 			text += ", not " + shown
 		}
-		bad.violations = append(bad.violations, violation{protovalidate.FieldPathString(v.Proto.GetField()), text})
+		// A map's key is part of the path, and may be of any length.
+		path := protovalidate.FieldPathString(v.Proto.GetField())
+		if len(path) > maxShownPath {
+			path = strings.ToValidUTF8(path[:maxShownPath], "") + "..."
+		}
+		bad.violations = append(bad.violations, violation{path, text})
 	}
 	return bad
 }

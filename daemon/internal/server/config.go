@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"time"
+
+	"github.com/echod/echod/daemon/echo"
 )
 
 // Version is the daemon's version, set when it is built.
@@ -45,14 +48,21 @@ func (c Config) check() error {
 	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" {
 		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
 	}
-	if _, err := netip.ParseAddr(c.DefaultHost); err != nil {
-		errs = append(errs, fmt.Errorf("--default-host %q: must be an IP address, as in 127.0.0.1", c.DefaultHost))
+	if _, err := echo.ParseListen(net.JoinHostPort(c.DefaultHost, "0")); err != nil {
+		errs = append(errs, fmt.Errorf("--default-host %q: must be an IP address to listen on, as in 127.0.0.1: %w", c.DefaultHost, err))
+	}
+	for _, host := range c.AllowHosts {
+		if !hostName.MatchString(host) {
+			errs = append(errs, fmt.Errorf("--http-allow-host %q: must be a host name without a port, as in lab-1.example", host))
+		}
 	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--drain-timeout %v: must not be negative", c.DrainTimeout))
 	}
 	return errors.Join(errs...)
 }
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$`)
 
 func isLoopback(host string) bool {
 	if host == "localhost" {

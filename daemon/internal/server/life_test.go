@@ -148,7 +148,12 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 		"a name is no loopback":     {func(c *Config) { c.HTTPListen = "example.org:80" }, "--insecure"},
 		"no port":                   {func(c *Config) { c.GRPCListen = "127.0.0.1" }, "HOST:PORT"},
 		"nowhere to listen":         {func(c *Config) { c.GRPCListen, c.HTTPListen, c.Socket = "", "", "" }, "nothing to listen on"},
-		"default host":              {func(c *Config) { c.DefaultHost = "localhost" }, "--default-host"},
+		"default host is a name":    {func(c *Config) { c.DefaultHost = "example.org" }, "--default-host"},
+		"default host is multicast": {func(c *Config) { c.DefaultHost = "224.0.0.1" }, "--default-host"},
+		"default host needs a zone": {func(c *Config) { c.DefaultHost = "fe80::1" }, "--default-host"},
+		"allowed host is an URL":    {func(c *Config) { c.AllowHosts = []string{"http://x/"} }, "--http-allow-host"},
+		"socket path too long":      {func(c *Config) { c.Socket = "/tmp/" + strings.Repeat("x", 200) }, "107"},
+		"ready file is a folder":    {func(c *Config) { c.ReadyFile = filepath.Dir(c.ReadyFile) }, "--ready-file"},
 		"negative drain":            {func(c *Config) { c.DrainTimeout = -1 }, "--drain-timeout"},
 		"port in use":               {func(c *Config) { c.GRPCListen = taken.Addr().String() }, taken.Addr().String()},
 		"socket is a file":          {func(c *Config) { c.Socket = noSocket }, "no socket"},
@@ -305,8 +310,11 @@ func TestAStopDrains(t *testing.T) {
 	} else {
 		resp.Body.Close()
 	}
-	if _, err := endpoints.CreateEndpoint(ctx, &echov1.CreateEndpointRequest{Endpoint: &echov1.Endpoint{Protocol: echov1.Protocol_TCP}}); status.Code(err) != codes.Unavailable {
+	if _, err := endpoints.CreateEndpoint(ctx, &echov1.CreateEndpointRequest{Endpoint: &echov1.Endpoint{Protocol: echov1.Protocol_TCP}}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "stopping") {
 		t.Errorf("create while draining: %v", err)
+	}
+	if now, err := endpoints.GetEndpoint(ctx, &echov1.GetEndpointRequest{Name: e.GetName()}); err != nil || now.GetState() != echov1.Endpoint_DRAINING {
+		t.Errorf("an endpoint while draining: %v, %v", now.GetState(), err)
 	}
 	peer.Close()
 	d.stop(t)
@@ -526,4 +534,33 @@ func TestPagesFitEveryClient(t *testing.T) {
 	if seen != count || pages < 2 {
 		t.Errorf("%d endpoints on %d pages", seen, pages)
 	}
+}
+
+func TestReadyFiles(t *testing.T) {
+	c := testConfig(t)
+	// One of a daemon that crashed is gone before another is ready.
+	if err := os.WriteFile(c.ReadyFile, []byte(`{"pid": 1, "grpc": "127.0.0.1:1"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := clearReadyFile(c.ReadyFile); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(c.ReadyFile); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the old ready file: %v", err)
+	}
+	d := startDaemon(t, c)
+	// Another daemon's in its place is not ours to remove, nor is one that is gone an error.
+	if err := os.WriteFile(c.ReadyFile, []byte(`{"pid": 1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.stop(t)
+	if _, err := os.Stat(c.ReadyFile); err != nil {
+		t.Errorf("another daemon's ready file: %v", err)
+	}
+	c = testConfig(t)
+	d = startDaemon(t, c)
+	if err := os.Remove(c.ReadyFile); err != nil {
+		t.Fatal(err)
+	}
+	d.stop(t)
 }

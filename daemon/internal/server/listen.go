@@ -13,6 +13,9 @@ import (
 	"github.com/echod/echod/daemon/internal/rpc"
 )
 
+// maxSocketPath is what sockaddr_un leaves for a path on Linux; other systems have a few bytes less.
+const maxSocketPath = 107
+
 // controlListeners are where a daemon takes control calls; nil is switched off.
 type controlListeners struct {
 	grpc, http, unix net.Listener
@@ -33,7 +36,7 @@ func listen(c Config) (_ *controlListeners, err error) {
 		return nil, err
 	}
 	if l.unix, err = listenUnix(c.Socket); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (another path: --socket PATH; none: --socket '')", err)
 	}
 	return l, nil
 }
@@ -76,6 +79,9 @@ func listenTCP(flag, address string) (net.Listener, error) {
 func listenUnix(path string) (net.Listener, error) {
 	if path == "" {
 		return nil, nil
+	}
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("cannot listen on --socket %s: the path has more than %d bytes", path, maxSocketPath)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make the folder of --socket %s: %w", path, shortReason(err))

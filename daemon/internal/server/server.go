@@ -4,20 +4,20 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -40,6 +40,10 @@ const (
 	controlGrace = time.Second
 )
 
+// gRPC and its gateway write what clients do into a log of their own, in a form of their own. What matters of it comes to
+// us as errors.
+func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
+
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
 func Run(ctx context.Context, c Config) error {
@@ -51,6 +55,10 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer listeners.close()
+	// One that a crash left behind tells of a daemon that is gone.
+	if err := clearReadyFile(c.ReadyFile); err != nil {
+		return err
+	}
 	d, err := assemble(ctx, c, listeners)
 	if err != nil {
 		return err
@@ -168,7 +176,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		<-failed.Done()
 		d.log.Info("stopping", "drainTimeout", d.config.DrainTimeout)
 	}
-	return errors.Join(err, d.drain(), tasks.Wait(), d.withdraw())
+	return errors.Join(err, d.drain(), tasks.Wait(), removeReadyFile(d.config.ReadyFile))
 }
 
 func ignoreClosed(err error) error {
@@ -190,21 +198,11 @@ func (d *daemon) announce() error {
 		d.health.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING) // the daemon as a whole
-	if d.config.ReadyFile != "" {
-		if err := writeReadyFile(d.config.ReadyFile, d.listeners); err != nil {
-			return err
-		}
+	if err := writeReadyFile(d.config.ReadyFile, d.listeners); err != nil {
+		return err
 	}
 	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
 	return nil
-}
-
-// withdraw takes back what announce left on disk.
-func (d *daemon) withdraw() error {
-	if d.config.ReadyFile == "" {
-		return nil
-	}
-	return os.Remove(d.config.ReadyFile)
 }
 
 // drain ends everything in order: not ready any more; probes end with what they measured, and so do the calls that wait
@@ -253,43 +251,4 @@ func (d *daemon) close() error {
 		errs = append(errs, d.store.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// ready is what the ready file says.
-type ready struct {
-	PID    int    `json:"pid"`
-	GRPC   string `json:"grpc,omitempty"`
-	HTTP   string `json:"http,omitempty"`
-	Socket string `json:"socket,omitempty"`
-}
-
-// writeReadyFile writes the file whole or not at all: who waits for it may read it the moment it is there.
-func writeReadyFile(path string, l *controlListeners) error {
-	r := ready{PID: os.Getpid()}
-	if l.grpc != nil {
-		r.GRPC = l.grpc.Addr().String()
-	}
-	if l.http != nil {
-		r.HTTP = l.http.Addr().String()
-	}
-	if l.unix != nil {
-		r.Socket = l.unix.Addr().String()
-	}
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("cannot encode the ready file: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("cannot write --ready-file %s: %w", path, err)
-	}
-	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write --ready-file %s: %w", path, errors.Join(err, os.Remove(f.Name())))
-	}
-	return nil
 }

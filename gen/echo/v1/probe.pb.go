@@ -308,7 +308,8 @@ func (x *Probe) GetEndTime() *timestamppb.Timestamp {
 // ProbeTarget is what a probe is sent to: an endpoint of this daemon, or an address and a protocol.
 type ProbeTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An endpoint of this daemon, by name. One that listens on every address is probed over loopback.
+	// An endpoint of this daemon, by name. One that listens on every address is probed over loopback; one that does not
+	// serve is FAILED_PRECONDITION with reason NOT_SERVING.
 	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	// Any echo server: "HOST:PORT". HOST is a name or an address; a name is looked up once, when the probe starts.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
@@ -424,8 +425,8 @@ func (x *TcpProbeOptions) GetAwaitClose() bool {
 	return false
 }
 
-// ProbeReport is what a probe measured. Each round that was sent is exactly one of received, lost, corrupted and late,
-// or still on its way. What is not known is absent, never 0.
+// ProbeReport is what a probe measured. Each round that was sent is exactly one of received, lost, corrupted, late and
+// outstanding. What is not known is absent, never 0.
 type ProbeReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The probe's name.
@@ -459,7 +460,9 @@ type ProbeReport struct {
 	// Times to connect, of the TCP connections that were established; absent when there is none.
 	Connect *Distribution `protobuf:"bytes,15,opt,name=connect,proto3" json:"connect,omitempty"`
 	// Why rounds were lost or corrupted, most frequent first.
-	Errors        []*ErrorCount `protobuf:"bytes,16,rep,name=errors,proto3" json:"errors,omitempty"`
+	Errors []*ErrorCount `protobuf:"bytes,16,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Rounds that are on their way, or were when the probe was ended early: what became of them is not known.
+	Outstanding   uint32 `protobuf:"varint,17,opt,name=outstanding,proto3" json:"outstanding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -604,6 +607,13 @@ func (x *ProbeReport) GetErrors() []*ErrorCount {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *ProbeReport) GetOutstanding() uint32 {
+	if x != nil {
+		return x.Outstanding
+	}
+	return 0
 }
 
 // Distribution sums up a set of times. Percentiles are within 0.1 % of the exact value.
@@ -1373,7 +1383,8 @@ var File_echo_v1_probe_proto protoreflect.FileDescriptor
 
 const file_echo_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\t\n" +
+	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\n" +
+	"\n" +
 	"\x05Probe\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x124\n" +
@@ -1398,7 +1409,8 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aRUNNING\x10\x01\x12\b\n" +
 	"\x04DONE\x10\x02\x12\v\n" +
-	"\aSTOPPED\x10\x03B\b\n" +
+	"\aSTOPPED\x10\x03:t\xbaHq\x1ao\n" +
+	"\x1aprobe.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a-!(has(this.tcp) && this.target.protocol == 2)B\b\n" +
 	"\x06_countB\x0f\n" +
 	"\r_payload_size\"\xf2\x04\n" +
 	"\vProbeTarget\x12*\n" +
@@ -1412,7 +1424,7 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x0fTcpProbeOptions\x12%\n" +
 	"\x0enew_connection\x18\x01 \x01(\bR\rnewConnection\x12\x1f\n" +
 	"\vawait_close\x18\x02 \x01(\bR\n" +
-	"awaitClose\"\xd1\x04\n" +
+	"awaitClose\"\xf3\x04\n" +
 	"\vProbeReport\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12,\n" +
 	"\x06target\x18\x02 \x01(\v2\x14.echo.v1.ProbeTargetR\x06target\x12\x18\n" +
@@ -1432,7 +1444,8 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\treordered\x18\r \x01(\rH\x01R\treordered\x88\x01\x01\x12'\n" +
 	"\x03rtt\x18\x0e \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12/\n" +
 	"\aconnect\x18\x0f \x01(\v2\x15.echo.v1.DistributionR\aconnect\x12+\n" +
-	"\x06errors\x18\x10 \x03(\v2\x13.echo.v1.ErrorCountR\x06errorsB\r\n" +
+	"\x06errors\x18\x10 \x03(\v2\x13.echo.v1.ErrorCountR\x06errors\x12 \n" +
+	"\voutstanding\x18\x11 \x01(\rR\voutstandingB\r\n" +
 	"\v_duplicatedB\f\n" +
 	"\n" +
 	"_reordered\"\x96\x03\n" +

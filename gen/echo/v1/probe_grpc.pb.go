@@ -51,8 +51,8 @@ type ProbeServiceClient interface {
 	GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*Probe, error)
 	// Lists probes by name, running and kept ones, a page at a time.
 	ListProbes(ctx context.Context, in *ListProbesRequest, opts ...grpc.CallOption) (*ListProbesResponse, error)
-	// Ends a probe early and answers its report. What was on its way counts as neither sent nor lost. One that has ended
-	// already is left as it is.
+	// Ends a probe early and answers its report. What was on its way is outstanding, neither received nor lost. One that
+	// has ended already is left as it is.
 	StopProbe(ctx context.Context, in *StopProbeRequest, opts ...grpc.CallOption) (*ProbeReport, error)
 	// Stops a probe if it runs, and forgets it and its report.
 	DeleteProbe(ctx context.Context, in *DeleteProbeRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -167,8 +167,8 @@ type ProbeServiceServer interface {
 	GetProbe(context.Context, *GetProbeRequest) (*Probe, error)
 	// Lists probes by name, running and kept ones, a page at a time.
 	ListProbes(context.Context, *ListProbesRequest) (*ListProbesResponse, error)
-	// Ends a probe early and answers its report. What was on its way counts as neither sent nor lost. One that has ended
-	// already is left as it is.
+	// Ends a probe early and answers its report. What was on its way is outstanding, neither received nor lost. One that
+	// has ended already is left as it is.
 	StopProbe(context.Context, *StopProbeRequest) (*ProbeReport, error)
 	// Stops a probe if it runs, and forgets it and its report.
 	DeleteProbe(context.Context, *DeleteProbeRequest) (*emptypb.Empty, error)
