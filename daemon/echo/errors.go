@@ -55,6 +55,9 @@ func bindError(asked string, address Address, err error) error {
 	if address.IP.Zone() != "" && errors.Is(err, invalidArgument) {
 		return fmt.Errorf("cannot bind %s: %w", asked, ErrAddressNotAvailable)
 	}
+	if errors.Is(err, ErrBadSpec) {
+		return badSpec("cannot bind %s: %v", asked, err)
+	}
 	if code, ok := errors.AsType[syscall.Errno](err); ok {
 		err = code
 	}

@@ -35,6 +35,9 @@ func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPor
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
+	if isBroadcast(a.IP) {
+		return nil, netip.AddrPort{}, errBroadcast
+	}
 	var config net.ListenConfig
 	var control []byte
 	if a.wildcard() {
@@ -131,3 +134,34 @@ func (s *udpServer) stop() {
 
 // cut has nothing left to end after stop.
 func (s *udpServer) cut() {}
+
+var errBroadcast = badSpec("it is a broadcast address, which no answer can come from")
+
+// isBroadcast reports whether ip is the broadcast address of one of the host's networks. The kernel would bind it, and
+// send the answers from another address.
+func isBroadcast(ip netip.Addr) bool {
+	if !ip.Is4() || ip.IsUnspecified() {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false // then the bind decides alone
+	}
+	for _, a := range addrs {
+		network, ok := a.(*net.IPNet)
+		if !ok || network.IP.To4() == nil || len(network.Mask) != net.IPv4len {
+			continue
+		}
+		if ones, bits := network.Mask.Size(); bits-ones < 2 {
+			continue // RFC 3021: two addresses have no broadcast
+		}
+		last := network.IP.To4().Mask(network.Mask)
+		for i := range last {
+			last[i] |= ^network.Mask[i]
+		}
+		if ip == netip.AddrFrom4([4]byte(last)) {
+			return true
+		}
+	}
+	return false
+}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -239,4 +240,14 @@ func TestUDPDropsSourcePortZero(t *testing.T) {
 			t.Errorf("got %+v, want no answer", s)
 		}
 	})
+}
+
+// The kernel would bind the broadcast address of loopback's network, and answer from another address.
+func TestUDPOnABroadcastAddress(t *testing.T) {
+	engine := echo.New(echo.Options{})
+	defer engine.Close(t.Context())
+	_, err := engine.Listen(t.Context(), udpSpec("127.255.255.255:0"))
+	if !errors.Is(err, echo.ErrBadSpec) || !strings.Contains(err.Error(), "broadcast") {
+		t.Errorf("Listen = %v", err)
+	}
 }

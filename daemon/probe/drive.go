@@ -26,17 +26,19 @@ type carrier[E any] interface {
 	close()
 }
 
+// drainAtOnce bounds the events of one turn, each of which may take a look at every round on its way.
+const drainAtOnce = 32
+
 // drive lets rounds leave by the run's pacer until it is done and all are told of, ctx ends, or emit fails.
 func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 	defer c.close()
 	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for ctx.Err() == nil && r.emitErr == nil {
-		// What has come goes before what is overdue: a reply that was in time must not be lost because we were slow.
-		if drain(ctx, r, c) > 0 {
-			continue
-		}
+		// What has come by now goes before what is overdue: a reply that was in time must not be lost because we were
+		// slow. It goes once a turn, so that a peer which floods us cannot hold up the schedule.
 		now := r.now()
+		drain(ctx, r, c)
 		c.expire(now)
 		done := r.pacer.done(now)
 		if done && c.outstanding() == 0 {
@@ -63,16 +65,14 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 	return r.emitErr
 }
 
-// drain handles the events that are there already, and answers how many there were.
-func drain[E any](ctx context.Context, r *run, c carrier[E]) int {
-	most := len(c.events())
-	for i := range most {
+// drain handles the events that are there already.
+func drain[E any](ctx context.Context, r *run, c carrier[E]) {
+	for range min(len(c.events()), drainAtOnce) {
 		if r.emitErr != nil {
-			return i
+			return
 		}
 		take(ctx, c, <-c.events())
 	}
-	return most
 }
 
 // take handles an event, unless ctx has ended: then it may tell of a connection that failed because it was closed.

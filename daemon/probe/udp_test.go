@@ -2,7 +2,9 @@ package probe
 
 import (
 	"bytes"
+	"context"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -198,4 +200,31 @@ func TestWindowForgets(t *testing.T) {
 	if w.add(); w.get(11) != nil || w.get(w.last).state != waiting {
 		t.Error("a new round has the past of an old one")
 	}
+}
+
+// A peer that floods us with what is no reply must not hold up the schedule.
+func TestUDPFlood(t *testing.T) {
+	junk := make([]byte, 1400)
+	var flood sync.Once
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	peer := udpPeer(t, "127.0.0.1:0", func(_ int, _ []byte, reply func([]byte)) {
+		flood.Do(func() {
+			wg.Go(func() {
+				for t.Context().Err() == nil {
+					reply(junk)
+				}
+			})
+		})
+	})
+	plan := udpPlan(peer, 100)
+	plan.PayloadBytes, plan.Timeout = len(junk), 200*time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := New(Options{}).Run(ctx, plan, nil)
+	if err != nil || ctx.Err() != nil {
+		t.Fatalf("the run does not end by itself: %v, %+v", err, r)
+	}
+	checkReport(t, r)
+	wantCounts(t, r, 100, 0, 100, 0, 0)
 }

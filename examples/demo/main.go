@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,7 +28,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: demo DIRECTORY-OF-THE-BINARIES")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1]); err != nil {
+	// Ctrl-C ends the demo, too, with nothing left behind.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -36,7 +42,7 @@ func main() {
 // ready is what the daemon writes into its ready file.
 type ready struct{ GRPC, HTTP string }
 
-func run(bin string) (err error) {
+func run(ctx context.Context, bin string) (err error) {
 	dir, err := os.MkdirTemp("", "echod-demo-")
 	if err != nil {
 		return err
@@ -57,7 +63,7 @@ func run(bin string) (err error) {
 
 	r, err := waitReady(readyFile, ended)
 	if err == nil {
-		err = tour(filepath.Join(bin, "echoctl"), r)
+		err = tour(ctx, filepath.Join(bin, "echoctl"), r)
 	}
 	title("Stop: the daemon drains and exits with 0")
 	show("kill -TERM $!")
@@ -65,10 +71,10 @@ func run(bin string) (err error) {
 }
 
 // tour is what there is to see.
-func tour(echoctl string, r ready) error {
+func tour(ctx context.Context, echoctl string, r ready) error {
 	ctl := func(args ...string) error {
 		show("echoctl " + strings.Join(args, " "))
-		command := exec.Command(echoctl, args...)
+		command := exec.CommandContext(ctx, echoctl, args...)
 		command.Env = append(os.Environ(), "ECHOCTL_SERVER="+r.GRPC)
 		command.Stdout, command.Stderr = os.Stdout, os.Stdout
 		if err := command.Run(); err != nil {
@@ -76,7 +82,7 @@ func tour(echoctl string, r ready) error {
 		}
 		return nil
 	}
-	post := func(path, body string) error { return post("http://"+r.HTTP+path, body) }
+	post := func(path, body string) error { return post(ctx, "http://"+r.HTTP+path, body) }
 	for _, step := range []struct {
 		title string
 		do    func() error
@@ -99,7 +105,7 @@ func tour(echoctl string, r ready) error {
 		}},
 	} {
 		title(step.title)
-		if err := step.do(); err != nil {
+		if err := errors.Join(ctx.Err(), step.do()); err != nil {
 			return err
 		}
 	}
@@ -110,10 +116,15 @@ func title(text string) { fmt.Printf("\n== %s\n", text) }
 
 func show(command string) { fmt.Println("$", command) }
 
-func post(url, body string) error {
+func post(ctx context.Context, url, body string) error {
 	show(fmt.Sprintf("curl --json '%s' %s", body, url))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
 	client := http.Client{Timeout: patience}
-	resp, err := client.Post(url, "application/json", strings.NewReader(body))
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -153,6 +164,9 @@ func stop(daemon *exec.Cmd, ended chan error) error {
 	}
 	select {
 	case err := <-ended:
+		if stopSignal == os.Kill {
+			return nil // an abrupt end is no clean one
+		}
 		return err
 	case <-time.After(patience):
 		return errors.Join(errors.New("echod does not end"), daemon.Process.Kill(), <-ended)

@@ -2,6 +2,9 @@
 
 package main
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
-var stopSignal = syscall.SIGTERM
+var stopSignal os.Signal = syscall.SIGTERM

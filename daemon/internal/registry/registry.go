@@ -23,7 +23,6 @@ var (
 	ErrExists     = errors.New("the name is taken")
 	ErrNeedsStop  = errors.New("the endpoint must be stopped first")
 	ErrStale      = errors.New("the endpoint has changed")
-	ErrNameFixed  = errors.New("a name cannot be changed")
 	ErrNotStored  = errors.New("the change cannot be kept")
 	ErrNotServing = errors.New("the endpoint does not serve")
 	ErrClosing    = errors.New("the daemon is stopping")

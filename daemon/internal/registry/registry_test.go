@@ -300,7 +300,6 @@ func TestUpdateRefusesWhatItMust(t *testing.T) {
 		change func(Definition) (Definition, error)
 		want   error
 	}{
-		"name":       {change: set(func(d *Definition) { d.Name = "b" }), want: ErrNameFixed},
 		"listen":     {change: set(func(d *Definition) { d.Listen = ":0" }), want: ErrNeedsStop},
 		"protocol":   {change: set(func(d *Definition) { d.Protocol = echo.UDP }), want: ErrNeedsStop},
 		"bad listen": {change: set(func(d *Definition) { d.Listen = "nowhere" }), want: echo.ErrBadSpec},
@@ -393,5 +392,62 @@ func TestListPages(t *testing.T) {
 	none, more := r.List("", 2, func(*Endpoint) bool { return false })
 	if len(none) != 0 || more {
 		t.Errorf("no match: %v, %v", none, more)
+	}
+}
+
+// TestARefusedDeleteCutsNothing has an endpoint drain while others ask for what they do not get.
+func TestARefusedDeleteCutsNothing(t *testing.T) {
+	r := newRegistry(t, nil)
+	ctx := context.Background()
+	e := mustCreate(t, r, tcp("a"))
+	peer, err := net.Dial("tcp", e.Address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	echoes := func() error {
+		if _, err := peer.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err := peer.Read(make([]byte, 1))
+		return err
+	}
+	if err := echoes(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { _, err := r.Stop(ctx, "a", time.Hour); stopped <- err }()
+	for {
+		if now, err := r.Get("a"); err != nil || now.State == Draining {
+			break
+		}
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := r.Delete(gone, "a", "stale", 0); err == nil {
+		t.Error("a delete with a stale etag went through")
+	}
+	if _, err := r.Stop(gone, "a", time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stop by a caller that has left: %v", err)
+	}
+	if err := echoes(); err != nil {
+		t.Errorf("the open connection: %v", err)
+	}
+	if err := r.Delete(ctx, "a", e.ETag, 0); err != nil {
+		t.Error(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAListenWrittenOtherwiseIsTheSame(t *testing.T) {
+	r := newRegistry(t, nil)
+	e := mustCreate(t, r, tcp("a"))
+	for _, listen := range []string{"127.0.0.1:0", "localhost:0", e.Address.String()} {
+		got, err := r.Update(context.Background(), "a", UpdateOptions{}, func(d Definition) (Definition, error) { d.Listen = listen; return d, nil })
+		if err != nil || got.Address != e.Address || got.State != Serving {
+			t.Errorf("%s: %+v, %v", listen, got, err)
+		}
 	}
 }

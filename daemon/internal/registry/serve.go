@@ -15,7 +15,7 @@ import (
 // Delete stops an endpoint, giving open connections drain to finish, and forgets it. The error is ErrNotFound, ErrStale
 // or ErrNotStored.
 func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Duration) error {
-	r.hurry(name, drain)
+	r.hurry(ctx, name, etag, drain)
 	e, err := r.take(ctx, name)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 // Stop gives an endpoint's port back and keeps the rest. Open connections have drain to finish by themselves; 0 cuts
 // them at once, and so does a second Stop that allows less. The error is ErrNotFound or ErrNotStored.
 func (r *Registry) Stop(ctx context.Context, name string, drain time.Duration) (Endpoint, error) {
-	r.hurry(name, drain)
+	r.hurry(ctx, name, "", drain)
 	e, err := r.take(ctx, name)
 	if err != nil {
 		return Endpoint{}, err
@@ -82,20 +82,27 @@ func (r *Registry) Stop(ctx context.Context, name string, drain time.Duration) (
 	return r.Get(name)
 }
 
-// hurry shortens a drain that is under way: whoever stops or deletes a draining endpoint means it no later than this.
-func (r *Registry) hurry(name string, drain time.Duration) {
+// hurry shortens a drain that is under way: whoever stops or deletes a draining endpoint means it no later than this. It
+// returns when the drain has ended, or ctx has; a caller that leaves cuts nothing.
+func (r *Registry) hurry(ctx context.Context, name, etag string, drain time.Duration) {
 	r.mu.Lock()
 	e := r.entries[name]
 	var live *echo.Endpoint
-	if e != nil && e.state == Draining {
+	if e != nil && e.state == Draining && e.checkETag(etag) == nil {
 		live = e.live
 	}
 	r.mu.Unlock()
-	if live != nil {
-		ctx, cancel := drainContext(drain)
-		defer cancel()
+	if live == nil {
+		return
+	}
+	patience, cancel := drainContext(drain)
+	defer cancel()
+	select {
+	case <-live.Done():
+	case <-ctx.Done():
+	case <-patience.Done():
 		// What it answers is told to the call that started the drain.
-		_ = live.Close(ctx)
+		_ = live.Close(ended())
 	}
 }
 

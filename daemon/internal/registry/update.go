@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/echod/echod/daemon/echo"
 )
 
 // UpdateOptions say how an update is to be done.
@@ -15,7 +17,7 @@ type UpdateOptions struct {
 }
 
 // Update changes the definition of an endpoint to what change makes of the present one. Labels, description, limits and
-// timeouts take effect at once and drop no connection. The error is ErrNotFound, ErrStale, ErrNeedsStop, ErrNameFixed,
+// timeouts take effect at once and drop no connection. The error is ErrNotFound, ErrStale, ErrNeedsStop,
 // ErrNotStored, or change's own.
 func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, change func(Definition) (Definition, error)) (Endpoint, error) {
 	e, err := r.take(ctx, name)
@@ -31,6 +33,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	if err != nil {
 		return Endpoint{}, err
 	}
+	def.Name = e.def.Name // the one thing that never changes
 	r.complete(&def)
 	address, err := e.admit(def)
 	if err != nil {
@@ -62,13 +65,10 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 
 // admit says whether an entry may become def as it stands, and which address it would keep.
 func (e *entry) admit(def Definition) (netip.AddrPort, error) {
-	if def.Name != e.def.Name {
-		return e.address, fmt.Errorf("%w: %q cannot become %q; create another endpoint", ErrNameFixed, e.def.Name, def.Name)
-	}
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
 		return e.address, err
 	}
-	if def.Protocol == e.def.Protocol && def.Listen == e.def.Listen {
+	if def.Protocol == e.def.Protocol && e.sameListen(def.Listen) {
 		return e.address, nil
 	}
 	if e.live != nil {
@@ -76,4 +76,15 @@ func (e *entry) admit(def Definition) (netip.AddrPort, error) {
 			ErrNeedsStop, def.Name, e.def.Protocol, e.def.Listen)
 	}
 	return netip.AddrPort{}, nil // the next start finds a new one
+}
+
+// sameListen says whether a listen means the socket that the entry has: written otherwise, or with the port that it got
+// for port 0.
+func (e *entry) sameListen(listen string) bool {
+	was, err := echo.ParseListen(e.def.Listen)
+	if err != nil {
+		return false
+	}
+	wanted, err := echo.ParseListen(listen)
+	return err == nil && wanted.IP == was.IP && (wanted.Port == was.Port || wanted.Port == e.address.Port() && wanted.Port != 0)
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -96,7 +97,11 @@ func (s *EndpointService) UpdateEndpoint(ctx context.Context, req *echov1.Update
 	if err != nil {
 		return nil, err
 	}
-	return endpointReply(s.endpoints.Create(ctx, def, req.GetValidateOnly()))
+	e, err = s.endpoints.Create(ctx, def, req.GetValidateOnly())
+	if errors.Is(err, registry.ErrExists) && ctx.Err() == nil {
+		return s.UpdateEndpoint(ctx, req) // somebody else has created it meanwhile
+	}
+	return endpointReply(e, err)
 }
 
 // merge makes of a definition what an update asks for, and checks the whole as a create would be checked.
@@ -137,6 +142,9 @@ func (s *EndpointService) StopEndpoint(ctx context.Context, req *echov1.StopEndp
 }
 
 func endpointReply(e registry.Endpoint, err error) (*echov1.Endpoint, error) {
+	if errors.Is(err, echo.ErrBadSpec) {
+		return nil, badField("endpoint.listen", "%v", err) // the rest of a specification has rules in the proto
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 type interceptor struct {
@@ -66,5 +68,29 @@ func validate(req any) error {
 	if !ok {
 		return nil // health and reflection have their own; nothing else is registered
 	}
-	return protovalidate.Validate(msg)
+	if err := protovalidate.Validate(msg); err != nil {
+		return err
+	}
+	return checkDurations(msg.ProtoReflect(), "")
+}
+
+// checkDurations refuses durations that are not well-formed: gRPC can send nanoseconds of the wrong sign or size, which
+// the rules in the protos do not see.
+func checkDurations(m protoreflect.Message, prefix string) (err error) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		path := prefix + string(fd.Name())
+		switch {
+		case fd.Message() == nil || fd.IsMap() || fd.IsList():
+		default:
+			if d, ok := v.Message().Interface().(*durationpb.Duration); ok {
+				if d.CheckValid() != nil {
+					err = badField(path, "is no valid duration: %ds and %dns", d.GetSeconds(), d.GetNanos())
+				}
+			} else {
+				err = checkDurations(v.Message(), path+".")
+			}
+		}
+		return err == nil
+	})
+	return err
 }

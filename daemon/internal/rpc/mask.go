@@ -41,10 +41,7 @@ func settablePaths(src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, er
 	case len(asked) > maxMaskPaths:
 		return nil, badField("update_mask", "has %d paths, more than %d", len(asked), maxMaskPaths)
 	case len(asked) == 0:
-		m.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-			asked = append(asked, string(fd.Name()))
-			return true
-		})
+		asked = setPaths(m, "")
 	case slices.Equal(asked, []string{"*"}):
 		for i := range m.Descriptor().Fields().Len() {
 			asked = append(asked, string(m.Descriptor().Fields().Get(i).Name()))
@@ -62,6 +59,32 @@ func settablePaths(src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, er
 		}
 	}
 	return paths, nil
+}
+
+// setPaths answers the paths of the fields that a message has, down to those that have none of their own: what REST makes
+// of a body without a mask, too.
+func setPaths(m protoreflect.Message, prefix string) (paths []string) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		path := prefix + string(fd.Name())
+		if inner := fieldsOf(fd); inner != nil && inner.Fields().Len() > 0 {
+			if below := setPaths(v.Message(), path+"."); len(below) > 0 {
+				paths = append(paths, below...)
+				return true
+			}
+		}
+		paths = append(paths, path)
+		return true
+	})
+	return paths
+}
+
+// fieldsOf answers the message whose fields a path may name below this one, or nil: lists, maps and what is one value to
+// people (durations, timestamps) are taken as a whole.
+func fieldsOf(fd protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
+	if fd.IsMap() || fd.IsList() || fd.Message() == nil || strings.HasPrefix(string(fd.Message().FullName()), "google.protobuf.") {
+		return nil
+	}
+	return fd.Message()
 }
 
 // resolvePath finds the fields that a path names.
@@ -82,10 +105,7 @@ func resolvePath(message protoreflect.MessageDescriptor, path string) (names []s
 			settable = false
 		}
 		names = append(names, string(field.Name()))
-		message = field.Message()
-		if field.IsMap() || field.IsList() {
-			message = nil
-		}
+		message = fieldsOf(field)
 	}
 	return names, settable, nil
 }

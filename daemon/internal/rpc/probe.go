@@ -1,11 +1,13 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,11 +25,10 @@ const maxRunTime = 5 * time.Minute
 
 // Runs is what ProbeService needs of the running probes.
 type Runs interface {
-	Start(name string, target runs.Target, plan probe.Plan) (runs.Run, error)
-	Follow(name string, target runs.Target, plan probe.Plan) (*runs.Follower, runs.Run, error)
+	Start(name string, target runs.Target, plan probe.Plan) (*runs.Handle, error)
+	Follow(name string, target runs.Target, plan probe.Plan) (*runs.Handle, error)
 	Get(name string) (runs.Run, error)
 	List(after string, limit int) (found []runs.Run, more bool)
-	Wait(ctx context.Context, name string) (runs.Run, error)
 	Stop(name string) (runs.Run, error)
 	Delete(name string) error
 }
@@ -62,7 +63,7 @@ func (s *ProbeService) RunProbe(ctx context.Context, req *echov1.RunProbeRequest
 	}
 	waiting, cancel := context.WithTimeout(ctx, maxRunTime)
 	defer cancel()
-	run, err := s.runs.Wait(waiting, started.Name)
+	run, err := started.Wait(waiting)
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		return nil, err
 	}
@@ -75,17 +76,17 @@ func (s *ProbeService) StreamProbe(req *echov1.StreamProbeRequest, stream grpc.S
 	if err != nil {
 		return err
 	}
-	follower, run, err := s.runs.Follow(req.GetProbe().GetName(), target, plan)
+	followed, err := s.runs.Follow(req.GetProbe().GetName(), target, plan)
 	if err != nil {
 		return err
 	}
 	// Whatever ends this call ends the probe; for one that has ended this is nothing.
-	defer follower.Stop()
-	if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: probeToProto(run)}}); err != nil {
+	defer followed.Stop()
+	if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: probeToProto(followed.Run())}}); err != nil {
 		return err
 	}
 	for {
-		sample, ok, err := follower.Next(stream.Context())
+		sample, ok, err := followed.Next(stream.Context())
 		if err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func (s *ProbeService) StreamProbe(req *echov1.StreamProbeRequest, stream grpc.S
 			return err
 		}
 	}
-	return stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Report{Report: reportToProto(follower.Ended())}})
+	return stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Report{Report: reportToProto(followed.Stop())}})
 }
 
 // CreateProbe implements the service.
@@ -105,12 +106,20 @@ func (s *ProbeService) CreateProbe(_ context.Context, req *echov1.CreateProbeReq
 	if err != nil {
 		return nil, err
 	}
-	return probeReply(s.runs.Start(req.GetProbe().GetName(), target, plan))
+	started, err := s.runs.Start(req.GetProbe().GetName(), target, plan)
+	if err != nil {
+		return nil, err
+	}
+	return probeToProto(started.Run()), nil
 }
 
 // GetProbe implements the service.
 func (s *ProbeService) GetProbe(_ context.Context, req *echov1.GetProbeRequest) (*echov1.Probe, error) {
-	return probeReply(s.runs.Get(req.GetName()))
+	run, err := s.runs.Get(req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return probeToProto(run), nil
 }
 
 // ListProbes implements the service.
@@ -147,13 +156,6 @@ func (s *ProbeService) DeleteProbe(_ context.Context, req *echov1.DeleteProbeReq
 	return &emptypb.Empty{}, nil
 }
 
-func probeReply(r runs.Run, err error) (*echov1.Probe, error) {
-	if err != nil {
-		return nil, err
-	}
-	return probeToProto(r), nil
-}
-
 // plan says what a probe comes to: whom it is sent to, and how.
 func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 	plan := planFromProto(p)
@@ -178,9 +180,17 @@ func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 		plan.Protocol, plan.Address = target.Protocol, dialable(e).String()
 	}
 	if err := plan.Validate(); err != nil {
-		return target, plan, badField("probe", "%v", err)
+		// Such an error begins with the field.
+		name, _, _ := strings.Cut(err.Error(), " ")
+		return target, plan, badField(cmp.Or(planFields[name], "probe."+name), "%v", err)
 	}
 	return target, plan, nil
+}
+
+// planFields are the fields of a plan that the contract has elsewhere than in the probe itself.
+var planFields = map[string]string{
+	"protocol": "probe.target.protocol", "address": "probe.target.address",
+	"new_connection": "probe.tcp.new_connection", "await_close": "probe.tcp.await_close",
 }
 
 // dialable answers where an endpoint is reached from its own host: over loopback when it listens on every address.

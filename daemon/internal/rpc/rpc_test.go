@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/echod/echod/daemon/internal/registry"
@@ -171,6 +172,17 @@ func TestWhereAnEndpointIsDialled(t *testing.T) {
 		e := registry.Endpoint{Definition: registry.Definition{Listen: tc.listen}, Address: netip.MustParseAddrPort(tc.bound)}
 		if got := dialable(e).String(); got != tc.want {
 			t.Errorf("%s bound as %s is dialled at %s, want %s", tc.listen, tc.bound, got, tc.want)
+		}
+	}
+}
+
+func TestDurationsThatAreNone(t *testing.T) {
+	for _, d := range []*durationpb.Duration{{Seconds: 1, Nanos: -5}, {Nanos: 2147483647}, {Seconds: -1, Nanos: 1999999999}} {
+		sent, _ := toStatus(validate(&echov1.RunProbeRequest{Probe: &echov1.Probe{
+			Target: &echov1.ProbeTarget{Endpoint: "a"}, Timeout: d, Interval: durationpb.New(1),
+		}}))
+		if s := status.Convert(sent); s.Code() != codes.InvalidArgument || !strings.Contains(s.Message(), "timeout") {
+			t.Errorf("%v: %v", d, s)
 		}
 	}
 }

@@ -64,7 +64,6 @@ var table = []struct {
 	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS", ""},
 	{registry.ErrStale, codes.Aborted, "STALE_ETAG", ""},
 	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP", ""},
-	{registry.ErrNameFixed, codes.InvalidArgument, "NAME_FIXED", ""},
 	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
 	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},

@@ -21,7 +21,8 @@ const (
 	// keepCount and keepTime bound what is kept of probes that have ended.
 	keepCount = 100
 	keepTime  = 10 * time.Minute
-	// maxRunning bounds the probes that run at once, so that a loop in somebody's script cannot eat the machine.
+	// maxRunning bounds the probes that run at once, for a loop in somebody's script. What one of them may take is
+	// bounded by package probe.
 	maxRunning = 1000
 	// followAhead is how many samples may wait for one that follows a probe and reads slowly.
 	followAhead = 8192
@@ -95,39 +96,26 @@ func New(prober *probe.Prober) *Manager {
 	return &Manager{prober: prober, runs: map[string]*run{}}
 }
 
-// Follower reads the samples of one run.
-type Follower struct {
+// Handle is one run, whatever becomes of its name. It is safe for concurrent use, but for Next.
+type Handle struct {
 	manager *Manager
 	run     *run
-	samples chan probe.Sample
+	samples chan probe.Sample // nil unless it follows
 }
 
 // Start starts a run and answers at once. An empty name is filled in; the name of a run that has ended may be taken
 // again. The error is ErrExists, ErrTooMany, ErrClosed, or probe.ErrBadPlan.
-func (m *Manager) Start(name string, target Target, plan probe.Plan) (Run, error) {
-	r, err := m.start(name, target, plan, nil)
-	if err != nil {
-		return Run{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return r.snapshotLocked(), nil
+func (m *Manager) Start(name string, target Target, plan probe.Plan) (*Handle, error) {
+	return m.start(&Handle{manager: m}, name, target, plan, nil)
 }
 
-// Follow starts a run as Start does, and answers a follower that gets each of its samples.
-func (m *Manager) Follow(name string, target Target, plan probe.Plan) (*Follower, Run, error) {
-	f := &Follower{manager: m, samples: make(chan probe.Sample, followAhead)}
-	r, err := m.start(name, target, plan, f.take)
-	if err != nil {
-		return nil, Run{}, err
-	}
-	f.run = r
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return f, r.snapshotLocked(), nil
+// Follow starts a run as Start does; Next of the handle answers each of its samples.
+func (m *Manager) Follow(name string, target Target, plan probe.Plan) (*Handle, error) {
+	h := &Handle{manager: m, samples: make(chan probe.Sample, followAhead)}
+	return m.start(h, name, target, plan, h.take)
 }
 
-func (m *Manager) start(name string, target Target, plan probe.Plan, emit func(probe.Sample) error) (*run, error) {
+func (m *Manager) start(h *Handle, name string, target Target, plan probe.Plan, emit func(probe.Sample) error) (*Handle, error) {
 	if err := plan.Validate(); err != nil {
 		return nil, err
 	}
@@ -147,7 +135,8 @@ func (m *Manager) start(name string, target Target, plan probe.Plan, emit func(p
 		report, err := m.prober.Run(ctx, plan, emit)
 		m.finish(r, report, err)
 	}()
-	return r, nil
+	h.run = r
+	return h, nil
 }
 
 // add enters a run, and counts it into the wait group under the lock that Close takes.
@@ -249,26 +238,26 @@ func (m *Manager) List(after string, limit int) (found []Run, more bool) {
 	return found, false
 }
 
-// Wait waits until a run has ended and answers it. When ctx ends before, the run is stopped, and the answer is the run
+// Run answers the run as it stands.
+func (h *Handle) Run() Run {
+	h.manager.mu.Lock()
+	defer h.manager.mu.Unlock()
+	return h.run.snapshotLocked()
+}
+
+// Wait waits until the run has ended and answers it. When ctx ends before, the run is stopped, and the answer is the run
 // with what it has measured so far, with ctx's error.
-func (m *Manager) Wait(ctx context.Context, name string) (Run, error) {
-	r, err := m.find(name)
-	if err != nil {
-		return Run{}, err
-	}
+func (h *Handle) Wait(ctx context.Context) (Run, error) {
 	select {
-	case <-r.done:
-		return m.ended(r), r.err
+	case <-h.run.done:
+		return h.manager.ended(h.run), h.run.err
 	case <-ctx.Done():
-		return m.stop(r), context.Cause(ctx)
+		return h.manager.stop(h.run), context.Cause(ctx)
 	}
 }
 
-// Ended waits until the run has ended and answers it.
-func (f *Follower) Ended() Run { return f.manager.ended(f.run) }
-
-// Stop ends the run if it has not ended.
-func (f *Follower) Stop() { f.manager.stop(f.run) }
+// Stop ends the run early, unless it has ended, and answers it with its report.
+func (h *Handle) Stop() Run { return h.manager.stop(h.run) }
 
 // Stop ends a run early and answers it with its report; one that has ended is answered as it is.
 func (m *Manager) Stop(name string) (Run, error) {
@@ -356,9 +345,9 @@ func (r *run) snapshotLocked() Run {
 }
 
 // take is called by the probe for each sample; it must not block.
-func (f *Follower) take(s probe.Sample) error {
+func (h *Handle) take(s probe.Sample) error {
 	select {
-	case f.samples <- s:
+	case h.samples <- s:
 		return nil
 	default:
 		return fmt.Errorf("%w: %d wait; follow at a longer interval, or create the probe and get its report", ErrTooSlow, followAhead)
@@ -367,25 +356,25 @@ func (f *Follower) take(s probe.Sample) error {
 
 // Next answers the next sample; ok is false when there is none left because the run has ended. The error is ctx's, or
 // ErrTooSlow when samples came faster than Next was called; the run has ended then.
-func (f *Follower) Next(ctx context.Context) (s probe.Sample, ok bool, err error) {
+func (h *Handle) Next(ctx context.Context) (s probe.Sample, ok bool, err error) {
 	select {
-	case s = <-f.samples:
+	case s = <-h.samples:
 		return s, true, nil
 	default:
 	}
 	select {
-	case s = <-f.samples:
+	case s = <-h.samples:
 		return s, true, nil
-	case <-f.run.done:
+	case <-h.run.done:
 	case <-ctx.Done():
 		return s, false, context.Cause(ctx)
 	}
 	// The run has ended, so nothing is added any more; what is left came before the end.
 	select {
-	case s = <-f.samples:
+	case s = <-h.samples:
 		return s, true, nil
 	default:
-		return s, false, f.run.err
+		return s, false, h.run.err
 	}
 }
 

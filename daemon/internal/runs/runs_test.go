@@ -48,14 +48,19 @@ func testContext(t *testing.T) context.Context {
 
 func TestARunIsKeptWithItsReport(t *testing.T) {
 	m, plan := newManager(t)
-	started, err := m.Start("", Target{Endpoint: "e"}, plan)
+	h, err := m.Start("", Target{Endpoint: "e"}, endless(plan))
 	if err != nil {
 		t.Fatal(err)
 	}
+	started := h.Run()
 	if started.Name == "" || started.UID == "" || started.Report.Address.String() != plan.Address || started.Report.PayloadBytes != 64 || started.State != Running || !started.EndTime.IsZero() {
 		t.Errorf("started: %+v", started)
 	}
-	done, err := m.Wait(testContext(t), started.Name)
+	h.Stop()
+	if h, err = m.Start(started.Name, Target{Endpoint: "e"}, plan); err != nil {
+		t.Fatal(err)
+	}
+	done, err := h.Wait(testContext(t))
 	if err != nil || done.State != Done || done.Report.Received != 3 || done.EndTime.IsZero() {
 		t.Errorf("done: %+v, %v", done, err)
 	}
@@ -83,19 +88,20 @@ func TestNamesOfRunningProbesAreTaken(t *testing.T) {
 		t.Errorf("stopped: %+v, %v", stopped, err)
 	}
 	second, err := m.Start("same", Target{}, plan)
-	if err != nil || second.UID == stopped.UID {
+	if err != nil || second.Run().UID == stopped.UID {
 		t.Errorf("after the first has ended: %+v, %v", second, err)
 	}
 }
 
 func TestAWaiterThatLeavesStopsTheRun(t *testing.T) {
 	m, plan := newManager(t)
-	if _, err := m.Start("left", Target{}, endless(plan)); err != nil {
+	h, err := m.Start("left", Target{}, endless(plan))
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	r, err := m.Wait(ctx, "left")
+	r, err := h.Wait(ctx)
 	if !errors.Is(err, context.Canceled) || r.State != Stopped {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -104,7 +110,7 @@ func TestAWaiterThatLeavesStopsTheRun(t *testing.T) {
 func TestAFollowerGetsEverySample(t *testing.T) {
 	m, plan := newManager(t)
 	plan.Count = 50
-	f, _, err := m.Follow("followed", Target{}, plan)
+	f, err := m.Follow("followed", Target{}, plan)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +130,7 @@ func TestAFollowerGetsEverySample(t *testing.T) {
 			t.Errorf("sample %d is of round %d", n, s.Seq)
 		}
 	}
-	if r := f.Ended(); r.State != Done || r.Report.Received != 50 {
+	if r := f.Stop(); r.State != Done || r.Report.Received != 50 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -132,11 +138,13 @@ func TestAFollowerGetsEverySample(t *testing.T) {
 func TestAFollowerThatDoesNotReadIsTold(t *testing.T) {
 	m, plan := newManager(t)
 	plan.Count, plan.Interval = followAhead+2, 0
-	f, _, err := m.Follow("slow", Target{}, plan)
+	f, err := m.Follow("slow", Target{}, plan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Ended() // it ends by itself, with nobody reading
+	if _, err := f.Wait(testContext(t)); !errors.Is(err, ErrTooSlow) { // it ends by itself, with nobody reading
+		t.Errorf("Wait: %v, want ErrTooSlow", err)
+	}
 	samples := 0
 	for {
 		_, ok, err := f.Next(testContext(t))
@@ -156,7 +164,7 @@ func TestAFollowerThatDoesNotReadIsTold(t *testing.T) {
 
 func TestCloseEndsEverything(t *testing.T) {
 	m, plan := newManager(t)
-	f, _, err := m.Follow("one", Target{}, endless(plan))
+	f, err := m.Follow("one", Target{}, endless(plan))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +172,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Close()
-	if r := f.Ended(); r.State != Stopped {
+	if r := f.Stop(); r.State != Stopped {
 		t.Errorf("a followed run: %+v", r)
 	}
 	if r, err := m.Get("two"); err != nil || r.State != Stopped {
@@ -223,10 +231,35 @@ func TestAPortThatIsClosedIsAResult(t *testing.T) {
 	l.Close()
 	m, plan := newManager(t)
 	plan.Protocol, plan.Address = probe.TCP, address
-	if _, err := m.Start("closed", Target{}, plan); err != nil {
+	h, err := m.Start("closed", Target{}, plan)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := m.Wait(testContext(t), "closed"); err != nil || r.State != Done || r.Report.Lost != 3 || r.Report.RTT != nil {
+	if r, err := h.Wait(testContext(t)); err != nil || r.State != Done || r.Report.Lost != 3 || r.Report.RTT != nil {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestAHandleIsOfOneRun takes the name of a run that has ended for another, and lets the first be forgotten.
+func TestAHandleIsOfOneRun(t *testing.T) {
+	m, plan := newManager(t)
+	first, err := m.Start("same", Target{}, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := first.Wait(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := m.Start("same", Target{}, endless(plan))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := first.Wait(testContext(t)); err != nil || again.UID != done.UID {
+		t.Errorf("the first run's handle answers %+v, %v", again, err)
+	}
+	first.Stop()
+	if second.Run().State != Running {
+		t.Error("stopping the first stopped the second")
 	}
 }

@@ -156,6 +156,8 @@ func endpointCases(taken string) []contractCase {
 		{name: "name too long", call: "EndpointService/CreateEndpoint", request: create(`{"name": "` + strings.Repeat("a", 64) + `", "protocol": "TCP"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.name"},
 		{name: "port 70000", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "127.0.0.1:70000"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen", says: "127.0.0.1:70000"},
 		{name: "listen on a name", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "example.org:7"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
+		{name: "listen on a multicast address", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "224.0.0.1:0"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
+		{name: "listen on a link-local address without its zone", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "[fe80::1]:0"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
 		{name: "listen without a port", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "127.0.0.1"}`), code: bad, reason: "BAD_VALUE", field: "endpoint.listen"},
 		{name: "listen that is not ours", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "listen": "192.0.2.1:0"}`), code: codes.FailedPrecondition, reason: "ADDRESS_NOT_AVAILABLE", says: "192.0.2.1:0"},
 		{name: "port in use", call: "EndpointService/CreateEndpoint", request: create(`{"name": "taken", "protocol": "TCP", "listen": "` + taken + `"}`), code: codes.FailedPrecondition, reason: "ADDRESS_IN_USE", says: taken},
@@ -190,6 +192,19 @@ func endpointCases(taken string) []contractCase {
 		{
 			name: "a path that the body lacks is set back", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "tcp.maxConnections,description"}`,
 			fields: map[string]string{"tcp.maxConnections": "1024", "description": ""},
+		},
+		{
+			name: "without a mask, what is set changes and nothing beside it", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"tcp": {"maxConnections": 8}}}`,
+			fields: map[string]string{"tcp.maxConnections": "8", "tcp.idleTimeout": "600s", "labels.rack": "r2"},
+		},
+		{
+			name: "and again", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"tcp": {"idleTimeout": "7s"}}}`,
+			fields: map[string]string{"tcp.maxConnections": "8", "tcp.idleTimeout": "7s"},
+		},
+		{name: "a path into a duration", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "tcp.idleTimeout.seconds"}`, code: bad, reason: "BAD_VALUE", field: "update_mask"},
+		{
+			name: "a whole message that the body lacks is set back", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "tcp"}`,
+			fields: map[string]string{"tcp.maxConnections": "1024", "tcp.idleTimeout": "600s"},
 		},
 		{
 			name: "output-only fields are ignored", call: "EndpointService/UpdateEndpoint",
@@ -262,7 +277,8 @@ func probeCases() []contractCase {
 		{name: "count too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "count": 4000000000}`), code: bad, reason: "BAD_VALUE", field: "probe.count"},
 		{name: "negative interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "-1s"}`), code: bad, reason: "BAD_VALUE", field: "probe.interval"},
 		{name: "no timeout", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "timeout": "0s"}`), code: bad, reason: "BAD_VALUE", field: "probe.timeout"},
-		{name: "a datagram too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "payloadSize": 65508}`), code: bad, reason: "BAD_VALUE", field: "probe", says: "payload_size"},
+		{name: "a datagram too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "payloadSize": 65508}`), code: bad, reason: "BAD_VALUE", field: "probe.payload_size", says: "65507"},
+		{name: "a round of nothing over TCP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "payloadSize": 0}`), code: bad, reason: "BAD_VALUE", field: "probe.payload_size"},
 		{name: "options of TCP for UDP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "tcp": {"newConnection": true}}`), code: bad, reason: "BAD_VALUE", field: "probe.tcp"},
 		{name: "options of TCP for a UDP address", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:7", "protocol": "UDP"}, "tcp": {}}`), code: bad, reason: "BAD_VALUE", field: "probe"},
 		{

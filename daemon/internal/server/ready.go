@@ -71,18 +71,17 @@ func clearReadyFile(path string) error {
 	return nil
 }
 
-// removeReadyFile takes our ready file back. One that another daemon has written since stays.
+// removeReadyFile takes our ready file back. One that is gone already, or that another daemon has written since, is not
+// ours to tidy.
 func removeReadyFile(path string) error {
-	if path == "" {
-		return nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil // removed already, or not to be read: not ours to tidy
-	}
-	var r ready
-	if json.Unmarshal(text, &r) != nil || r.PID != os.Getpid() {
+	if path == "" || !isOurs(path) {
 		return nil
 	}
 	return os.Remove(path)
+}
+
+func isOurs(path string) bool {
+	var r ready
+	text, err := os.ReadFile(path)
+	return err == nil && json.Unmarshal(text, &r) == nil && r.PID == os.Getpid()
 }

@@ -336,7 +336,7 @@ func (x *TcpOptions) GetMaxConnections() uint32 {
 	return 0
 }
 
-// Counters are running totals; bytes are payload, without headers. Nothing is dropped without a counter.
+// Counters are running totals; bytes are payload, without headers. Whatever the daemon refuses or throws away is in drops.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// TCP connections open now.

@@ -451,18 +451,18 @@ type ProbeReport struct {
 	Corrupted uint32 `protobuf:"varint,10,opt,name=corrupted,proto3" json:"corrupted,omitempty"`
 	// Rounds whose reply was right, but came after the timeout.
 	Late uint32 `protobuf:"varint,11,opt,name=late,proto3" json:"late,omitempty"`
-	// Replies that came again. Absent over TCP, and over UDP when the payload has no room for a sequence number.
-	Duplicated *uint32 `protobuf:"varint,12,opt,name=duplicated,proto3,oneof" json:"duplicated,omitempty"`
-	// Replies overtaken by the reply of a later round (RFC 4737). Absent where duplicated is.
-	Reordered *uint32 `protobuf:"varint,13,opt,name=reordered,proto3,oneof" json:"reordered,omitempty"`
-	// Round-trip times of the received rounds, as the daemon's process saw them; absent when there is none.
-	Rtt *Distribution `protobuf:"bytes,14,opt,name=rtt,proto3" json:"rtt,omitempty"`
-	// Times to connect, of the TCP connections that were established; absent when there is none.
-	Connect *Distribution `protobuf:"bytes,15,opt,name=connect,proto3" json:"connect,omitempty"`
-	// Why rounds were lost or corrupted, most frequent first.
-	Errors []*ErrorCount `protobuf:"bytes,16,rep,name=errors,proto3" json:"errors,omitempty"`
 	// Rounds that are on their way, or were when the probe was ended early: what became of them is not known.
-	Outstanding   uint32 `protobuf:"varint,17,opt,name=outstanding,proto3" json:"outstanding,omitempty"`
+	Outstanding uint32 `protobuf:"varint,12,opt,name=outstanding,proto3" json:"outstanding,omitempty"`
+	// Replies that came again. Absent over TCP, and over UDP when the payload has no room for a sequence number.
+	Duplicated *uint32 `protobuf:"varint,13,opt,name=duplicated,proto3,oneof" json:"duplicated,omitempty"`
+	// Replies overtaken by the reply of a later round (RFC 4737). Absent where duplicated is.
+	Reordered *uint32 `protobuf:"varint,14,opt,name=reordered,proto3,oneof" json:"reordered,omitempty"`
+	// Round-trip times of the received rounds, as the daemon's process saw them; absent when there is none.
+	Rtt *Distribution `protobuf:"bytes,15,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// Times to connect, of the TCP connections that were established; absent when there is none.
+	Connect *Distribution `protobuf:"bytes,16,opt,name=connect,proto3" json:"connect,omitempty"`
+	// Why rounds were lost or corrupted, most frequent first.
+	Errors        []*ErrorCount `protobuf:"bytes,17,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,6 +574,13 @@ func (x *ProbeReport) GetLate() uint32 {
 	return 0
 }
 
+func (x *ProbeReport) GetOutstanding() uint32 {
+	if x != nil {
+		return x.Outstanding
+	}
+	return 0
+}
+
 func (x *ProbeReport) GetDuplicated() uint32 {
 	if x != nil && x.Duplicated != nil {
 		return *x.Duplicated
@@ -607,13 +614,6 @@ func (x *ProbeReport) GetErrors() []*ErrorCount {
 		return x.Errors
 	}
 	return nil
-}
-
-func (x *ProbeReport) GetOutstanding() uint32 {
-	if x != nil {
-		return x.Outstanding
-	}
-	return 0
 }
 
 // Distribution sums up a set of times. Percentiles are within 0.1 % of the exact value.
@@ -1437,15 +1437,15 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x04lost\x18\t \x01(\rR\x04lost\x12\x1c\n" +
 	"\tcorrupted\x18\n" +
 	" \x01(\rR\tcorrupted\x12\x12\n" +
-	"\x04late\x18\v \x01(\rR\x04late\x12#\n" +
+	"\x04late\x18\v \x01(\rR\x04late\x12 \n" +
+	"\voutstanding\x18\f \x01(\rR\voutstanding\x12#\n" +
 	"\n" +
-	"duplicated\x18\f \x01(\rH\x00R\n" +
+	"duplicated\x18\r \x01(\rH\x00R\n" +
 	"duplicated\x88\x01\x01\x12!\n" +
-	"\treordered\x18\r \x01(\rH\x01R\treordered\x88\x01\x01\x12'\n" +
-	"\x03rtt\x18\x0e \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12/\n" +
-	"\aconnect\x18\x0f \x01(\v2\x15.echo.v1.DistributionR\aconnect\x12+\n" +
-	"\x06errors\x18\x10 \x03(\v2\x13.echo.v1.ErrorCountR\x06errors\x12 \n" +
-	"\voutstanding\x18\x11 \x01(\rR\voutstandingB\r\n" +
+	"\treordered\x18\x0e \x01(\rH\x01R\treordered\x88\x01\x01\x12'\n" +
+	"\x03rtt\x18\x0f \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12/\n" +
+	"\aconnect\x18\x10 \x01(\v2\x15.echo.v1.DistributionR\aconnect\x12+\n" +
+	"\x06errors\x18\x11 \x03(\v2\x13.echo.v1.ErrorCountR\x06errorsB\r\n" +
 	"\v_duplicatedB\f\n" +
 	"\n" +
 	"_reordered\"\x96\x03\n" +
