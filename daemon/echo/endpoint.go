@@ -28,8 +28,11 @@ type Endpoint struct {
 
 // server is the protocol's half of an endpoint.
 type server interface {
-	// serve answers until stop and returns after the last goroutine that it started has left.
-	serve() error
+	// start begins to answer. It does not wait; once, when the last of the endpoint has gone after stop or by itself,
+	// it calls finish with the reason, which may be net.ErrClosed or nil after stop.
+	start(finish func(error))
+	// abandon gives back the socket of an endpoint that is not to start.
+	abandon()
 	// update changes the options while serving.
 	update(TCPOptions)
 	// stop closes the socket that takes new work, so that its port is free when it returns. It is called once.
@@ -41,9 +44,9 @@ type server interface {
 // bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
 func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
-		e.server, e.addr, err = bindUDP(ctx, e.asked, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, &e.counters)
 	} else {
-		e.server, e.addr, err = bindTCP(ctx, e.asked, s.TCP, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s.TCP, &e.counters)
 	}
 	if err != nil {
 		return bindError(s.Listen, e.asked, err)
@@ -51,9 +54,8 @@ func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	return nil
 }
 
-// run serves until the endpoint is closed.
-func (e *Endpoint) run() {
-	err := e.server.serve()
+// finish notes that nothing of the endpoint is left, and why.
+func (e *Endpoint) finish(err error) {
 	if !e.stopped.Load() || !errors.Is(err, net.ErrClosed) {
 		e.err = err
 	}

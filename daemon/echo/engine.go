@@ -3,14 +3,28 @@ package echo
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 )
 
-// Options of an [Engine]. There are none yet; the zero value is the engine to use.
-type Options struct{}
+// Options of an [Engine]. The zero value is the engine to use.
+type Options struct {
+	// Portable serves by package net, a goroutine a socket, also where there is something faster: on Linux, loops over
+	// epoll. Both do the same, and the same tests hold them to it.
+	Portable bool
+}
+
+// sockets opens the sockets of an engine's endpoints.
+type sockets interface {
+	bindTCP(context.Context, Address, TCPOptions, *counters) (server, netip.AddrPort, error)
+	bindUDP(context.Context, Address, *counters) (server, netip.AddrPort, error)
+	// close ends what serves them, once there are none left. It may be called again.
+	close()
+}
 
 // Engine opens endpoints and owns their sockets and goroutines. Make one with [New] and end it with [Engine.Close].
 type Engine struct {
+	sockets sockets
 	binding sync.WaitGroup // Listen calls under way
 
 	mu        sync.Mutex // guards what follows
@@ -19,8 +33,12 @@ type Engine struct {
 }
 
 // New returns an engine without endpoints. It holds nothing until the first [Engine.Listen].
-func New(Options) *Engine {
-	return &Engine{endpoints: make(map[*Endpoint]struct{})}
+func New(o Options) *Engine {
+	g := &Engine{sockets: portable{}, endpoints: make(map[*Endpoint]struct{})}
+	if !o.Portable {
+		g.sockets = fastest()
+	}
+	return g
 }
 
 // Listen opens an endpoint, which is bound and answers when Listen returns. The context bounds the binding alone, not
@@ -44,7 +62,7 @@ func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
 		return nil, err
 	}
 	if !g.start(e) {
-		e.server.stop()
+		e.server.abandon()
 		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrClosed)
 	}
 	return e, nil
@@ -73,6 +91,7 @@ func (g *Engine) Close(ctx context.Context) error {
 	for _, e := range endpoints {
 		e.drain(ctx)
 	}
+	g.sockets.close()
 	return nil
 }
 
@@ -95,7 +114,7 @@ func (g *Engine) start(e *Endpoint) bool {
 		return false
 	}
 	g.endpoints[e] = struct{}{}
-	go e.run()
+	e.server.start(e.finish)
 	return true
 }
 

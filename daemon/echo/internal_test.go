@@ -176,7 +176,7 @@ func TestAcceptErrorsBackOff(t *testing.T) {
 
 // Nothing but closing ends a UDP endpoint, and failing again and again does not spin.
 func TestUDPReadErrorsPass(t *testing.T) {
-	g := New(Options{})
+	g := New(Options{Portable: true})
 	e, err := g.Listen(t.Context(), Spec{Protocol: UDP, Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestUDPWriteErrorsAreCounted(t *testing.T) {
 
 // An endpoint whose socket is lost without Close says so.
 func TestErrTellsWhyAnEndpointEnded(t *testing.T) {
-	g := New(Options{})
+	g := New(Options{Portable: true})
 	e, err := g.Listen(t.Context(), Spec{Protocol: TCP, Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)

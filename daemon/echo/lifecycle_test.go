@@ -382,12 +382,11 @@ func TestWildcards(t *testing.T) {
 			for _, ip := range want.not {
 				// The port is free in that family.
 				s.Listen = netip.AddrPortFrom(ip, e.Addr().Port()).String()
-				other, err := newEngine().Listen(t.Context(), s)
-				if err != nil {
+				other := newEngine()
+				if _, err := other.Listen(t.Context(), s); err != nil {
 					t.Errorf("%s: %v", listen, err)
-					continue
 				}
-				_ = other.Close(endedContext())
+				closeEngine(t, other)
 			}
 		}
 	})

@@ -28,7 +28,8 @@ type maker func() *echo.Engine
 func forEachEngine(t *testing.T, body func(t *testing.T, newEngine maker)) {
 	t.Helper()
 	engines := map[string]maker{
-		"net": func() *echo.Engine { return echo.New(echo.Options{}) },
+		"net":  func() *echo.Engine { return echo.New(echo.Options{Portable: true}) },
+		"fast": func() *echo.Engine { return echo.New(echo.Options{}) },
 	}
 	for name, newEngine := range engines {
 		t.Run(name, func(t *testing.T) { body(t, newEngine) })

@@ -71,6 +71,12 @@ func boundAddr(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())
 }
 
+func (s *tcpServer) start(finish func(error)) {
+	go func() { finish(s.serve()) }()
+}
+
+func (s *tcpServer) abandon() { s.stop() }
+
 func (s *tcpServer) serve() error {
 	err := s.accept()
 	s.running.Wait()

@@ -78,6 +78,7 @@ func TestTCPResetFreesTheConnection(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, newEngine maker) {
 		e := open(t, newEngine, tcpSpec(echo.TCPOptions{}))
 		bystander := dial(t, e)
+		eventually(t, "the bystander is accepted", func() bool { return e.Stats().ConnectionsTotal == 1 })
 		for _, size := range []int{0, 1, 1 << 20} {
 			before := e.Stats()
 			conn := dial(t, e)

@@ -44,7 +44,7 @@ func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPor
 		control = make([]byte, controlBytes)
 		// Before the bind: there must be no datagram that came without its destination.
 		config.Control = func(network, _ string, raw syscall.RawConn) error {
-			return askDestination(network, raw)
+			return askDestinationRaw(network, raw)
 		}
 	}
 	packetConn, err := config.ListenPacket(ctx, "udp"+a.family(), a.String())
@@ -62,6 +62,12 @@ func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPor
 	s := &udpServer{conn: conn, counters: c, stopping: make(chan struct{}), waiter: waiter, control: control}
 	return s, boundAddr(conn.LocalAddr()), nil
 }
+
+func (s *udpServer) start(finish func(error)) {
+	go func() { finish(s.serve()) }()
+}
+
+func (s *udpServer) abandon() { s.stop() }
 
 // serve echoes until the socket is closed. No other error ends it: one of reading is an earlier datagram's or passes.
 func (s *udpServer) serve() error {

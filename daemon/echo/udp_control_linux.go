@@ -14,17 +14,22 @@ import (
 // controlBytes holds both messages: a dual-stack socket gets the two of them for an IPv4 datagram.
 var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo)
 
-// askDestination switches the messages on. The network is "udp4" or "udp6", of one family or both.
-func askDestination(network string, raw syscall.RawConn) error {
+// askDestinationRaw switches the messages on for a socket of package net. The network is "udp4" or "udp6", of one family
+// or both.
+func askDestinationRaw(network string, raw syscall.RawConn) error {
 	var err error
-	controlErr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-		if err == nil && network == "udp6" {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		}
-	})
+	controlErr := raw.Control(func(fd uintptr) { err = askDestination(int(fd), network == "udp6") })
 	if controlErr != nil {
 		return controlErr
+	}
+	return err
+}
+
+// askDestination switches the messages on; six says that the socket is of IPv6, or of both.
+func askDestination(fd int, six bool) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	if err == nil && six {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	}
 	return err
 }

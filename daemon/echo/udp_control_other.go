@@ -8,6 +8,6 @@ import "syscall"
 // that the system picks.
 const controlBytes = 0
 
-func askDestination(string, syscall.RawConn) error { return nil }
+func askDestinationRaw(string, syscall.RawConn) error { return nil }
 
 func answerFromDestination([]byte) (answer []byte, unicast bool) { return nil, true }

@@ -1,0 +1,279 @@
+package echo
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batchSize is how many datagrams one call reads or writes.
+	batchSize = 64
+	// batchesATurn bounds what one socket may do before others have their turn.
+	batchesATurn = 8
+	// slotStride keeps the buffers of a batch from falling on the same lines of the processor's cache, as a power of two
+	// would.
+	slotStride = udpReadBytes + 2112
+	// nameBytes holds an IPv6 socket address.
+	nameBytes = unix.SizeofSockaddrInet6
+)
+
+// loopUDP is a UDP endpoint that a loop serves.
+type loopUDP struct {
+	home     *loop
+	counters *counters
+	fd       int
+	at       int32
+	wildcard bool // it learns where each datagram was sent to, and answers from there
+	queued   bool // it has asked for another turn
+	retry    timer
+	pause    time.Duration
+	closed   bool
+	finish   func(error)
+	once     sync.Once
+}
+
+// udpBatch is what one call reads into, and the next one writes from. It belongs to a loop.
+type udpBatch struct {
+	headers [batchSize]mmsghdr
+	vectors [batchSize]unix.Iovec
+	names   [batchSize][nameBytes]byte
+	control []byte
+	payload []byte
+
+	used     int  // headers from the first that a read has written to
+	wildcard bool // whether the headers ask for control messages
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	length uint32
+}
+
+func newUDPBatch() *udpBatch {
+	return &udpBatch{
+		payload: make([]byte, batchSize*slotStride), control: make([]byte, batchSize*controlBytes), used: batchSize,
+	}
+}
+
+// prepare makes the headers ready to be read into: those that were used since, or all for a socket of the other kind.
+func (b *udpBatch) prepare(wildcard bool) {
+	used := b.used
+	if b.wildcard != wildcard {
+		b.wildcard, used = wildcard, batchSize
+	}
+	for i := range used {
+		b.vectors[i].Base = &b.payload[i*slotStride]
+		b.vectors[i].SetLen(udpReadBytes)
+		h := &b.headers[i].Msghdr
+		*h = unix.Msghdr{Name: &b.names[i][0], Namelen: nameBytes, Iov: &b.vectors[i]}
+		h.SetIovlen(1)
+		if wildcard {
+			h.Control = &b.control[i*controlBytes]
+			h.SetControllen(controlBytes)
+		}
+	}
+	b.used = 0
+}
+
+func (g *loops) bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	if isBroadcast(a.IP) {
+		return nil, netip.AddrPort{}, errBroadcast
+	}
+	if err := g.ensure(); err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	s := &loopUDP{counters: c, wildcard: a.wildcard()}
+	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, func(fd int) error {
+		// Wishes: smaller buffers lose datagrams sooner under load and are no reason not to serve.
+		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, udpSocketBytes})
+		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})
+		if !s.wildcard {
+			return nil
+		}
+		// Before the bind: there must be no datagram that came without its destination.
+		return askDestination(fd, !a.IP.IsValid() || a.IP.Is6())
+	})
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	s.fd, s.home = fd, g.assign(nil)
+	s.retry.call = func() { s.handle(unix.EPOLLIN) }
+	return s, bound, nil
+}
+
+func (s *loopUDP) start(finish func(error)) {
+	s.finish = finish
+	s.home.do(func() {
+		if s.closed {
+			return
+		}
+		if s.home.batch == nil {
+			s.home.batch = newUDPBatch()
+		}
+		at, err := s.home.add(s.fd, s)
+		if err != nil {
+			s.closed = true
+			s.abandon()
+			s.end(err)
+			return
+		}
+		s.at = at
+	})
+}
+
+// handle echoes what waits, for a while. No error ends it: one of reading is an earlier datagram's, or passes.
+func (s *loopUDP) handle(events uint32) {
+	if events == 0 {
+		s.queued = false
+	}
+	if s.closed {
+		return
+	}
+	for range batchesATurn {
+		n, errno := s.receive()
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			s.counters.readErrors.Add(1)
+			s.pause = min(max(2*s.pause, firstPause), maxPause)
+			s.home.timers.set(&s.retry, s.home.now+s.pause)
+			return
+		}
+		s.pause = 0
+		s.reply(n)
+		if n < batchSize {
+			return // whatever has come since is a new edge
+		}
+	}
+	if !s.queued {
+		s.queued = true
+		s.home.later(s)
+	}
+}
+
+// receive reads up to a batch of datagrams.
+func (s *loopUDP) receive() (int, syscall.Errno) {
+	b := s.home.batch
+	b.prepare(s.wildcard)
+	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		b.used = batchSize // it may have written to some
+		return 0, errno
+	}
+	b.used = int(n)
+	return int(n), 0
+}
+
+// reply sends a batch back, each datagram to where it came from, and counts those that it does not.
+func (s *loopUDP) reply(n int) {
+	b := s.home.batch
+	var bytes uint64
+	send := 0
+	for i := range n {
+		h := &b.headers[i]
+		bytes += uint64(h.length)
+		if !s.prepare(h, i) {
+			continue
+		}
+		if send != i {
+			b.headers[send], b.headers[i] = b.headers[i], b.headers[send]
+		}
+		send++
+	}
+	s.counters.datagramsIn.Add(uint64(n))
+	s.counters.bytesIn.Add(bytes)
+	s.counters.lastActivity.Store(s.home.start.UnixNano() + int64(s.home.now))
+	s.send(b.headers[:send])
+}
+
+// prepare makes a datagram that was read the one to send, or counts why there is none.
+func (s *loopUDP) prepare(h *mmsghdr, i int) bool {
+	b := s.home.batch
+	// In both families the port is in network order behind the family.
+	if binary.BigEndian.Uint16(b.names[i][2:4]) == 0 {
+		s.counters.sourcePortZero.Add(1)
+		return false
+	}
+	h.Iov.SetLen(int(h.length))
+	if !s.wildcard {
+		return true
+	}
+	control := b.control[i*controlBytes:][:h.Controllen]
+	control, unicast := answerFromDestination(control)
+	if !unicast {
+		s.counters.destinationNotUnicast.Add(1)
+		return false
+	}
+	h.SetControllen(len(control))
+	return true
+}
+
+// send sends a batch. A datagram that cannot be sent is counted, and the others go on.
+func (s *loopUDP) send(batch []mmsghdr) {
+	for len(batch) > 0 {
+		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(len(batch)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		sent := int(n)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			s.counters.writeErrors.Add(1)
+			sent = 0
+		}
+		var bytes uint64
+		for _, h := range batch[:sent] {
+			bytes += uint64(h.length)
+		}
+		s.counters.datagramsOut.Add(uint64(sent))
+		s.counters.bytesOut.Add(bytes)
+		if errno != 0 {
+			sent = 1 // the one that failed
+		}
+		batch = batch[sent:]
+	}
+}
+
+// update has nothing to change: a UDP endpoint has no options.
+func (s *loopUDP) update(TCPOptions) {}
+
+// stop closes the socket and returns when its port is free.
+func (s *loopUDP) stop() {
+	gone := make(chan struct{})
+	s.home.do(func() {
+		defer close(gone)
+		if s.closed {
+			return
+		}
+		s.closed = true
+		s.home.timers.cancel(&s.retry)
+		s.home.release(s.at)
+		s.abandon()
+	})
+	<-gone
+	s.end(nil)
+}
+
+func (s *loopUDP) end(err error) { s.once.Do(func() { s.finish(err) }) }
+
+// abandon gives back the socket.
+func (s *loopUDP) abandon() {
+	_ = unix.Close(s.fd)
+	s.home.leave()
+}
+
+// cut has nothing left to end after stop.
+func (s *loopUDP) cut() {}

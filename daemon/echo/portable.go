@@ -1,0 +1,19 @@
+package echo
+
+import (
+	"context"
+	"net/netip"
+)
+
+// portable serves by package net: a goroutine for each socket.
+type portable struct{}
+
+func (portable) bindTCP(ctx context.Context, a Address, o TCPOptions, c *counters) (server, netip.AddrPort, error) {
+	return bindTCP(ctx, a, o, c)
+}
+
+func (portable) bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
+	return bindUDP(ctx, a, c)
+}
+
+func (portable) close() {}
