@@ -23,6 +23,9 @@
 // other systems the answer of such an endpoint comes from the address that the system picks for the way back, and
 // broadcasts are answered; endpoints of one address behave alike everywhere.
 //
+// Unless UDPOptions say otherwise, what another echo service may have sent is not answered, so that no two of them can
+// go on for ever. On Linux an answer has the DSCP of its request.
+//
 // # Addresses
 //
 // [ParseListen] says how addresses are written. Where a host has no IPv6, ":7" is IPv4 only, and so it is on OpenBSD

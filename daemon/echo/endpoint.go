@@ -34,7 +34,7 @@ type server interface {
 	// abandon gives back the socket of an endpoint that is not to start.
 	abandon()
 	// update changes the options while serving.
-	update(TCPOptions)
+	update(TCPOptions, UDPOptions)
 	// stop closes the socket that takes new work, so that its port is free when it returns. It is called once.
 	stop()
 	// cut ends at once what is still under way after stop. It may be called more than once.
@@ -44,7 +44,7 @@ type server interface {
 // bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
 func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
-		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s.UDP), &e.counters)
 	} else {
 		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s.TCP, &e.counters)
 	}
@@ -92,7 +92,7 @@ func (e *Endpoint) Update(s Spec) error {
 		return ErrNeedsRebind
 	}
 	e.asked = address
-	e.server.update(s.TCP)
+	e.server.update(s.TCP, s.UDP)
 	return nil
 }
 

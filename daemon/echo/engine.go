@@ -17,7 +17,7 @@ type Options struct {
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
 	bindTCP(context.Context, Address, TCPOptions, *counters) (server, netip.AddrPort, error)
-	bindUDP(context.Context, Address, *counters) (server, netip.AddrPort, error)
+	bindUDP(context.Context, Address, *guard, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
 }
@@ -25,6 +25,7 @@ type sockets interface {
 // Engine opens endpoints and owns their sockets and goroutines. Make one with [New] and end it with [Engine.Close].
 type Engine struct {
 	sockets sockets
+	own     ownEndpoints
 	binding sync.WaitGroup // Listen calls under way
 
 	mu        sync.Mutex // guards what follows
@@ -114,6 +115,9 @@ func (g *Engine) start(e *Endpoint) bool {
 		return false
 	}
 	g.endpoints[e] = struct{}{}
+	if e.protocol == UDP {
+		g.own.add(e.addr)
+	}
 	e.server.start(e.finish)
 	return true
 }
@@ -122,4 +126,7 @@ func (g *Engine) forget(e *Endpoint) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.endpoints, e)
+	if e.protocol == UDP {
+		g.own.remove(e.addr)
+	}
 }

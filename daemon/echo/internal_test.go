@@ -213,12 +213,12 @@ func TestUDPReadErrorsPass(t *testing.T) {
 // An answer that cannot be sent is counted, as each datagram that is not answered.
 func TestUDPWriteErrorsAreCounted(t *testing.T) {
 	c := new(counters)
-	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, c)
+	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), UDPOptions{}), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.stop()
-	s.(*udpServer).reply([]byte("hello"), nil, netip.MustParseAddrPort("[2001:db8::1]:7"))
+	s.(*udpServer).reply([]byte("hello"), nil, netip.MustParseAddrPort("[2001:db8::1]:4242"))
 	if got := c.snapshot(); got.Errors[ErrorWrite] != 1 || got.DatagramsOut != 0 || got.BytesOut != 0 {
 		t.Errorf("got %+v", got)
 	}

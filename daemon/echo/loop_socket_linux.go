@@ -110,3 +110,9 @@ func zoneIndex(zone string) (uint32, error) {
 	}
 	return uint32(i.Index), nil
 }
+
+// isIPv6 reports whether a socket is of IPv6, or of both families.
+func isIPv6(fd int) bool {
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && family == unix.AF_INET6
+}

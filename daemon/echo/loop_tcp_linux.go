@@ -186,7 +186,7 @@ func (s *loopTCP) connections() []*loopConn {
 	return open
 }
 
-func (s *loopTCP) update(o TCPOptions) {
+func (s *loopTCP) update(o TCPOptions, _ UDPOptions) {
 	s.mu.Lock()
 	changed := o.IdleTimeout != s.options.IdleTimeout
 	s.options = o

@@ -27,10 +27,10 @@ const (
 // loopUDP is a UDP endpoint that a loop serves.
 type loopUDP struct {
 	home     *loop
+	guard    *guard
 	counters *counters
 	fd       int
 	at       int32
-	wildcard bool // it learns where each datagram was sent to, and answers from there
 	queued   bool // it has asked for another turn
 	retry    timer
 	pause    time.Duration
@@ -46,9 +46,7 @@ type udpBatch struct {
 	names   [batchSize][nameBytes]byte
 	control []byte
 	payload []byte
-
-	used     int  // headers from the first that a read has written to
-	wildcard bool // whether the headers ask for control messages
+	used    int // headers from the first that a read has written to
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -63,27 +61,20 @@ func newUDPBatch() *udpBatch {
 	}
 }
 
-// prepare makes the headers ready to be read into: those that were used since, or all for a socket of the other kind.
-func (b *udpBatch) prepare(wildcard bool) {
-	used := b.used
-	if b.wildcard != wildcard {
-		b.wildcard, used = wildcard, batchSize
-	}
-	for i := range used {
+// prepare makes the headers that were used ready to be read into.
+func (b *udpBatch) prepare() {
+	for i := range b.used {
 		b.vectors[i].Base = &b.payload[i*slotStride]
 		b.vectors[i].SetLen(udpReadBytes)
 		h := &b.headers[i].Msghdr
-		*h = unix.Msghdr{Name: &b.names[i][0], Namelen: nameBytes, Iov: &b.vectors[i]}
+		*h = unix.Msghdr{Name: &b.names[i][0], Namelen: nameBytes, Iov: &b.vectors[i], Control: &b.control[i*controlBytes]}
 		h.SetIovlen(1)
-		if wildcard {
-			h.Control = &b.control[i*controlBytes]
-			h.SetControllen(controlBytes)
-		}
+		h.SetControllen(controlBytes)
 	}
 	b.used = 0
 }
 
-func (g *loops) bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
+func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -93,16 +84,13 @@ func (g *loops) bindUDP(ctx context.Context, a Address, c *counters) (server, ne
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopUDP{counters: c, wildcard: a.wildcard()}
+	s := &loopUDP{guard: guard, counters: c}
 	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, func(fd int) error {
 		// Wishes: smaller buffers lose datagrams sooner under load and are no reason not to serve.
 		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, udpSocketBytes})
 		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})
-		if !s.wildcard {
-			return nil
-		}
-		// Before the bind: there must be no datagram that came without its destination.
-		return askDestination(fd, !a.IP.IsValid() || a.IP.Is6())
+		// Before the bind: there must be no datagram that came without its control messages.
+		return askControl(fd, isIPv6(fd), a.wildcard())
 	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
@@ -168,7 +156,7 @@ func (s *loopUDP) handle(events uint32) {
 // receive reads up to a batch of datagrams.
 func (s *loopUDP) receive() (int, syscall.Errno) {
 	b := s.home.batch
-	b.prepare(s.wildcard)
+	b.prepare()
 	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		b.used = batchSize // it may have written to some
@@ -203,23 +191,28 @@ func (s *loopUDP) reply(n int) {
 // prepare makes a datagram that was read the one to send, or counts why there is none.
 func (s *loopUDP) prepare(h *mmsghdr, i int) bool {
 	b := s.home.batch
-	// In both families the port is in network order behind the family.
-	if binary.BigEndian.Uint16(b.names[i][2:4]) == 0 {
-		s.counters.sourcePortZero.Add(1)
+	if reason := s.guard.refuse(sourceOf(&b.names[i]), s.counters); reason != nil {
+		reason.Add(1)
+		return false
+	}
+	control, reason := answerControl(b.control[i*controlBytes:][:h.Controllen], s.guard, s.counters)
+	if reason != nil {
+		reason.Add(1)
 		return false
 	}
 	h.Iov.SetLen(int(h.length))
-	if !s.wildcard {
-		return true
-	}
-	control := b.control[i*controlBytes:][:h.Controllen]
-	control, unicast := answerFromDestination(control)
-	if !unicast {
-		s.counters.destinationNotUnicast.Add(1)
-		return false
-	}
 	h.SetControllen(len(control))
 	return true
+}
+
+// sourceOf reads a socket address: the family (2 bytes of the host's order), the port in network order, and the address,
+// which for IPv6 stands behind the flow label.
+func sourceOf(name *[nameBytes]byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(name[2:4])
+	if binary.NativeEndian.Uint16(name[:2]) == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(name[4:8])), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(name[8:24])).Unmap(), port)
 }
 
 // send sends a batch. A datagram that cannot be sent is counted, and the others go on.
@@ -247,8 +240,7 @@ func (s *loopUDP) send(batch []mmsghdr) {
 	}
 }
 
-// update has nothing to change: a UDP endpoint has no options.
-func (s *loopUDP) update(TCPOptions) {}
+func (s *loopUDP) update(_ TCPOptions, o UDPOptions) { s.guard.set(o) }
 
 // stop closes the socket and returns when its port is free.
 func (s *loopUDP) stop() {

@@ -12,8 +12,8 @@ func (portable) bindTCP(ctx context.Context, a Address, o TCPOptions, c *counter
 	return bindTCP(ctx, a, o, c)
 }
 
-func (portable) bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
-	return bindUDP(ctx, a, c)
+func (portable) bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, netip.AddrPort, error) {
+	return bindUDP(ctx, a, g, c)
 }
 
 func (portable) close() {}

@@ -55,6 +55,18 @@ type Spec struct {
 	Listen string
 	// TCP are the options of a TCP endpoint. They must be zero for UDP.
 	TCP TCPOptions
+	// UDP are the options of a UDP endpoint. They must be zero for TCP.
+	UDP UDPOptions
+}
+
+// UDPOptions are what a UDP endpoint does besides echoing. The zero value is a plain echo with its guard on.
+type UDPOptions struct {
+	// NoLoopGuard switches off what keeps two echo services from answering each other for ever, which one datagram with
+	// a forged source would start: datagrams from multicast, broadcast and unspecified addresses, from the ports of
+	// services that answer anything (7, 13, 17, 19, 53, 69, 123, 161, 389, 1900, 5353, 11211) and from UDP endpoints
+	// of this engine are dropped; and, on Linux, an answer lives one hop less than what it answers (TTL and hop limit are
+	// the received less 1, at most 64), so that what bounces between two such services ends after 64 answers.
+	NoLoopGuard bool
 }
 
 // TCPOptions are what a TCP endpoint does besides echoing. The zero value is a plain echo without limits.
@@ -86,6 +98,9 @@ func (s Spec) parse() (Address, error) {
 	}
 	if s.Protocol == UDP && s.TCP != (TCPOptions{}) {
 		return Address{}, badSpec("a UDP endpoint takes no TCP options")
+	}
+	if s.Protocol == TCP && s.UDP != (UDPOptions{}) {
+		return Address{}, badSpec("a TCP endpoint takes no UDP options")
 	}
 	if s.TCP.IdleTimeout < 0 {
 		return Address{}, badSpec("idle timeout %v is negative; 0 means never", s.TCP.IdleTimeout)

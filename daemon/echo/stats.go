@@ -35,6 +35,14 @@ const (
 	DropClosing = "closing"
 	// DropSourcePortZero: datagrams from port 0, which nobody can be answered at.
 	DropSourcePortZero = "source_port_zero"
+	// DropSourceNotUnicast: datagrams from a multicast, broadcast or unspecified address.
+	DropSourceNotUnicast = "source_not_unicast"
+	// DropSourceIsService: datagrams from the port of a service that answers anything.
+	DropSourceIsService = "source_is_service"
+	// DropSourceIsEndpoint: datagrams from a UDP endpoint of the same engine.
+	DropSourceIsEndpoint = "source_is_endpoint"
+	// DropHopsSpent: datagrams that came with a TTL or hop limit of 1, whose answer would have none left.
+	DropHopsSpent = "hops_spent"
 	// DropDestinationNotUnicast: datagrams to a broadcast or multicast address, which no answer can come from.
 	DropDestinationNotUnicast = "destination_not_unicast"
 )
@@ -60,6 +68,8 @@ type counters struct {
 	lastActivity                                      atomic.Int64 // Unix nanoseconds, 0 for never
 	idleTimeout, maxConnections, oneShotRest, closing atomic.Uint64
 	sourcePortZero, destinationNotUnicast             atomic.Uint64
+	sourceNotUnicast, sourceIsService                 atomic.Uint64
+	sourceIsEndpoint, hopsSpent                       atomic.Uint64
 	acceptErrors, readErrors, writeErrors, resets     atomic.Uint64
 }
 
@@ -81,6 +91,10 @@ func (c *counters) snapshot() Stats {
 			DropClosing:               &c.closing,
 			DropSourcePortZero:        &c.sourcePortZero,
 			DropDestinationNotUnicast: &c.destinationNotUnicast,
+			DropSourceNotUnicast:      &c.sourceNotUnicast,
+			DropSourceIsService:       &c.sourceIsService,
+			DropSourceIsEndpoint:      &c.sourceIsEndpoint,
+			DropHopsSpent:             &c.hopsSpent,
 		}),
 		Errors: happened(map[string]*atomic.Uint64{
 			ErrorAccept: &c.acceptErrors,

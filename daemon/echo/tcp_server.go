@@ -174,7 +174,7 @@ func (s *tcpServer) connections() []*tcpConn {
 	return open
 }
 
-func (s *tcpServer) update(o TCPOptions) {
+func (s *tcpServer) update(o TCPOptions, _ UDPOptions) {
 	s.mu.Lock()
 	changed := o.IdleTimeout != s.options.IdleTimeout
 	s.options = o

@@ -23,29 +23,23 @@ var udpBuffers = sync.Pool{New: func() any { return new([udpReadBytes]byte) }}
 // udpServer is the socket of a UDP endpoint, served by one goroutine.
 type udpServer struct {
 	conn     *net.UDPConn
+	guard    *guard
 	counters *counters
 	stopping chan struct{} // closed by stop
 	waiter   *waiter
-	// control receives the control messages of a datagram. It is empty for a socket of one address, whose answers come
-	// from there anyway.
-	control []byte
+	control  []byte // receives the control messages of a datagram
 }
 
-func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPort, error) {
+func bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	if isBroadcast(a.IP) {
 		return nil, netip.AddrPort{}, errBroadcast
 	}
-	var config net.ListenConfig
-	var control []byte
-	if a.wildcard() {
-		control = make([]byte, controlBytes)
-		// Before the bind: there must be no datagram that came without its destination.
-		config.Control = func(network, _ string, raw syscall.RawConn) error {
-			return askDestinationRaw(network, raw)
-		}
+	config := net.ListenConfig{
+		// Before the bind: there must be no datagram that came without them.
+		Control: func(network, _ string, raw syscall.RawConn) error { return askControlRaw(network, a.wildcard(), raw) },
 	}
 	packetConn, err := config.ListenPacket(ctx, "udp"+a.family(), a.String())
 	if err != nil {
@@ -59,7 +53,9 @@ func bindUDP(ctx context.Context, a Address, c *counters) (server, netip.AddrPor
 	}
 	// It is a wish: a smaller buffer loses datagrams sooner under load and is no reason not to serve.
 	_ = conn.SetReadBuffer(udpSocketBytes)
-	s := &udpServer{conn: conn, counters: c, stopping: make(chan struct{}), waiter: waiter, control: control}
+	s := &udpServer{
+		conn: conn, guard: g, counters: c, stopping: make(chan struct{}), waiter: waiter, control: make([]byte, controlBytes),
+	}
 	return s, boundAddr(conn.LocalAddr()), nil
 }
 
@@ -111,13 +107,13 @@ func (s *udpServer) echoOnce() error {
 
 // reply sends payload back to where it came from, or counts why not.
 func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
-	if from.Port() == 0 {
-		s.counters.sourcePortZero.Add(1)
+	if reason := s.guard.refuse(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), s.counters); reason != nil {
+		reason.Add(1)
 		return
 	}
-	control, unicast := answerFromDestination(control)
-	if !unicast {
-		s.counters.destinationNotUnicast.Add(1)
+	control, reason := answerControl(control, s.guard, s.counters)
+	if reason != nil {
+		reason.Add(1)
 		return
 	}
 	n, _, err := s.conn.WriteMsgUDPAddrPort(payload, control, from)
@@ -129,8 +125,7 @@ func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
 	s.counters.bytesOut.Add(uint64(n))
 }
 
-// update has nothing to change: a UDP endpoint has no options.
-func (s *udpServer) update(TCPOptions) {}
+func (s *udpServer) update(_ TCPOptions, o UDPOptions) { s.guard.set(o) }
 
 func (s *udpServer) stop() {
 	close(s.stopping)

@@ -2,56 +2,99 @@ package echo
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// A socket of all addresses learns with each datagram which one it was sent to (IP_PKTINFO, ip(7); IPV6_PKTINFO,
-// RFC 3542 section 4) and gives the same control message with the answer, so that it comes from there.
+// A socket learns with each datagram, by control messages, how many hops it had left and how it was marked (IP_TTL and
+// IP_TOS, ip(7); IPV6_HOPLIMIT and IPV6_TCLASS, RFC 3542), and a socket of all addresses also where it was sent to
+// (IP_PKTINFO, IPV6_PKTINFO). Edited in place, they are given with the answer.
 
-// controlBytes holds both messages: a dual-stack socket gets the two of them for an IPv4 datagram.
-var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+// controlBytes holds all messages: a dual-stack socket gets the PKTINFO of both families for an IPv4 datagram.
+var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo) + 4*unix.CmsgSpace(4)
 
-// askDestinationRaw switches the messages on for a socket of package net. The network is "udp4" or "udp6", of one family
-// or both.
-func askDestinationRaw(network string, raw syscall.RawConn) error {
+// maxHops is the TTL or hop limit of an answer at most: what Linux sends with by default (RFC 1700).
+const maxHops = 64
+
+// ecnBits of a TOS or traffic class belong to each packet's own way (RFC 3168) and are not copied.
+const ecnBits = 0x03
+
+// askControlRaw switches the messages on for a socket of package net. The network is "udp4" or "udp6", of one family or
+// both.
+func askControlRaw(network string, wildcard bool, raw syscall.RawConn) error {
 	var err error
-	controlErr := raw.Control(func(fd uintptr) { err = askDestination(int(fd), network == "udp6") })
+	controlErr := raw.Control(func(fd uintptr) { err = askControl(int(fd), network == "udp6", wildcard) })
 	if controlErr != nil {
 		return controlErr
 	}
 	return err
 }
 
-// askDestination switches the messages on; six says that the socket is of IPv6, or of both.
-func askDestination(fd int, six bool) error {
-	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-	if err == nil && six {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+// askControl switches the messages on; six says that the socket is of IPv6, or of both.
+func askControl(fd int, six, wildcard bool) error {
+	wanted := []option{{unix.IPPROTO_IP, unix.IP_RECVTTL, 1}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
+	if wildcard {
+		wanted = append(wanted, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
 	}
-	return err
+	if six {
+		wanted = append(wanted, option{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1}, option{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1})
+		if wildcard {
+			wanted = append(wanted, option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
+		}
+	}
+	return setOptions(fd, wanted...)
 }
 
-// answerFromDestination edits received control messages in place into those of the answer. It reports false when the
-// datagram was sent to a broadcast or multicast address, from which no answer can come.
-func answerFromDestination(control []byte) (answer []byte, unicast bool) {
-	unicast = true
+// answerControl edits received control messages in place into those of the answer, or answers the counter of the reason
+// why there is none: the datagram was sent to a broadcast or multicast address, from which no answer can come, or it had
+// no hop left to give.
+func answerControl(control []byte, g *guard, c *counters) (answer []byte, refused *atomic.Uint64) {
+	guarded := !g.off.Load()
 	for rest := control; len(rest) > 0; {
 		header, data, next, err := unix.ParseOneSocketControlMessage(rest)
 		if err != nil {
-			return nil, unicast // not from this kernel; the answer comes from the address it picks
+			return nil, nil // not from this kernel; the answer goes as the kernel sees fit
 		}
 		rest = next
 		switch {
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			unicast = editPktinfo4(data) && unicast
+			if !editPktinfo4(data) {
+				return nil, &c.destinationNotUnicast
+			}
 		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			unicast = editPktinfo6(data) && unicast
+			if !editPktinfo6(data) {
+				return nil, &c.destinationNotUnicast
+			}
+		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TTL && len(data) >= 4,
+			header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			if !editHops(data, guarded) {
+				return nil, &c.hopsSpent
+			}
+		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TOS && len(data) >= 1:
+			data[0] &^= ecnBits
+		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			binary.NativeEndian.PutUint32(data, binary.NativeEndian.Uint32(data)&^ecnBits)
 		}
 	}
-	return control, unicast
+	return control, nil
+}
+
+// editHops edits an int, the hops that a datagram had left, into those of its answer: one less, so that what bounces
+// between two echo services comes to an end. Without the guard an answer has as many as it can.
+func editHops(data []byte, guarded bool) (left bool) {
+	hops := int32(binary.NativeEndian.Uint32(data))
+	if !guarded {
+		hops = maxHops + 1
+	}
+	if hops <= 1 {
+		return false
+	}
+	binary.NativeEndian.PutUint32(data, uint32(min(hops-1, maxHops)))
+	return true
 }
 
 // editPktinfo4 edits a struct in_pktinfo: interface index, local address, destination in the header (4 bytes each). The

@@ -1,8 +1,11 @@
 package echo
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,38 +20,73 @@ func pktinfo6(index uint32, destination string) []byte {
 	return unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: index, Addr: netip.MustParseAddr(destination).As16()})
 }
 
-// The answer is bound to an interface only where its address means nothing without one.
-func TestAnswerFromDestination(t *testing.T) {
+// control makes one control message.
+func control(level, kind int32, data ...byte) []byte {
+	b := make([]byte, unix.CmsgSpace(len(data)))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.Level, h.Type = level, kind
+	h.SetLen(unix.CmsgLen(len(data)))
+	copy(b[unix.CmsgLen(0):], data)
+	return b
+}
+
+func number(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+func ttl(n uint32) []byte      { return control(unix.IPPROTO_IP, unix.IP_TTL, number(n)...) }
+func hopLimit(n uint32) []byte { return control(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, number(n)...) }
+func tos(b byte) []byte        { return control(unix.IPPROTO_IP, unix.IP_TOS, b) }
+func tclass(n uint32) []byte   { return control(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, number(n)...) }
+
+func TestAnswerControl(t *testing.T) {
+	c := new(counters)
 	for name, test := range map[string]struct {
 		received, answer []byte
-		unicast          bool
+		refused          any // the counter, or nil
+		unguarded        bool
 	}{
-		"none":       {nil, nil, true},
-		"IPv4":       {pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo4(0, "192.0.2.1", "192.0.2.1"), true},
-		"broadcast":  {pktinfo4(3, "192.0.2.1", "192.0.2.255"), nil, false},
-		"IPv6":       {pktinfo6(3, "2001:db8::1"), pktinfo6(0, "2001:db8::1"), true},
-		"link-local": {pktinfo6(3, "fe80::1"), pktinfo6(3, "fe80::1"), true},
-		"multicast":  {pktinfo6(3, "ff02::1"), nil, false},
+		"none":       {received: nil, answer: nil},
+		"IPv4":       {received: pktinfo4(3, "192.0.2.1", "192.0.2.1"), answer: pktinfo4(0, "192.0.2.1", "192.0.2.1")},
+		"broadcast":  {received: pktinfo4(3, "192.0.2.1", "192.0.2.255"), refused: &c.destinationNotUnicast},
+		"IPv6":       {received: pktinfo6(3, "2001:db8::1"), answer: pktinfo6(0, "2001:db8::1")},
+		"link-local": {received: pktinfo6(3, "fe80::1"), answer: pktinfo6(3, "fe80::1")}, // its address means nothing without
+		"multicast":  {received: pktinfo6(3, "ff02::1"), refused: &c.destinationNotUnicast},
 		"IPv4 on a dual-stack socket": {
-			append(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1")...),
-			append(pktinfo4(0, "192.0.2.1", "192.0.2.1"), pktinfo6(0, "::ffff:192.0.2.1")...), true,
+			received: slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1")),
+			answer:   slices.Concat(pktinfo4(0, "192.0.2.1", "192.0.2.1"), pktinfo6(0, "::ffff:192.0.2.1")),
 		},
 		"IPv4 link-local on a dual-stack socket": {
-			pktinfo6(3, "::ffff:169.254.0.1"), pktinfo6(0, "::ffff:169.254.0.1"), true,
+			received: pktinfo6(3, "::ffff:169.254.0.1"), answer: pktinfo6(0, "::ffff:169.254.0.1"),
+		},
+		"one hop less":             {received: ttl(10), answer: ttl(9)},
+		"at most 64 hops":          {received: ttl(255), answer: ttl(64)},
+		"the last hop but one":     {received: ttl(2), answer: ttl(1)},
+		"the last hop":             {received: ttl(1), refused: &c.hopsSpent},
+		"one hop less over IPv6":   {received: hopLimit(64), answer: hopLimit(63)},
+		"the last hop over IPv6":   {received: hopLimit(1), refused: &c.hopsSpent},
+		"the last hop, no guard":   {received: ttl(1), answer: ttl(64), unguarded: true},
+		"DSCP without ECN":         {received: tos(0xbb), answer: tos(0xb8)},
+		"DSCP without ECN on IPv6": {received: tclass(0xbb), answer: tclass(0xb8)},
+		"all of them": {
+			received: slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), ttl(64), tos(3)),
+			answer:   slices.Concat(pktinfo4(0, "192.0.2.1", "192.0.2.1"), ttl(63), tos(0)),
 		},
 	} {
-		answer, unicast := answerFromDestination(test.received)
-		if unicast != test.unicast || unicast && string(answer) != string(test.answer) {
-			t.Errorf("%s: got % x, unicast %t; want % x, unicast %t", name, answer, unicast, test.answer, test.unicast)
+		g := newGuard(new(Engine), UDPOptions{NoLoopGuard: test.unguarded})
+		answer, refused := answerControl(test.received, g, c)
+		if (refused == nil) != (test.refused == nil) || refused != nil && any(refused) != test.refused {
+			t.Errorf("%s: refused %v", name, refused != nil)
+		}
+		if refused == nil && string(answer) != string(test.answer) {
+			t.Errorf("%s: got % x, want % x", name, answer, test.answer)
 		}
 	}
 }
 
-func FuzzAnswerFromDestination(f *testing.F) {
+func FuzzAnswerControl(f *testing.F) {
 	f.Add(pktinfo4(3, "192.0.2.1", "192.0.2.255"))
-	f.Add(append(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1")...))
+	f.Add(slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1"), ttl(64), tos(1), hopLimit(2), tclass(9)))
 	f.Fuzz(func(t *testing.T, control []byte) {
-		if answer, _ := answerFromDestination(control); len(answer) > len(control) {
+		if answer, _ := answerControl(control, newGuard(new(Engine), UDPOptions{}), new(counters)); len(answer) > len(control) {
 			t.Fatalf("%d bytes became %d", len(control), len(answer))
 		}
 	})

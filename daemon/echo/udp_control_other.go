@@ -2,12 +2,15 @@
 
 package echo
 
-import "syscall"
+import (
+	"sync/atomic"
+	"syscall"
+)
 
 // controlBytes is 0 as no control messages are used: the answer of a socket of all addresses comes from the address
-// that the system picks.
+// that the system picks, with its usual TTL and no DSCP.
 const controlBytes = 0
 
-func askDestinationRaw(string, syscall.RawConn) error { return nil }
+func askControlRaw(string, bool, syscall.RawConn) error { return nil }
 
-func answerFromDestination([]byte) (answer []byte, unicast bool) { return nil, true }
+func answerControl([]byte, *guard, *counters) ([]byte, *atomic.Uint64) { return nil, nil }

@@ -14,6 +14,7 @@ type createOptions struct {
 	oneShot        bool
 	idleTimeout    durationFlag
 	maxConnections countFlag
+	loopGuard      bool
 	validateOnly   bool
 }
 
@@ -48,8 +49,13 @@ without LISTEN it is a free port of the daemon's default host.`),
 	flags.BoolVar(&o.oneShot, "one-shot", false, "tcp: echo the first bytes that come, then end the connection")
 	flags.Var(&o.idleTimeout, "idle-timeout", "tcp: close a connection that is idle for `DURATION`; 0 is never")
 	flags.Var(&o.maxConnections, "max-connections", "tcp: at most `N` connections at once; 0 is no limit")
+	addLoopGuard(cmd, &o.loopGuard)
 	addValidateOnly(cmd, &o.validateOnly)
 	return cmd
+}
+
+func addLoopGuard(cmd *cobra.Command, value *bool) {
+	cmd.Flags().BoolVar(value, "loop-guard", true, "udp: do not answer what another echo service may have sent")
 }
 
 // addValidateOnly adds the flag under both names that people look for.
@@ -105,6 +111,12 @@ func (o *createOptions) endpoint(cmd *cobra.Command, args []string) (*echov1.End
 		e.Tcp = &echov1.TcpOptions{
 			OneShot: o.oneShot, IdleTimeout: o.idleTimeout.proto(), MaxConnections: o.maxConnections.proto(),
 		}
+	}
+	if cmd.Flags().Changed("loop-guard") {
+		if e.Protocol == echov1.Protocol_TCP {
+			return nil, usagef("--loop-guard is for udp")
+		}
+		e.Udp = &echov1.UdpOptions{LoopGuard: &o.loopGuard}
 	}
 	return e, nil
 }

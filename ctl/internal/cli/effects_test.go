@@ -81,6 +81,11 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.remove("e-max")
 		wantField(t, s.json("create", "tcp", "--name", "e-max", "--max-connections", "0"), "tcp.maxConnections", "0")
 	},
+	"create --loop-guard": func(t *testing.T, s *shell) {
+		s.remove("e-guard")
+		wantField(t, s.json("create", "udp", "--name", "e-guard", "--loop-guard=false"), "udp.loopGuard", "false")
+		s.run("create", "tcp", "--loop-guard=false").want(t, 2, "", "echoctl: --loop-guard is for udp*\n")
+	},
 	"create --validate-only": validateOnlyEffect("--validate-only"),
 	"create --dry-run":       validateOnlyEffect("--dry-run"),
 
@@ -109,6 +114,11 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"update --max-connections": func(t *testing.T, s *shell) {
 		updateEffect("tcp.maxConnections", "3", "--max-connections", "3")(t, s)
 		updateEffect("tcp.maxConnections", "1024", "--max-connections", "default")(t, s)
+	},
+	"update --loop-guard": func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-guard-2")
+		wantField(t, s.json("update", "e-guard-2", "--loop-guard=false"), "udp.loopGuard", "false")
+		wantField(t, s.json("update", "e-guard-2", "--loop-guard"), "udp.loopGuard", "true")
 	},
 	"update --listen": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-listen")

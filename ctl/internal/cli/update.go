@@ -18,6 +18,7 @@ type updateOptions struct {
 	oneShot        bool
 	idleTimeout    durationFlag
 	maxConnections countFlag
+	loopGuard      bool
 	etag           string
 	validateOnly   bool
 }
@@ -47,6 +48,7 @@ value, --remove-label takes one away; the other labels stay.`),
 	flags.Var(&o.idleTimeout, "idle-timeout",
 		"tcp: close a connection that is idle for `DURATION`; 0 is never, or default")
 	flags.Var(&o.maxConnections, "max-connections", "tcp: at most `N` connections at once; 0 is no limit, or default")
+	addLoopGuard(cmd, &o.loopGuard)
 	flags.StringVar(&o.etag, "etag", "", "change it only if it still has this `ETAG`")
 	addValidateOnly(cmd, &o.validateOnly)
 	return cmd
@@ -109,6 +111,9 @@ func (o *updateOptions) request(cmd *cobra.Command, name string) *echov1.UpdateE
 		tcp.IdleTimeout = o.idleTimeout.proto()
 		tcp.MaxConnections = o.maxConnections.proto()
 		e.Tcp = tcp
+	}
+	if given("loop-guard", "udp.loop_guard") {
+		e.Udp = &echov1.UdpOptions{LoopGuard: &o.loopGuard}
 	}
 	return &echov1.UpdateEndpointRequest{Name: name, Endpoint: e, UpdateMask: mask, ValidateOnly: o.validateOnly}
 }

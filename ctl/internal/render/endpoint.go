@@ -85,6 +85,9 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	if tcp := e.GetTcp(); tcp != nil {
 		describeTCP(p, tcp)
 	}
+	if udp := e.GetUdp(); udp != nil {
+		describeUDP(p, udp)
+	}
 	if c := e.GetCounters(); c != nil {
 		describeCounters(p, e.GetProtocol(), c, now)
 	}
@@ -114,6 +117,17 @@ func describeTCP(p *pairs, tcp *echov1.TcpOptions) {
 		}
 		p.add("Max connections", text)
 	}
+}
+
+func describeUDP(p *pairs, udp *echov1.UdpOptions) {
+	if udp.LoopGuard == nil {
+		return
+	}
+	text := "on"
+	if !udp.GetLoopGuard() {
+		text = "off"
+	}
+	p.add("Loop guard", text)
 }
 
 func describeCounters(p *pairs, protocol echov1.Protocol, c *echov1.Counters, now time.Time) {

@@ -42,6 +42,12 @@ type Definition struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	Description string            `json:"description,omitempty"`
 	TCP         TCPOptions        `json:"tcp"` // all zero for UDP
+	UDP         UDPOptions        `json:"udp"` // all zero for TCP
+}
+
+// UDPOptions are the options of a UDP endpoint.
+type UDPOptions struct {
+	NoLoopGuard bool `json:"noLoopGuard,omitempty"`
 }
 
 // TCPOptions are the options of a TCP endpoint.

@@ -280,7 +280,7 @@ func TestTheRecordsForm(t *testing.T) {
 		UID: "u", Address: netip.MustParseAddrPort("[::]:7"), Running: true, CreateTime: at, UpdateTime: at,
 	})
 	want := `{"name":"a","protocol":"TCP","listen":":0","labels":{"k":"v"},"description":"d",` +
-		`"tcp":{"oneShot":true,"idleTimeoutNanos":1000000000,"maxConnections":2},"uid":"u","address":"[::]:7","running":true,` +
+		`"tcp":{"oneShot":true,"idleTimeoutNanos":1000000000,"maxConnections":2},"udp":{},"uid":"u","address":"[::]:7","running":true,` +
 		`"createTime":"2026-01-02T03:04:05.000000006Z","updateTime":"2026-01-02T03:04:05.000000006Z"}`
 	if err != nil || string(got) != want {
 		t.Errorf("a record is\n%s, %v; want\n%s", got, err, want)

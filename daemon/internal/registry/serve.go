@@ -162,7 +162,7 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 	}
 	return echo.Spec{Protocol: def.Protocol, Listen: listen, TCP: echo.TCPOptions{
 		OneShot: def.TCP.OneShot, IdleTimeout: def.TCP.IdleTimeout, MaxConnections: int(def.TCP.MaxConnections),
-	}}
+	}, UDP: echo.UDPOptions{NoLoopGuard: def.UDP.NoLoopGuard}}
 }
 
 func drainContext(drain time.Duration) (context.Context, context.CancelFunc) {

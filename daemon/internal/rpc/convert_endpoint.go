@@ -24,6 +24,9 @@ func definitionFromProto(e *echov1.Endpoint) registry.Definition {
 			def.TCP.MaxConnections = e.GetTcp().GetMaxConnections()
 		}
 	}
+	if def.Protocol == echo.UDP {
+		def.UDP.NoLoopGuard = e.GetUdp() != nil && e.GetUdp().LoopGuard != nil && !e.GetUdp().GetLoopGuard()
+	}
 	return def
 }
 
@@ -39,6 +42,10 @@ func definitionToProto(def registry.Definition) *echov1.Endpoint {
 			IdleTimeout:    durationpb.New(def.TCP.IdleTimeout),
 			MaxConnections: &def.TCP.MaxConnections,
 		}
+	}
+	if def.Protocol == echo.UDP {
+		guard := !def.UDP.NoLoopGuard
+		e.Udp = &echov1.UdpOptions{LoopGuard: &guard}
 	}
 	return e
 }

@@ -112,8 +112,12 @@ func merge(now registry.Definition, req *echov1.UpdateEndpointRequest) (registry
 		return registry.Definition{}, err
 	}
 	merged.Name, merged.Etag = now.Name, ""
-	if merged.GetProtocol() == echov1.Protocol_UDP && !slices.ContainsFunc(paths, isTCPPath) {
-		merged.Tcp = nil // a TCP endpoint that becomes a UDP one takes no options with it
+	// An endpoint that changes its protocol takes the options of the other with it only if it is told to.
+	if merged.GetProtocol() == echov1.Protocol_UDP && !names(paths, "tcp") {
+		merged.Tcp = nil
+	}
+	if merged.GetProtocol() == echov1.Protocol_TCP && !names(paths, "udp") {
+		merged.Udp = nil
 	}
 	if err := validate(&echov1.CreateEndpointRequest{Endpoint: merged}); err != nil {
 		return registry.Definition{}, err
@@ -121,7 +125,10 @@ func merge(now registry.Definition, req *echov1.UpdateEndpointRequest) (registry
 	return definitionFromProto(merged), nil
 }
 
-func isTCPPath(path string) bool { return path == "tcp" || strings.HasPrefix(path, "tcp.") }
+// names says whether a path is a field or within it.
+func names(paths []string, field string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { return path == field || strings.HasPrefix(path, field+".") })
+}
 
 // DeleteEndpoint implements the service.
 func (s *EndpointService) DeleteEndpoint(ctx context.Context, req *echov1.DeleteEndpointRequest) (*emptypb.Empty, error) {

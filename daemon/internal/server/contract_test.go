@@ -132,7 +132,7 @@ func endpointCases(taken string) []contractCase {
 		},
 		{
 			name: "create UDP, named by the daemon", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "listen": ":0"}`),
-			fields: map[string]string{"protocol": "UDP", "listen": ":0", "state": "SERVING"},
+			fields: map[string]string{"protocol": "UDP", "listen": ":0", "state": "SERVING", "udp.loopGuard": "true", "tcp": "absent"},
 			check: func(t *testing.T, replies []proto.Message) {
 				if e := replies[0].(*echov1.Endpoint); !strings.HasPrefix(e.GetName(), "udp-") || e.GetTcp() != nil {
 					t.Errorf("name %q, tcp %v", e.GetName(), e.GetTcp())
@@ -165,6 +165,7 @@ func endpointCases(taken string) []contractCase {
 		{name: "negative timeout", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"idleTimeout": "-1s"}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.idle_timeout", says: "not -1s"},
 		{name: "limit too large", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"maxConnections": 4000000000}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.max_connections"},
 		{name: "TCP options on UDP", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "tcp": {}}`), code: bad, reason: "BAD_VALUE", field: "endpoint"},
+		{name: "UDP options on TCP", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "udp": {}}`), code: bad, reason: "BAD_VALUE", field: "endpoint"},
 		{name: "label key", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "labels": {"a b": "c"}}`), code: bad, reason: "BAD_VALUE", field: `endpoint.labels["a b"]`},
 		{name: "label value", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "labels": {"a": "\u0007"}}`), code: bad, reason: "BAD_VALUE", field: `endpoint.labels["a"]`},
 		{
@@ -234,6 +235,8 @@ func endpointCases(taken string) []contractCase {
 		{name: "stop, negative drain", call: "EndpointService/StopEndpoint", request: `{"name": "web-1", "drainTimeout": "-1s"}`, code: bad, reason: "BAD_VALUE", field: "drain_timeout"},
 		{name: "protocol and listen while stopped", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"protocol": "UDP", "listen": "127.0.0.2:0"}, "updateMask": "protocol,listen"}`, fields: map[string]string{"protocol": "UDP", "state": "STOPPED", "address": ""}},
 		{name: "start", call: "EndpointService/StartEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"protocol": "UDP", "state": "SERVING", "host": "127.0.0.2"}},
+		{name: "guard off while serving", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {"udp": {"loopGuard": false}}, "updateMask": "udp.loopGuard"}`, fields: map[string]string{"udp.loopGuard": "false", "state": "SERVING"}},
+		{name: "and on again", call: "EndpointService/UpdateEndpoint", request: `{"name": "web-1", "endpoint": {}, "updateMask": "udp"}`, fields: map[string]string{"udp.loopGuard": "true"}},
 		{name: "start again", call: "EndpointService/StartEndpoint", request: `{"name": "web-1"}`, fields: map[string]string{"state": "SERVING"}},
 		{name: "start none", call: "EndpointService/StartEndpoint", request: `{"name": "none"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
 		{name: "bad name in the path", call: "EndpointService/GetEndpoint", request: `{"name": "NO"}`, code: bad, reason: "BAD_VALUE", field: "name"},

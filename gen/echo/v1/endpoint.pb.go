@@ -117,6 +117,8 @@ type Endpoint struct {
 	Description string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
 	// Options of a TCP endpoint.
 	Tcp *TcpOptions `protobuf:"bytes,12,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	// Options of a UDP endpoint.
+	Udp *UdpOptions `protobuf:"bytes,13,opt,name=udp,proto3" json:"udp,omitempty"`
 	// What the endpoint has done since it was created or the daemon started, whichever came last.
 	Counters *Counters `protobuf:"bytes,20,opt,name=counters,proto3" json:"counters,omitempty"`
 	// When it was created.
@@ -243,6 +245,13 @@ func (x *Endpoint) GetTcp() *TcpOptions {
 	return nil
 }
 
+func (x *Endpoint) GetUdp() *UdpOptions {
+	if x != nil {
+		return x.Udp
+	}
+	return nil
+}
+
 func (x *Endpoint) GetCounters() *Counters {
 	if x != nil {
 		return x.Counters
@@ -336,6 +345,55 @@ func (x *TcpOptions) GetMaxConnections() uint32 {
 	return 0
 }
 
+// UdpOptions are the options of a UDP endpoint.
+type UdpOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether to drop what could make two echo services answer each other for ever, which one datagram with a forged source
+	// would start: datagrams from multicast, broadcast and unspecified addresses, from the ports of services that answer
+	// anything (7, 13, 17, 19, 53, 69, 123, 161, 389, 1900, 5353, 11211), and from UDP endpoints of this daemon; and, on
+	// Linux, whether an answer has one hop less than what it answers (TTL and hop limit, at most 64). Absent: true.
+	LoopGuard     *bool `protobuf:"varint,1,opt,name=loop_guard,json=loopGuard,proto3,oneof" json:"loop_guard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UdpOptions) Reset() {
+	*x = UdpOptions{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UdpOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UdpOptions) ProtoMessage() {}
+
+func (x *UdpOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UdpOptions.ProtoReflect.Descriptor instead.
+func (*UdpOptions) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UdpOptions) GetLoopGuard() bool {
+	if x != nil && x.LoopGuard != nil {
+		return *x.LoopGuard
+	}
+	return false
+}
+
 // Counters are running totals; bytes are payload, without headers. Whatever the daemon refuses or throws away is in drops.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -363,7 +421,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[2]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +433,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[2]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +446,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{2}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Counters) GetConnectionsOpen() uint32 {
@@ -467,7 +525,7 @@ type CreateEndpointRequest struct {
 
 func (x *CreateEndpointRequest) Reset() {
 	*x = CreateEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +537,7 @@ func (x *CreateEndpointRequest) String() string {
 func (*CreateEndpointRequest) ProtoMessage() {}
 
 func (x *CreateEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +550,7 @@ func (x *CreateEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEndpointRequest.ProtoReflect.Descriptor instead.
 func (*CreateEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{3}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateEndpointRequest) GetEndpoint() *Endpoint {
@@ -520,7 +578,7 @@ type GetEndpointRequest struct {
 
 func (x *GetEndpointRequest) Reset() {
 	*x = GetEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +590,7 @@ func (x *GetEndpointRequest) String() string {
 func (*GetEndpointRequest) ProtoMessage() {}
 
 func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +603,7 @@ func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEndpointRequest.ProtoReflect.Descriptor instead.
 func (*GetEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{4}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetEndpointRequest) GetName() string {
@@ -573,7 +631,7 @@ type ListEndpointsRequest struct {
 
 func (x *ListEndpointsRequest) Reset() {
 	*x = ListEndpointsRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +643,7 @@ func (x *ListEndpointsRequest) String() string {
 func (*ListEndpointsRequest) ProtoMessage() {}
 
 func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +656,7 @@ func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{5}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListEndpointsRequest) GetPageSize() int32 {
@@ -635,7 +693,7 @@ type ListEndpointsResponse struct {
 
 func (x *ListEndpointsResponse) Reset() {
 	*x = ListEndpointsResponse{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +705,7 @@ func (x *ListEndpointsResponse) String() string {
 func (*ListEndpointsResponse) ProtoMessage() {}
 
 func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +718,7 @@ func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{6}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListEndpointsResponse) GetEndpoints() []*Endpoint {
@@ -698,7 +756,7 @@ type UpdateEndpointRequest struct {
 
 func (x *UpdateEndpointRequest) Reset() {
 	*x = UpdateEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +768,7 @@ func (x *UpdateEndpointRequest) String() string {
 func (*UpdateEndpointRequest) ProtoMessage() {}
 
 func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +781,7 @@ func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEndpointRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{7}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateEndpointRequest) GetName() string {
@@ -776,7 +834,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +846,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +859,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{8}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -836,7 +894,7 @@ type StartEndpointRequest struct {
 
 func (x *StartEndpointRequest) Reset() {
 	*x = StartEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +906,7 @@ func (x *StartEndpointRequest) String() string {
 func (*StartEndpointRequest) ProtoMessage() {}
 
 func (x *StartEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +919,7 @@ func (x *StartEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEndpointRequest.ProtoReflect.Descriptor instead.
 func (*StartEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{9}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StartEndpointRequest) GetName() string {
@@ -884,7 +942,7 @@ type StopEndpointRequest struct {
 
 func (x *StopEndpointRequest) Reset() {
 	*x = StopEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +954,7 @@ func (x *StopEndpointRequest) String() string {
 func (*StopEndpointRequest) ProtoMessage() {}
 
 func (x *StopEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +967,7 @@ func (x *StopEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopEndpointRequest.ProtoReflect.Descriptor instead.
 func (*StopEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{10}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopEndpointRequest) GetName() string {
@@ -930,7 +988,7 @@ var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\r\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x0e\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
@@ -949,7 +1007,8 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"labels.key\x12qa label's key must be 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.' and '/', starting and ending with a letter or digit\x1a@this.matches('^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$')*\x98\x01\xba\x01\x94\x01\n" +
 	"\flabels.value\x12Pa label's value must be at most 255 characters, none of them a control character\x1a2this.size() <= 255 && !this.matches('[[:cntrl:]]')R\x06labels\x12*\n" +
 	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12%\n" +
-	"\x03tcp\x18\f \x01(\v2\x13.echo.v1.TcpOptionsR\x03tcp\x122\n" +
+	"\x03tcp\x18\f \x01(\v2\x13.echo.v1.TcpOptionsR\x03tcp\x12%\n" +
+	"\x03udp\x18\r \x01(\v2\x13.echo.v1.UdpOptionsR\x03udp\x122\n" +
 	"\bcounters\x18\x14 \x01(\v2\x11.echo.v1.CountersB\x03\xe0A\x03R\bcounters\x12@\n" +
 	"\vcreate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"createTime\x12@\n" +
@@ -965,8 +1024,9 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\aSTOPPED\x10\x02\x12\f\n" +
 	"\bDRAINING\x10\x03\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\x04:p\xbaHm\x1ak\n" +
-	"\x1dendpoint.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a&!(has(this.tcp) && this.protocol == 2)\"\xed\x02\n" +
+	"\x06FAILED\x10\x04:\xde\x01\xbaH\xda\x01\x1ak\n" +
+	"\x1dendpoint.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a&!(has(this.tcp) && this.protocol == 2)\x1ak\n" +
+	"\x1dendpoint.udp_options_need_udp\x12\"udp options need \"protocol\": \"UDP\"\x1a&!(has(this.udp) && this.protocol == 1)\"\xed\x02\n" +
 	"\n" +
 	"TcpOptions\x12\x19\n" +
 	"\bone_shot\x18\x01 \x01(\bR\aoneShot\x12\xa9\x01\n" +
@@ -974,7 +1034,12 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\x12idle_timeout.range\x12\x1amust be 0 (never) to 8760h\x1a3this >= duration('0s') && this <= duration('8760h')R\vidleTimeout\x12\x83\x01\n" +
 	"\x0fmax_connections\x18\x03 \x01(\rBU\xbaHR\xba\x01O\n" +
 	"\x15max_connections.range\x12\x1fmust be 0 (no limit) to 1000000\x1a\x15this <= uint(1000000)H\x00R\x0emaxConnections\x88\x01\x01B\x12\n" +
-	"\x10_max_connections\"\x8c\x04\n" +
+	"\x10_max_connections\"?\n" +
+	"\n" +
+	"UdpOptions\x12\"\n" +
+	"\n" +
+	"loop_guard\x18\x01 \x01(\bH\x00R\tloopGuard\x88\x01\x01B\r\n" +
+	"\v_loop_guard\"\x8c\x04\n" +
 	"\bCounters\x12)\n" +
 	"\x10connections_open\x18\x01 \x01(\rR\x0fconnectionsOpen\x12+\n" +
 	"\x11connections_total\x18\x02 \x01(\x04R\x10connectionsTotal\x12\x19\n" +
@@ -1044,66 +1109,68 @@ func file_echo_v1_endpoint_proto_rawDescGZIP() []byte {
 }
 
 var file_echo_v1_endpoint_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_echo_v1_endpoint_proto_goTypes = []any{
 	(Endpoint_State)(0),           // 0: echo.v1.Endpoint.State
 	(*Endpoint)(nil),              // 1: echo.v1.Endpoint
 	(*TcpOptions)(nil),            // 2: echo.v1.TcpOptions
-	(*Counters)(nil),              // 3: echo.v1.Counters
-	(*CreateEndpointRequest)(nil), // 4: echo.v1.CreateEndpointRequest
-	(*GetEndpointRequest)(nil),    // 5: echo.v1.GetEndpointRequest
-	(*ListEndpointsRequest)(nil),  // 6: echo.v1.ListEndpointsRequest
-	(*ListEndpointsResponse)(nil), // 7: echo.v1.ListEndpointsResponse
-	(*UpdateEndpointRequest)(nil), // 8: echo.v1.UpdateEndpointRequest
-	(*DeleteEndpointRequest)(nil), // 9: echo.v1.DeleteEndpointRequest
-	(*StartEndpointRequest)(nil),  // 10: echo.v1.StartEndpointRequest
-	(*StopEndpointRequest)(nil),   // 11: echo.v1.StopEndpointRequest
-	nil,                           // 12: echo.v1.Endpoint.LabelsEntry
-	nil,                           // 13: echo.v1.Counters.DropsEntry
-	nil,                           // 14: echo.v1.Counters.ErrorsEntry
-	(Protocol)(0),                 // 15: echo.v1.Protocol
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil), // 18: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),         // 19: google.protobuf.Empty
+	(*UdpOptions)(nil),            // 3: echo.v1.UdpOptions
+	(*Counters)(nil),              // 4: echo.v1.Counters
+	(*CreateEndpointRequest)(nil), // 5: echo.v1.CreateEndpointRequest
+	(*GetEndpointRequest)(nil),    // 6: echo.v1.GetEndpointRequest
+	(*ListEndpointsRequest)(nil),  // 7: echo.v1.ListEndpointsRequest
+	(*ListEndpointsResponse)(nil), // 8: echo.v1.ListEndpointsResponse
+	(*UpdateEndpointRequest)(nil), // 9: echo.v1.UpdateEndpointRequest
+	(*DeleteEndpointRequest)(nil), // 10: echo.v1.DeleteEndpointRequest
+	(*StartEndpointRequest)(nil),  // 11: echo.v1.StartEndpointRequest
+	(*StopEndpointRequest)(nil),   // 12: echo.v1.StopEndpointRequest
+	nil,                           // 13: echo.v1.Endpoint.LabelsEntry
+	nil,                           // 14: echo.v1.Counters.DropsEntry
+	nil,                           // 15: echo.v1.Counters.ErrorsEntry
+	(Protocol)(0),                 // 16: echo.v1.Protocol
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil), // 19: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),         // 20: google.protobuf.Empty
 }
 var file_echo_v1_endpoint_proto_depIdxs = []int32{
-	15, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
+	16, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
 	0,  // 1: echo.v1.Endpoint.state:type_name -> echo.v1.Endpoint.State
-	12, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
+	13, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
 	2,  // 3: echo.v1.Endpoint.tcp:type_name -> echo.v1.TcpOptions
-	3,  // 4: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
-	16, // 5: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
-	16, // 6: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
-	17, // 7: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
-	13, // 8: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
-	14, // 9: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
-	16, // 10: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	1,  // 12: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
-	1,  // 13: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	18, // 14: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
-	17, // 15: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	17, // 16: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	4,  // 17: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
-	5,  // 18: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
-	6,  // 19: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
-	8,  // 20: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
-	9,  // 21: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
-	10, // 22: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
-	11, // 23: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
-	1,  // 24: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 25: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
-	7,  // 26: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
-	1,  // 27: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
-	19, // 28: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
-	1,  // 29: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 30: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	3,  // 4: echo.v1.Endpoint.udp:type_name -> echo.v1.UdpOptions
+	4,  // 5: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
+	17, // 6: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
+	17, // 7: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
+	18, // 8: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
+	14, // 9: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
+	15, // 10: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
+	17, // 11: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
+	1,  // 12: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	1,  // 13: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	1,  // 14: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	19, // 15: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
+	18, // 16: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	18, // 17: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	5,  // 18: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
+	6,  // 19: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
+	7,  // 20: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
+	9,  // 21: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
+	10, // 22: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
+	11, // 23: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
+	12, // 24: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
+	1,  // 25: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
+	1,  // 26: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
+	8,  // 27: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
+	1,  // 28: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
+	20, // 29: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
+	1,  // 30: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
+	1,  // 31: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_endpoint_proto_init() }
@@ -1114,13 +1181,14 @@ func file_echo_v1_endpoint_proto_init() {
 	file_echo_v1_protocol_proto_init()
 	file_echo_v1_rules_proto_init()
 	file_echo_v1_endpoint_proto_msgTypes[1].OneofWrappers = []any{}
+	file_echo_v1_endpoint_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_endpoint_proto_rawDesc), len(file_echo_v1_endpoint_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,16 @@
+// Command bench measures echod's data plane against other echo servers on this machine, over 127.0.0.1.
+//
+//	go run ./bench                                 the whole table, about six minutes
+//	go run ./bench -quick                          a look at it, about a minute
+//	go run ./bench -case tcp-64x64B -rounds 40     one case, with a narrow interval
+//	go run ./bench -servers echod,c-epoll-64k,...  only some of the servers
+//	go run ./bench -list                           the cases and the servers
+//
+// It builds the servers of peers/ into a temporary directory, starts each in a process of its own, and lets a load
+// generator (internal/load), again in a process of its own, talk to one at a time. What is not installed is left out, and
+// it says so. In each round of a case every server of the case has one turn, in alternating order; the ratios compare the
+// turns of one round, so that what disturbs the machine for a while disturbs both sides of a ratio. It prints what it
+// saw. It judges nothing, and its exit code says nothing about speed.
+//
+// cases.go has the cases, servers.go the servers.
+package main

@@ -1,0 +1,293 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The cases that are not of cases: what is held and not what is done.
+const (
+	endpointsCase = "endpoints"
+	idleCase      = "idle-connections"
+	stalledCase   = "stalled-peers"
+)
+
+// options are the flags.
+type options struct {
+	settings
+	quick    bool
+	list     bool
+	markdown bool
+	cases    string
+	servers  string
+	count    int
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == loadArgument {
+		os.Exit(beLoad(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parseFlags(args []string, talk io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(talk)
+	flags.IntVar(&o.rounds, "rounds", 6, "rounds of each case; more narrow the intervals")
+	flags.DurationVar(&o.trial, "trial", 400*time.Millisecond, "how long a server is measured in a round")
+	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
+	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
+	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated")
+	flags.StringVar(&o.engine, "engine", "", "echod's engine; empty is what a user gets")
+	flags.IntVar(&o.count, "count", 5000, "how many endpoints and idle connections are held; stalled peers are a fifth of it")
+	flags.BoolVar(&o.quick, "quick", false, "2 rounds of 120 ms, 1000 endpoints, no server that forks: about a minute, and coarse")
+	flags.BoolVar(&o.markdown, "markdown", false, "print Markdown")
+	flags.BoolVar(&o.list, "list", false, "list the cases and the servers, and measure nothing")
+	if err := flags.Parse(args); err != nil {
+		return options{}, err
+	}
+	if flags.NArg() > 0 {
+		return options{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	o.hurry(given)
+	if o.rounds < 1 || o.count < 1 || o.trial <= 0 || o.warm < 0 {
+		return options{}, errors.New("-rounds and -count must be 1 and up, -trial more than 0 and -warm no less")
+	}
+	return o, o.check()
+}
+
+// hurry makes the defaults those of -quick. What was given stays.
+func (o *options) hurry(given map[string]bool) {
+	if !o.quick {
+		return
+	}
+	o.noFork = true
+	if !given["rounds"] {
+		o.rounds = 2
+	}
+	if !given["trial"] {
+		o.trial = 120 * time.Millisecond
+	}
+	if !given["warm"] {
+		o.warm = 50 * time.Millisecond
+	}
+	if !given["count"] {
+		o.count = 1000
+	}
+}
+
+// check resolves the names of servers and refuses names that nothing has.
+func (o *options) check() error {
+	if o.servers != "" {
+		o.only = strings.Split(o.servers, ",")
+	}
+	for _, name := range o.only {
+		if _, err := findServer(name); err != nil {
+			return err
+		}
+	}
+	for pattern := range strings.SplitSeq(o.cases, ",") {
+		known := func(name string) bool { return matches(pattern, name) }
+		if pattern != "" && !slices.ContainsFunc(caseNames(), known) {
+			return fmt.Errorf("there is no case %q; -list shows them", pattern)
+		}
+	}
+	return nil
+}
+
+func caseNames() []string {
+	var names []string
+	for _, c := range cases {
+		names = append(names, c.Name)
+	}
+	return append(names, endpointsCase, idleCase, stalledCase)
+}
+
+// wantsCase reports whether a case is to be run.
+func (o options) wantsCase(name string) bool {
+	if o.cases == "" {
+		return true
+	}
+	for pattern := range strings.SplitSeq(o.cases, ",") {
+		if matches(pattern, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// programs are those that what is to be measured needs.
+func (o options) programs() []string {
+	names := map[string]bool{}
+	alone := o.wantsCase(endpointsCase) || o.wantsCase(stalledCase) // these measure ours, whatever -servers says
+	names[ours] = alone
+	if o.wantsCase(idleCase) {
+		addAll(names, idleServers)
+	}
+	for _, c := range cases {
+		if o.wantsCase(c.Name) {
+			addAll(names, c.Servers)
+		}
+	}
+	var programs []string
+	for _, s := range servers {
+		if names[s.Name] && (o.wants(s) || s.Name == ours && alone) && !slices.Contains(programs, s.Program) {
+			programs = append(programs, s.Program)
+		}
+	}
+	return programs
+}
+
+func addAll(set map[string]bool, names []string) {
+	for _, name := range names {
+		set[name] = true
+	}
+}
+
+func matches(pattern, name string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
+}
+
+// run is the program. It prints tables to out, and what it is doing to talk.
+func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
+	o, err := parseFlags(args, talk)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		list(out)
+		return nil
+	}
+	if err := raiseFileLimit(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "echod-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	fmt.Fprintln(talk, "building the servers")
+	t, err := build(ctx, dir, o.programs())
+	if err != nil {
+		return err
+	}
+	printHead(out, o, describeMachine(ctx, args, o.settings), t)
+	return measure(ctx, t, o, out, talk)
+}
+
+// measure runs what was asked for and prints each table as soon as there is one.
+func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) error {
+	var wrong []error
+	for _, c := range cases {
+		if !o.wantsCase(c.Name) {
+			continue
+		}
+		fmt.Fprintln(talk, "measuring", c.Name)
+		all, err := runCase(ctx, t, c, o.settings)
+		if err != nil {
+			return err
+		}
+		o.print(out, tableOf(c, all))
+		wrong = append(wrong, failures(c, all)...)
+	}
+	held := []struct {
+		name  string
+		table func(ctx context.Context, t *tools, s settings, count int) (Table, error)
+		count int
+	}{
+		{endpointsCase, endpointMemory, o.count},
+		{idleCase, connectionMemory, o.count},
+		{stalledCase, stalledPeers, max(1, o.count/5)},
+	}
+	for _, h := range held {
+		if !o.wantsCase(h.name) {
+			continue
+		}
+		fmt.Fprintln(talk, "measuring", h.name)
+		table, err := h.table(ctx, t, o.settings, h.count)
+		if err != nil {
+			return err
+		}
+		o.print(out, table)
+	}
+	return errors.Join(wrong...)
+}
+
+func (o options) print(out io.Writer, table Table) {
+	if o.markdown {
+		table.writeMarkdown(out)
+	} else {
+		table.writeText(out)
+	}
+}
+
+// printHead prints where and how it is measured, and what is missing.
+func printHead(out io.Writer, o options, lines []string, t *tools) {
+	var missing []string
+	for program, why := range t.missing {
+		missing = append(missing, fmt.Sprintf("left out: %s: %s", program, why))
+	}
+	slices.Sort(missing)
+	if o.markdown {
+		fmt.Fprintln(out, "```")
+		defer fmt.Fprintln(out, "```")
+	}
+	for _, line := range append(lines, missing...) {
+		fmt.Fprintln(out, line)
+	}
+}
+
+func list(out io.Writer) {
+	fmt.Fprintln(out, "cases:")
+	for _, c := range cases {
+		fmt.Fprintf(out, "  %-16s  %s\n", c.Name, c.Title)
+	}
+	fmt.Fprintf(out, "  %-16s  what many endpoints cost to create, hold and change\n", endpointsCase)
+	fmt.Fprintf(out, "  %-16s  what a connection that is silent costs\n", idleCase)
+	fmt.Fprintf(out, "  %-16s  what a peer that writes and never reads costs, and what others feel of it\n", stalledCase)
+	fmt.Fprintln(out, "servers:")
+	for _, s := range servers {
+		fmt.Fprintf(out, "  %-22s  %s\n", s.Name, s.About)
+	}
+}
+
+// raiseFileLimit lets this process and those that it starts open as many descriptors as they may. The Go runtime raises
+// its own limit by itself, but gives children the old one unless the limit was set on purpose.
+func raiseFileLimit() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("cannot read the limit of open files: %w", err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("cannot raise the limit of open files to %d: %w", limit.Max, err)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package echo
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// servicePorts are those of UDP services that answer whatever comes: an echo of ours to one of them could come back for
+// ever (echo, daytime, quotd, chargen, DNS, TFTP, NTP, SNMP, LDAP, SSDP, mDNS, memcached).
+var servicePorts = [...]uint16{7, 13, 17, 19, 53, 69, 123, 161, 389, 1900, 5353, 11211}
+
+// guard keeps a UDP endpoint from answering what might answer back. See UDPOptions.
+type guard struct {
+	off       atomic.Bool
+	endpoints *ownEndpoints
+}
+
+func newGuard(g *Engine, o UDPOptions) *guard {
+	made := &guard{endpoints: &g.own}
+	made.set(o)
+	return made
+}
+
+func (g *guard) set(o UDPOptions) { g.off.Store(o.NoLoopGuard) }
+
+// refuse answers the counter of the reason why a datagram from there is not answered, or nil. From must not be an
+// IPv4-mapped address.
+func (g *guard) refuse(from netip.AddrPort, c *counters) *atomic.Uint64 {
+	switch addr := from.Addr(); {
+	case from.Port() == 0:
+		return &c.sourcePortZero
+	case g.off.Load():
+		return nil
+	case addr.IsMulticast() || addr.IsUnspecified() || addr == broadcast:
+		return &c.sourceNotUnicast
+	case slices.Contains(servicePorts[:], from.Port()):
+		return &c.sourceIsService
+	case g.endpoints.have(from):
+		return &c.sourceIsEndpoint
+	}
+	return nil
+}
+
+// ownEndpoints are the UDP endpoints of an engine, by port.
+type ownEndpoints struct {
+	ports sync.Map // uint16 -> []netip.Addr, never changed once it is in; unspecified for all addresses
+
+	mu sync.Mutex // orders changes of ports
+
+	localMu sync.Mutex // guards what follows
+	local   []netip.Addr
+	asked   time.Time
+}
+
+// localAge is how old what is known of the host's addresses may be.
+const localAge = 5 * time.Second
+
+func (o *ownEndpoints) add(bound netip.AddrPort) {
+	o.change(bound.Port(), func(addrs []netip.Addr) []netip.Addr { return append(addrs, bound.Addr()) })
+}
+
+func (o *ownEndpoints) remove(bound netip.AddrPort) {
+	o.change(bound.Port(), func(addrs []netip.Addr) []netip.Addr {
+		if i := slices.Index(addrs, bound.Addr()); i >= 0 {
+			return slices.Delete(addrs, i, i+1)
+		}
+		return addrs
+	})
+}
+
+func (o *ownEndpoints) change(port uint16, change func([]netip.Addr) []netip.Addr) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	addrs, _ := o.at(port)
+	if addrs = change(slices.Clone(addrs)); len(addrs) == 0 {
+		o.ports.Delete(port)
+		return
+	}
+	o.ports.Store(port, addrs)
+}
+
+func (o *ownEndpoints) at(port uint16) ([]netip.Addr, bool) {
+	found, ok := o.ports.Load(port)
+	addrs, _ := found.([]netip.Addr)
+	return addrs, ok
+}
+
+// have reports whether from is one of the endpoints. One of all addresses is at each address of the host.
+func (o *ownEndpoints) have(from netip.AddrPort) bool {
+	addrs, ok := o.at(from.Port())
+	if !ok {
+		return false
+	}
+	for _, a := range addrs {
+		if a == from.Addr() || a.IsUnspecified() && o.isLocal(from.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// isLocal reports whether the host has an address. It asks the system only so often: anybody can forge the source that
+// brings us here.
+func (o *ownEndpoints) isLocal(addr netip.Addr) bool {
+	if addr.IsLoopback() {
+		return true
+	}
+	o.localMu.Lock()
+	defer o.localMu.Unlock()
+	if time.Since(o.asked) > localAge {
+		o.local, o.asked = hostAddresses(), time.Now()
+	}
+	return slices.Contains(o.local, addr.WithZone(""))
+}
+
+func hostAddresses() []netip.Addr {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	addrs := make([]netip.Addr, 0, len(found))
+	for _, a := range found {
+		if network, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(network.IP); ok {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	return addrs
+}
