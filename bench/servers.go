@@ -21,7 +21,7 @@ type Server struct {
 }
 
 var servers = []Server{
-	{Name: ours, About: "the engine of this project", Program: "echoserver", Args: []string{"-protocol", "{protocol}", "-listen", "{address}:0", "-engine", "{engine}"}},
+	{Name: ours, About: "the engine of this project", Program: "echoserver", Args: []string{"-protocol", "{protocol}", "-address", "{address}", "-engine", "{engine}"}},
 
 	{Name: "c-epoll-32k", About: "C, level-triggered epoll, reads of 32 KiB", Program: "tcp_epoll", Args: []string{"{address}", "32768"}},
 	{Name: "c-epoll-64k", About: "C, level-triggered epoll, reads of 64 KiB", Program: "tcp_epoll", Args: []string{"{address}", "65536"}},

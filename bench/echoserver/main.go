@@ -1,10 +1,10 @@
 // Command echoserver is what the benchmark measures: the echo engine, alone in a process.
 //
-//	echoserver -protocol tcp|udp -listen ADDRESS [-engine NAME]
-//	echoserver -protocol tcp|udp -listen ADDRESS -count N
+//	echoserver -protocol tcp|udp -address ADDRESS [-engine NAME]
+//	echoserver -protocol tcp|udp -address ADDRESS [-engine NAME] -count N
 //
-// The first listens, prints the address, and ends when its standard input does. The second opens N endpoints on free
-// ports, adds and removes single ones among them, and prints what that took as one JSON object.
+// The first listens on a free port, prints address and port, and ends when its standard input does. The second opens N
+// endpoints, adds and removes single ones among them, and prints what that took as one JSON object.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 
@@ -23,22 +24,22 @@ import (
 
 func main() {
 	protocol := flag.String("protocol", "tcp", "tcp or udp")
-	listen := flag.String("listen", "127.0.0.1:0", "where to listen")
+	address := flag.String("address", "127.0.0.1", "where to listen")
 	name := flag.String("engine", "", `"net", or empty for what a user gets`)
 	count := flag.Int("count", 0, "open so many endpoints, print what it took, and end")
 	flag.Parse()
-	if err := run(*name, *protocol, *listen, *count); err != nil {
+	if err := run(*name, *protocol, *address, *count); err != nil {
 		fmt.Fprintln(os.Stderr, "echoserver:", err)
 		os.Exit(1)
 	}
 }
 
-func run(name, protocol, listen string, count int) (err error) {
+func run(name, protocol, address string, count int) (err error) {
 	engine, err := newEngine(name)
 	if err != nil {
 		return err
 	}
-	spec := echo.Spec{Listen: listen}
+	spec := echo.Spec{Listen: address}
 	if err := spec.Protocol.UnmarshalText([]byte(strings.ToUpper(protocol))); err != nil {
 		return err
 	}
@@ -53,6 +54,7 @@ func run(name, protocol, listen string, count int) (err error) {
 		}
 		return json.NewEncoder(os.Stdout).Encode(seen)
 	}
+	spec.Listen = net.JoinHostPort(address, "0")
 	endpoint, err := engine.Listen(context.Background(), spec)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
 		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s.UDP), &e.counters)
 	} else {
-		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s.TCP, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s.TCP, &e.engine.budget, &e.counters)
 	}
 	if err != nil {
 		return bindError(s.Listen, e.asked, err)

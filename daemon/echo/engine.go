@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // Options of an [Engine]. The zero value is the engine to use.
@@ -12,11 +13,32 @@ type Options struct {
 	// Portable serves by package net, a goroutine a socket, also where there is something faster: on Linux, loops over
 	// epoll. Both do the same, and the same tests hold them to it.
 	Portable bool
+	// MaxSockets is how many sockets the engine may have open at once, those of connections included; what is left of the
+	// process's descriptors is for others. A connection over it is closed as it comes, an endpoint over it is
+	// [ErrTooManyFiles]. 0 is no limit but the system's.
+	MaxSockets int
 }
+
+// budget counts the sockets of an engine against their limit.
+type budget struct {
+	limit int64 // 0: none
+	open  atomic.Int64
+}
+
+// take counts one more in, or answers false when there is none left to take. The caller owes a give.
+func (b *budget) take() bool {
+	if b.open.Add(1) > b.limit && b.limit > 0 {
+		b.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give() { b.open.Add(-1) }
 
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
-	bindTCP(context.Context, Address, TCPOptions, *counters) (server, netip.AddrPort, error)
+	bindTCP(context.Context, Address, TCPOptions, *budget, *counters) (server, netip.AddrPort, error)
 	bindUDP(context.Context, Address, *guard, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
@@ -25,6 +47,7 @@ type sockets interface {
 // Engine opens endpoints and owns their sockets and goroutines. Make one with [New] and end it with [Engine.Close].
 type Engine struct {
 	sockets sockets
+	budget  budget
 	own     ownEndpoints
 	binding sync.WaitGroup // Listen calls under way
 
@@ -36,6 +59,7 @@ type Engine struct {
 // New returns an engine without endpoints. It holds nothing until the first [Engine.Listen].
 func New(o Options) *Engine {
 	g := &Engine{sockets: portable{}, endpoints: make(map[*Endpoint]struct{})}
+	g.budget.limit = int64(o.MaxSockets)
 	if !o.Portable {
 		g.sockets = fastest()
 	}
@@ -59,11 +83,16 @@ func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
 	defer g.binding.Done()
 
 	e := &Endpoint{engine: g, done: make(chan struct{}), protocol: s.Protocol, asked: address}
+	if !g.budget.take() {
+		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrTooManyFiles)
+	}
 	if err := e.bind(ctx, s); err != nil {
+		g.budget.give()
 		return nil, err
 	}
 	if !g.start(e) {
 		e.server.abandon()
+		g.budget.give()
 		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrClosed)
 	}
 	return e, nil
@@ -126,6 +155,7 @@ func (g *Engine) forget(e *Endpoint) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.endpoints, e)
+	g.budget.give()
 	if e.protocol == UDP {
 		g.own.remove(e.addr)
 	}

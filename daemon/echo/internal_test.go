@@ -158,7 +158,7 @@ func (l *brokenListener) Close() error { return nil }
 func TestAcceptErrorsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken, c := new(brokenListener), new(counters)
-		s := newTCPServer(broken, TCPOptions{}, c)
+		s := newTCPServer(broken, TCPOptions{}, new(budget), c)
 		ended := make(chan error, 1)
 		go func() { ended <- s.serve() }()
 		time.Sleep(time.Minute)

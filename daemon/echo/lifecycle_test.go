@@ -391,3 +391,29 @@ func TestWildcards(t *testing.T) {
 		}
 	})
 }
+
+// An engine leaves descriptors to the rest of the process, and what it has given back may be used again.
+func TestMaxSockets(t *testing.T) {
+	forEachLimitedEngine(t, 4, func(t *testing.T, newEngine maker) {
+		engine := newEngine()
+		defer closeEngine(t, engine)
+		first, second := listen(t, engine, tcpSpec(echo.TCPOptions{})), listen(t, engine, udpSpec("127.0.0.1:0"))
+		one, two := dial(t, first), dial(t, first)
+		roundTrip(t, one, "one")
+		roundTrip(t, two, "two")
+		expectClosed(t, dial(t, first))
+		if s := first.Stats(); s.Drops[echo.DropMaxSockets] != 1 {
+			t.Errorf("%+v", s)
+		}
+		if _, err := engine.Listen(t.Context(), udpSpec("127.0.0.1:0")); !errors.Is(err, echo.ErrTooManyFiles) {
+			t.Errorf("a third endpoint: %v", err)
+		}
+		two.Close()
+		eventually(t, "its socket is given back", func() bool { return first.Stats().ConnectionsOpen == 1 })
+		roundTrip(t, dial(t, first), "three")
+		if err := second.Close(endedContext()); err != nil {
+			t.Fatal(err)
+		}
+		expectAnswer(t, echo.UDP, listen(t, engine, udpSpec("127.0.0.1:0")).Addr())
+	})
+}

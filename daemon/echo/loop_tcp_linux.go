@@ -22,6 +22,7 @@ const (
 type loopTCP struct {
 	loops    *loops
 	home     *loop // of the listener
+	budget   *budget
 	counters *counters
 	idle     atomic.Pointer[idleLimit]
 	finish   func(error)
@@ -41,7 +42,7 @@ type loopTCP struct {
 	ended   bool
 }
 
-func (g *loops) bindTCP(ctx context.Context, a Address, o TCPOptions, c *counters) (server, netip.AddrPort, error) {
+func (g *loops) bindTCP(ctx context.Context, a Address, o TCPOptions, b *budget, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -66,7 +67,7 @@ func (g *loops) bindTCP(ctx context.Context, a Address, o TCPOptions, c *counter
 		_ = unix.Close(fd)
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopTCP{loops: g, home: g.assign(nil), counters: c, listener: fd, options: o, open: make(map[*loopConn]struct{})}
+	s := &loopTCP{loops: g, home: g.assign(nil), budget: b, counters: c, listener: fd, options: o, open: make(map[*loopConn]struct{})}
 	s.idle.Store(&idleLimit{timeout: o.IdleTimeout})
 	s.retry.call = func() { s.handle(unix.EPOLLIN) }
 	return s, bound, nil
@@ -148,6 +149,9 @@ func (s *loopTCP) register(c *loopConn) *atomic.Uint64 {
 	if limit := s.options.MaxConnections; limit > 0 && len(s.open) >= limit {
 		return &s.counters.maxConnections
 	}
+	if !s.budget.take() {
+		return &s.counters.maxSockets
+	}
 	c.oneShot = s.options.OneShot
 	s.open[c] = struct{}{}
 	s.counters.connectionsOpen.Add(1)
@@ -157,6 +161,7 @@ func (s *loopTCP) register(c *loopConn) *atomic.Uint64 {
 func (s *loopTCP) unregister(c *loopConn) {
 	s.mu.Lock()
 	delete(s.open, c)
+	s.budget.give()
 	s.counters.connectionsOpen.Add(-1)
 	last := s.stopped && len(s.open) == 0
 	s.mu.Unlock()

@@ -36,6 +36,16 @@ func forEachEngine(t *testing.T, body func(t *testing.T, newEngine maker)) {
 	}
 }
 
+// forEachLimitedEngine runs body with engines that may have so many sockets.
+func forEachLimitedEngine(t *testing.T, sockets int, body func(t *testing.T, newEngine maker)) {
+	t.Helper()
+	for name, portable := range map[string]bool{"net": true, "fast": false} {
+		t.Run(name, func(t *testing.T) {
+			body(t, func() *echo.Engine { return echo.New(echo.Options{Portable: portable, MaxSockets: sockets}) })
+		})
+	}
+}
+
 // open opens an endpoint of an engine of its own; both are cut when the test ends.
 func open(t *testing.T, newEngine maker, s echo.Spec) *echo.Endpoint {
 	t.Helper()

@@ -29,6 +29,8 @@ const (
 	DropIdleTimeout = "idle_timeout"
 	// DropMaxConnections: closed as it came, since TCPOptions.MaxConnections were open.
 	DropMaxConnections = "max_connections"
+	// DropMaxSockets: closed as it came, since the engine had as many sockets as it may.
+	DropMaxSockets = "max_sockets"
 	// DropOneShotRest: bytes that came after the answer of a one-shot connection.
 	DropOneShotRest = "one_shot_rest"
 	// DropClosing: cut, or turned away, because the endpoint closed.
@@ -69,7 +71,7 @@ type counters struct {
 	idleTimeout, maxConnections, oneShotRest, closing atomic.Uint64
 	sourcePortZero, destinationNotUnicast             atomic.Uint64
 	sourceNotUnicast, sourceIsService                 atomic.Uint64
-	sourceIsEndpoint, hopsSpent                       atomic.Uint64
+	sourceIsEndpoint, hopsSpent, maxSockets           atomic.Uint64
 	acceptErrors, readErrors, writeErrors, resets     atomic.Uint64
 }
 
@@ -87,6 +89,7 @@ func (c *counters) snapshot() Stats {
 		Drops: happened(map[string]*atomic.Uint64{
 			DropIdleTimeout:           &c.idleTimeout,
 			DropMaxConnections:        &c.maxConnections,
+			DropMaxSockets:            &c.maxSockets,
 			DropOneShotRest:           &c.oneShotRest,
 			DropClosing:               &c.closing,
 			DropSourcePortZero:        &c.sourcePortZero,

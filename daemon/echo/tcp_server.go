@@ -13,6 +13,7 @@ import (
 // tcpServer accepts the connections of a TCP endpoint and keeps account of them.
 type tcpServer struct {
 	listener net.Listener
+	budget   *budget
 	counters *counters
 	stopping chan struct{} // closed by stop
 	idle     atomic.Pointer[idleLimit]
@@ -33,7 +34,7 @@ type idleLimit struct {
 // A vanished peer is noticed after about two minutes of silence, whatever the idle timeout.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
 
-func bindTCP(ctx context.Context, a Address, o TCPOptions, c *counters) (server, netip.AddrPort, error) {
+func bindTCP(ctx context.Context, a Address, o TCPOptions, b *budget, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -44,12 +45,13 @@ func bindTCP(ctx context.Context, a Address, o TCPOptions, c *counters) (server,
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	return newTCPServer(listener, o, c), boundAddr(listener.Addr()), nil
+	return newTCPServer(listener, o, b, c), boundAddr(listener.Addr()), nil
 }
 
-func newTCPServer(listener net.Listener, o TCPOptions, c *counters) *tcpServer {
+func newTCPServer(listener net.Listener, o TCPOptions, b *budget, c *counters) *tcpServer {
 	s := &tcpServer{
 		listener: listener,
+		budget:   b,
 		counters: c,
 		stopping: make(chan struct{}),
 		options:  o,
@@ -150,6 +152,9 @@ func (s *tcpServer) register(c *tcpConn) *atomic.Uint64 {
 	if limit := s.options.MaxConnections; limit > 0 && len(s.open) >= limit {
 		return &s.counters.maxConnections
 	}
+	if !s.budget.take() {
+		return &s.counters.maxSockets
+	}
 	c.oneShot = s.options.OneShot
 	s.open[c] = struct{}{}
 	s.counters.connectionsOpen.Add(1)
@@ -160,6 +165,7 @@ func (s *tcpServer) unregister(c *tcpConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
+	s.budget.give()
 	s.counters.connectionsOpen.Add(-1)
 }
 

@@ -261,3 +261,47 @@ func TestALogThatNobodyReads(t *testing.T) {
 		t.Errorf("echod ended with %v", err)
 	}
 }
+
+// TestAnOperatorIsHeardWhenDescriptorsRunOut has peers take all the descriptors that there are for them.
+func TestAnOperatorIsHeardWhenDescriptorsRunOut(t *testing.T) {
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("no shell to lower the limit with")
+	}
+	dir := t.TempDir()
+	limited := filepath.Join(dir, "limited")
+	script := "#!" + shell + "\nulimit -n 64\nexec " + buildBinary(t) + " \"$@\"\n"
+	if err := os.WriteFile(limited, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := startProcess(t, limited, dir, nil)
+	_, e := p.post(t, "/v1/endpoints", `{"name": "crowded", "protocol": "TCP"}`)
+	refused := false
+	for range 200 {
+		peer, err := net.Dial("tcp", fmt.Sprint(e["address"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		_ = peer.SetDeadline(time.Now().Add(patience))
+		if _, err := peer.Write([]byte("x")); err == nil {
+			_, err = io.ReadFull(peer, make([]byte, 1))
+			refused = refused || err != nil
+		}
+	}
+	if !refused {
+		t.Error("200 connections with 64 descriptors, and none was refused")
+	}
+	resp, err := http.Get("http://" + p.HTTP + "/v1/endpoints/crowded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(text), "max_sockets") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if code, answer := p.post(t, "/v1/endpoints/crowded:stop", `{}`); code != http.StatusOK {
+		t.Errorf("stop: %d %v", code, answer)
+	}
+}

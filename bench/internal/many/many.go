@@ -4,9 +4,13 @@ package many
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/echod/echod/bench/internal/proc"
@@ -16,6 +20,9 @@ import (
 const (
 	// changes are made among the endpoints: one is added and removed again.
 	changes = 1000
+	// The ports that are tried, below those that Linux gives out by itself. Endpoints on port 0 would measure how the
+	// kernel looks for a free one, which it does ever longer from some thousands on.
+	firstPort, lastPort = 10000, 32767
 	// idleFor is how long doing nothing is watched: one second, so that the CPU time is a rate.
 	idleFor = time.Second
 )
@@ -33,64 +40,89 @@ type Cost struct {
 	RemoveP99 time.Duration
 }
 
-// Measure opens count endpoints of spec, whose port is to be 0. They stay open; closing the engine ends them.
+// Measure opens count endpoints of spec, whose Listen is an address without a port, on ports from 10000 up, skipping
+// those that are taken. They stay open; closing the engine ends them.
 func Measure(engine *echo.Engine, spec echo.Spec, count int) (Cost, error) {
-	ctx := context.Background()
+	m := &measurement{engine: engine, spec: spec, next: firstPort, self: os.Getpid(), cost: Cost{Count: count}}
 	// One before: what the first costs is the process's share, not an endpoint's.
-	if _, err := engine.Listen(ctx, spec); err != nil {
+	if _, err := m.open(); err != nil {
 		return Cost{}, err
 	}
 	debug.FreeOSMemory()
-	self := os.Getpid()
-	before, err := proc.Resident(self)
-	if err != nil {
-		return Cost{}, err
-	}
-	cost := Cost{Count: count}
-	began := time.Now()
-	for range count {
-		if _, err := engine.Listen(ctx, spec); err != nil {
+	for _, step := range []func() error{m.create, m.idle, m.change} {
+		if err := step(); err != nil {
 			return Cost{}, err
 		}
 	}
-	cost.Create = time.Since(began)
-	err = cost.measureHolding(engine, spec, self, before)
-	return cost, err
+	return m.cost, nil
 }
 
-// measureHolding measures what there is to see once the endpoints are open.
-func (c *Cost) measureHolding(engine *echo.Engine, spec echo.Spec, self int, before int64) error {
-	after, err := proc.Resident(self)
+type measurement struct {
+	engine *echo.Engine
+	spec   echo.Spec
+	next   int // port to try
+	self   int
+	cost   Cost
+}
+
+// open opens an endpoint on the next port that is free.
+func (m *measurement) open() (*echo.Endpoint, error) {
+	for m.next <= lastPort {
+		spec := m.spec
+		spec.Listen = net.JoinHostPort(m.spec.Listen, strconv.Itoa(m.next))
+		m.next++
+		endpoint, err := m.engine.Listen(context.Background(), spec)
+		if !errors.Is(err, echo.ErrAddressInUse) {
+			return endpoint, err
+		}
+	}
+	return nil, fmt.Errorf("no port of %s from %d to %d is free", m.spec.Listen, firstPort, lastPort)
+}
+
+// create opens them all.
+func (m *measurement) create() error {
+	before, err := proc.Resident(m.self)
 	if err != nil {
 		return err
 	}
-	c.Grown = after - before
-	debug.FreeOSMemory()
-	if after, err = proc.Resident(self); err != nil {
+	began := time.Now()
+	for range m.cost.Count {
+		if _, err := m.open(); err != nil {
+			return err
+		}
+	}
+	m.cost.Create = time.Since(began)
+	grown, err := proc.Resident(m.self)
+	if err != nil {
 		return err
 	}
-	c.Kept = after - before
+	debug.FreeOSMemory()
+	kept, err := proc.Resident(m.self)
+	m.cost.Grown, m.cost.Kept = grown-before, kept-before
+	return err
+}
 
-	used, err := proc.CPU(self)
+// idle watches them doing nothing.
+func (m *measurement) idle() error {
+	before, err := proc.CPU(m.self)
 	if err != nil {
 		return err
 	}
 	time.Sleep(idleFor)
-	now, err := proc.CPU(self)
-	if err != nil {
-		return err
-	}
-	c.IdleCPU = now - used
-	return c.measureChanges(engine, spec)
+	after, err := proc.CPU(m.self)
+	m.cost.IdleCPU = after - before
+	return err
 }
 
-func (c *Cost) measureChanges(engine *echo.Engine, spec echo.Spec) error {
+// change adds one and removes it, again and again, on the same port.
+func (m *measurement) change() error {
 	cut, cancel := context.WithCancel(context.Background())
 	cancel() // there is nothing to wait for
 	var added, removed [changes]time.Duration
 	for i := range changes {
+		port := m.next
 		began := time.Now()
-		endpoint, err := engine.Listen(context.Background(), spec)
+		endpoint, err := m.open()
 		if err != nil {
 			return err
 		}
@@ -99,10 +131,11 @@ func (c *Cost) measureChanges(engine *echo.Engine, spec echo.Spec) error {
 			return err
 		}
 		added[i], removed[i] = opened.Sub(began), time.Since(opened)
+		m.next = port
 	}
 	slices.Sort(added[:])
 	slices.Sort(removed[:])
-	c.AddP50, c.AddP99 = added[changes/2], added[changes*99/100]
-	c.RemoveP50, c.RemoveP99 = removed[changes/2], removed[changes*99/100]
+	m.cost.AddP50, m.cost.AddP99 = added[changes/2], added[changes*99/100]
+	m.cost.RemoveP50, m.cost.RemoveP99 = removed[changes/2], removed[changes*99/100]
 	return nil
 }

@@ -89,7 +89,7 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 			err = errors.Join(err, d.close())
 		}
 	}()
-	registryConfig := registry.Config{Engine: echo.New(echo.Options{}), DefaultHost: c.DefaultHost, Log: c.Log}
+	registryConfig := registry.Config{Engine: echo.New(echo.Options{MaxSockets: maxSockets()}), DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
 			return nil, err
