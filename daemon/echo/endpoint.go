@@ -33,6 +33,8 @@ type server interface {
 	start(finish func(error))
 	// abandon gives back the socket of an endpoint that is not to start.
 	abandon()
+	// observe brings the counters up to what only the system counts. It may be called at any time, by anybody.
+	observe()
 	// update changes the options while serving.
 	update(TCPOptions, UDPOptions)
 	// stop closes the socket that takes new work, so that its port is free when it returns. It is called once.
@@ -97,7 +99,10 @@ func (e *Endpoint) Update(s Spec) error {
 }
 
 // Stats returns the counters as they are now.
-func (e *Endpoint) Stats() Stats { return e.counters.snapshot() }
+func (e *Endpoint) Stats() Stats {
+	e.server.observe()
+	return e.counters.snapshot()
+}
 
 // Done returns a channel that closes when the endpoint no longer serves and all its goroutines have left.
 func (e *Endpoint) Done() <-chan struct{} { return e.done }

@@ -47,7 +47,8 @@ func (g *guard) refuse(from netip.AddrPort, c *counters) *atomic.Uint64 {
 
 // ownEndpoints are the UDP endpoints of an engine, by port.
 type ownEndpoints struct {
-	ports sync.Map // uint16 -> []netip.Addr, never changed once it is in; unspecified for all addresses
+	taken [1 << 16 / 64]atomic.Uint64 // a bit for each port that is in ports: most datagrams come from none of them
+	ports sync.Map                    // uint16 -> []netip.Addr, never changed once it is in; unspecified for all addresses
 
 	mu sync.Mutex // orders changes of ports
 
@@ -75,27 +76,28 @@ func (o *ownEndpoints) remove(bound netip.AddrPort) {
 func (o *ownEndpoints) change(port uint16, change func([]netip.Addr) []netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	addrs, _ := o.at(port)
-	if addrs = change(slices.Clone(addrs)); len(addrs) == 0 {
+	addrs := change(slices.Clone(o.at(port)))
+	if len(addrs) == 0 {
+		o.taken[port/64].And(^(uint64(1) << (port % 64)))
 		o.ports.Delete(port)
 		return
 	}
 	o.ports.Store(port, addrs)
+	o.taken[port/64].Or(uint64(1) << (port % 64))
 }
 
-func (o *ownEndpoints) at(port uint16) ([]netip.Addr, bool) {
-	found, ok := o.ports.Load(port)
+func (o *ownEndpoints) at(port uint16) []netip.Addr {
+	found, _ := o.ports.Load(port)
 	addrs, _ := found.([]netip.Addr)
-	return addrs, ok
+	return addrs
 }
 
 // have reports whether from is one of the endpoints. One of all addresses is at each address of the host.
 func (o *ownEndpoints) have(from netip.AddrPort) bool {
-	addrs, ok := o.at(from.Port())
-	if !ok {
+	if o.taken[from.Port()/64].Load()&(uint64(1)<<(from.Port()%64)) == 0 {
 		return false
 	}
-	for _, a := range addrs {
+	for _, a := range o.at(from.Port()) {
 		if a == from.Addr() || a.IsUnspecified() && o.isLocal(from.Addr()) {
 			return true
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,6 +158,43 @@ func TestUDPAnswersAreMarkedAsTheirRequests(t *testing.T) {
 			if tos != 0xb8 || ttl != 19 {
 				t.Errorf("%s: TOS %#x, TTL %d; want 0xb8, 19", where, tos, ttl)
 			}
+		}
+	})
+}
+
+// What the kernel drops since the buffer is full is counted, also after the endpoint is gone.
+func TestUDPKernelDropsAreCounted(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		e := open(t, newEngine, udpSpec("127.0.0.1:0"))
+		payload := make([]byte, 1200)
+		sent := uint64(0)
+		for deadline := time.Now().Add(patience); e.Stats().Drops[echo.DropReceiveBufferFull] == 0; {
+			if time.Now().After(deadline) {
+				t.Skip("this machine reads as fast as it sends")
+			}
+			var all sync.WaitGroup
+			for range 4 {
+				conn, err := net.Dial("udp", e.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					defer conn.Close()
+					for range 2000 {
+						_, _ = conn.Write(payload)
+					}
+				})
+				sent += 2000
+			}
+			all.Wait()
+		}
+		settled(t, e)
+		if err := e.Close(endedContext()); err != nil {
+			t.Fatal(err)
+		}
+		s := e.Stats()
+		if s.DatagramsIn+s.Drops[echo.DropReceiveBufferFull] != sent {
+			t.Errorf("%d received and %d dropped of %d", s.DatagramsIn, s.Drops[echo.DropReceiveBufferFull], sent)
 		}
 	})
 }

@@ -24,6 +24,8 @@ type loop struct {
 	load  atomic.Int64  // sockets that it serves, or is about to
 
 	ready   [256]unix.EpollEvent
+	events  int                   // how many of ready are
+	poll    func(fd uintptr) bool // look, made once: one made each turn would be garbage
 	sources []slot
 	free    []int32 // of sources
 	again   []source
@@ -75,16 +77,18 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &loop{epoll: file, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline}, nil
+	l := &loop{epoll: file, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline}
+	l.poll = l.look
+	return l, nil
 }
 
 // run serves until end.
 func (l *loop) run() {
 	defer func() { _ = l.epoll.Close() }()
 	for !l.ended {
-		n := l.wait()
+		l.wait()
 		l.now = time.Since(l.start)
-		for _, event := range l.ready[:n] {
+		for _, event := range l.ready[:l.events] {
 			if s := l.sources[event.Fd]; s.generation == event.Pad && s.source != nil {
 				s.source.handle(event.Events)
 			}
@@ -95,16 +99,19 @@ func (l *loop) run() {
 	}
 }
 
-// wait parks until there is something to do, and answers how many events are ready.
-func (l *loop) wait() (n int) {
+// wait parks until there is something to do.
+func (l *loop) wait() {
 	l.setDeadline()
-	poll := func(fd uintptr) bool {
-		n = epollWait(int(fd), l.ready[:])
-		return n != 0 || len(l.again) > 0
-	}
+	l.events = 0
 	// A deadline that has passed is a timer or a wake-up: both are looked at in any case.
-	_ = l.raw.Read(poll)
-	return max(n, 0)
+	_ = l.raw.Read(l.poll)
+}
+
+// look answers whether there is something to do. Go's poller calls it again whenever the epoll descriptor becomes
+// readable.
+func (l *loop) look(fd uintptr) bool {
+	l.events = epollWait(int(fd), l.ready[:])
+	return l.events > 0 || len(l.again) > 0
 }
 
 // setDeadline lets wait end with the next timer. The lock keeps it from undoing a wake-up.

@@ -230,6 +230,9 @@ func (s *loopTCP) stop() {
 	}
 }
 
+// observe has nothing to ask: TCP loses nothing.
+func (s *loopTCP) observe() {}
+
 // abandon gives back the listener.
 func (s *loopTCP) abandon() {
 	_ = unix.Close(s.listener)

@@ -37,6 +37,9 @@ type loopUDP struct {
 	closed   bool
 	finish   func(error)
 	once     sync.Once
+
+	open sync.Mutex // held over a look at the descriptor by others than the loop, and over its closing
+	shut bool
 }
 
 // udpBatch is what one call reads into, and the next one writes from. It belongs to a loop.
@@ -263,8 +266,20 @@ func (s *loopUDP) end(err error) { s.once.Do(func() { s.finish(err) }) }
 
 // abandon gives back the socket.
 func (s *loopUDP) abandon() {
+	s.observe()
+	s.open.Lock()
+	defer s.open.Unlock()
+	s.shut = true
 	_ = unix.Close(s.fd)
 	s.home.leave()
+}
+
+func (s *loopUDP) observe() {
+	s.open.Lock()
+	defer s.open.Unlock()
+	if !s.shut {
+		observeDrops(s.fd, s.counters)
+	}
 }
 
 // cut has nothing left to end after stop.

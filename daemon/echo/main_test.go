@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -158,3 +159,6 @@ func needIPv6(t *testing.T) {
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+// port is an endpoint's, as text.
+func port(e *echo.Endpoint) string { return strconv.Itoa(int(e.Addr().Port())) }

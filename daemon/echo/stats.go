@@ -35,6 +35,8 @@ const (
 	DropOneShotRest = "one_shot_rest"
 	// DropClosing: cut, or turned away, because the endpoint closed.
 	DropClosing = "closing"
+	// DropReceiveBufferFull: datagrams that the kernel threw away since they came faster than they were read (Linux).
+	DropReceiveBufferFull = "receive_buffer_full"
 	// DropSourcePortZero: datagrams from port 0, which nobody can be answered at.
 	DropSourcePortZero = "source_port_zero"
 	// DropSourceNotUnicast: datagrams from a multicast, broadcast or unspecified address.
@@ -72,6 +74,7 @@ type counters struct {
 	sourcePortZero, destinationNotUnicast             atomic.Uint64
 	sourceNotUnicast, sourceIsService                 atomic.Uint64
 	sourceIsEndpoint, hopsSpent, maxSockets           atomic.Uint64
+	receiveBufferFull                                 atomic.Uint64
 	acceptErrors, readErrors, writeErrors, resets     atomic.Uint64
 }
 
@@ -92,6 +95,7 @@ func (c *counters) snapshot() Stats {
 			DropMaxSockets:            &c.maxSockets,
 			DropOneShotRest:           &c.oneShotRest,
 			DropClosing:               &c.closing,
+			DropReceiveBufferFull:     &c.receiveBufferFull,
 			DropSourcePortZero:        &c.sourcePortZero,
 			DropDestinationNotUnicast: &c.destinationNotUnicast,
 			DropSourceNotUnicast:      &c.sourceNotUnicast,

@@ -77,6 +77,9 @@ func (s *tcpServer) start(finish func(error)) {
 	go func() { finish(s.serve()) }()
 }
 
+// observe has nothing to ask: TCP loses nothing.
+func (s *tcpServer) observe() {}
+
 func (s *tcpServer) abandon() { s.stop() }
 
 func (s *tcpServer) serve() error {

@@ -63,6 +63,11 @@ func (s *udpServer) start(finish func(error)) {
 	go func() { finish(s.serve()) }()
 }
 
+func (s *udpServer) observe() {
+	// A closed socket has been observed before.
+	_ = s.waiter.control(func(fd uintptr) { observeDrops(int(fd), s.counters) })
+}
+
 func (s *udpServer) abandon() { s.stop() }
 
 // serve echoes until the socket is closed. No other error ends it: one of reading is an earlier datagram's or passes.
@@ -128,6 +133,7 @@ func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
 func (s *udpServer) update(_ TCPOptions, o UDPOptions) { s.guard.set(o) }
 
 func (s *udpServer) stop() {
+	s.observe()
 	close(s.stopping)
 	// The socket is gone whatever Close says; there is nobody to tell and nothing to do about it.
 	_ = s.conn.Close()

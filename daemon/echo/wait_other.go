@@ -11,3 +11,6 @@ type waiter struct{}
 func newWaiter(syscall.Conn) (*waiter, error) { return &waiter{}, nil }
 
 func (*waiter) wait() error { return nil }
+
+// control does nothing: there is nothing to ask of the descriptor.
+func (*waiter) control(func(fd uintptr)) error { return nil }

@@ -42,3 +42,6 @@ func (w *waiter) isReadable(fd uintptr) bool {
 		return n != 0 || err != nil
 	}
 }
+
+// control calls f with the descriptor, unless it is closed.
+func (w *waiter) control(f func(fd uintptr)) error { return w.raw.Control(f) }
