@@ -18,9 +18,11 @@ const ours = "echod"
 
 // Who is measured where: ours first, then the one to be measured by, then the others.
 var (
-	tcpServers      = []string{ours, "c-epoll-64k", "go-net", "fortio", "asyncio", "socat", "xinetd"}
-	tcpManyServers  = []string{ours, "c-epoll-64k", "go-net", "fortio", "asyncio"} // a process a connection is no match for a thousand
-	tcpBulkServers  = []string{ours, "c-epoll-64k", "c-epoll-32k", "c-epoll-128k", "c-epoll-256k", "go-net", "fortio", "asyncio", "socat", "xinetd"}
+	tcpServers = []string{ours, "c-epoll-64k", "go-net", "fortio", "asyncio", "socat", "xinetd"}
+	// Without those who start a process for each connection.
+	tcpManyServers = []string{ours, "c-epoll-64k", "go-net", "fortio", "asyncio"}
+	tcpBulkServers = []string{ours, "c-epoll-64k", "c-epoll-32k", "c-epoll-128k", "c-epoll-256k",
+		"go-net", "fortio", "asyncio", "socat", "xinetd"}
 	udpServers      = []string{ours, "c-mmsg-tos-ttl", "c-mmsg", "go-net", "fortio", "asyncio"}
 	udpTrainServers = []string{ours, "c-gso-tos-ttl", "c-gso", "c-mmsg-tos-ttl", "go-net", "asyncio"}
 	// Those who answer from the address that was asked.
@@ -84,7 +86,7 @@ var cases = []Case{
 		Load: load.Plan{Kind: load.Datagrams, Conns: 64, Depth: 4, Size: 1200}, Servers: udpServers,
 	},
 	{
-		Name: "udp-wildcard", Title: "UDP to 127.0.0.5 of a server on 0.0.0.0, DSCP EF, 64 flows with 4 datagrams of 64 B under way in each",
+		Name: "udp-wildcard", Title: "UDP to 127.0.0.5 of a server on 0.0.0.0, DSCP EF, 64 flows with 4 of 64 B under way in each",
 		Load:    load.Plan{Kind: load.Datagrams, Conns: 64, Depth: 4, Size: 64, TOS: expedited},
 		Servers: udpWildcardServers, Listen: "0.0.0.0", Dial: "127.0.0.5",
 	},

@@ -34,8 +34,9 @@ func describeMachine(ctx context.Context, args []string, s settings) []string {
 		"Go:       " + runtime.Version() + " " + runtime.GOARCH,
 		"C:        " + version("gcc", "--version"),
 		"Python:   " + version("python3", "--version"),
-		fmt.Sprintf("method:   %d rounds in alternating order, each turn %v after %v of warm-up, not pinned; ratios are paired by round, "+
-			"median [95 %% interval by bootstrap]", s.rounds, s.trial, s.warm),
+		fmt.Sprintf("method:   %d rounds in alternating order, each turn %v after %v of warm-up, not pinned",
+			s.rounds, s.trial, s.warm),
+		"ratios:   paired by round, median [95 % interval by bootstrap; the range if there are less than 3 rounds]",
 	}
 }
 

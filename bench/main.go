@@ -44,6 +44,9 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "bench: interrupted")
+		os.Exit(1)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -59,9 +62,10 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
 	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
 	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated")
-	flags.StringVar(&o.engine, "engine", "", "echod's engine; empty is what a user gets")
+	flags.StringVar(&o.engine, "engine", "", "echod's engine: net is the portable one, empty what a user gets")
 	flags.IntVar(&o.count, "count", 5000, "how many endpoints and idle connections are held; stalled peers are a fifth of it")
-	flags.BoolVar(&o.quick, "quick", false, "2 rounds of 120 ms, 1000 endpoints, no server that forks: about a minute, and coarse")
+	flags.BoolVar(&o.quick, "quick", false,
+		"2 rounds of 120 ms, 1000 endpoints, no server that forks: about a minute, and coarse")
 	flags.BoolVar(&o.markdown, "markdown", false, "print Markdown")
 	flags.BoolVar(&o.list, "list", false, "list the cases and the servers, and measure nothing")
 	if err := flags.Parse(args); err != nil {

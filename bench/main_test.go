@@ -52,13 +52,15 @@ func wantEmpty(t *testing.T, dir string) {
 func TestEachKindOfCaseRuns(t *testing.T) {
 	dir := temporary(t)
 	var out, talk bytes.Buffer
-	names := "tcp-64x64B,tcp-pipelined,tcp-bulk-8,tcp-connect,udp-64x64B,udp-wildcard,udp-trains," + endpointsCase + "," + idleCase + "," + stalledCase
-	err := run(testContext(t), []string{"-case", names, "-servers", ours, "-rounds", "1", "-trial", "30ms", "-warm", "10ms", "-count", "50"}, &out, &talk)
+	names := "tcp-64x64B,tcp-pipelined,tcp-bulk-8,tcp-connect,udp-64x64B,udp-wildcard,udp-trains," +
+		"endpoints,idle-connections,stalled-peers"
+	args := []string{"-case", names, "-servers", ours, "-rounds", "1", "-trial", "30ms", "-warm", "10ms", "-count", "50"}
+	err := run(testContext(t), args, &out, &talk)
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, talk.String(), out.String())
 	}
 	for name := range strings.SplitSeq(names, ",") {
-		_, after, found := strings.Cut(out.String(), "\n"+strings.NewReplacer(idleCase, "idle connections", stalledCase, "stalled peers").Replace(name)+":")
+		_, after, found := strings.Cut(out.String(), "\n"+name+":")
 		table, _, _ := strings.Cut(after, "\n\n")
 		if !found || strings.Count(table, "\n") < 2 || strings.Contains(table, "was not measured") {
 			t.Errorf("no row of %s in:\n%s", name, out.String())

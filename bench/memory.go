@@ -28,10 +28,11 @@ var idleServers = []string{ours, "c-epoll-64k", "go-net", "fortio", "asyncio"}
 // endpointMemory measures what many endpoints of our own cost.
 func endpointMemory(ctx context.Context, t *tools, s settings, count int) (Table, error) {
 	table := Table{
-		Title: fmt.Sprintf("endpoints: %d of one echod on 127.0.0.1", count),
+		Title: fmt.Sprintf(endpointsCase+": %d of one echod on 127.0.0.1", count),
 		Header: []string{"protocol", "created in", "memory each", "after a collection", "idle CPU in 1 s",
 			"add p50", "add p99", "remove p50", "remove p99"},
-		Notes: []string{"Memory is what the resident set grew by, and what of it stays after a garbage collection; the kernel's is not in it."},
+		Notes: []string{"Memory is what the resident set grew by, and what of it stays after a garbage collection; " +
+			"the kernel's is not in it."},
 	}
 	for _, protocol := range []string{"tcp", "udp"} {
 		cost, err := measureEndpoints(ctx, t, s, protocol, count)
@@ -41,14 +42,16 @@ func endpointMemory(ctx context.Context, t *tools, s settings, count int) (Table
 		table.Rows = append(table.Rows, []string{
 			protocol, formatDuration(cost.Create), formatKiB(float64(cost.Grown) / float64(count)),
 			formatKiB(float64(cost.Kept) / float64(count)), formatDuration(cost.IdleCPU),
-			formatDuration(cost.AddP50), formatDuration(cost.AddP99), formatDuration(cost.RemoveP50), formatDuration(cost.RemoveP99),
+			formatDuration(cost.AddP50), formatDuration(cost.AddP99),
+			formatDuration(cost.RemoveP50), formatDuration(cost.RemoveP99),
 		})
 	}
 	return table, nil
 }
 
 func measureEndpoints(ctx context.Context, t *tools, s settings, protocol string, count int) (many.Cost, error) {
-	p, err := startProcess([]string{t.paths["echoserver"], "-protocol", protocol, "-engine", s.engine, "-count", fmt.Sprint(count)})
+	argv := []string{t.paths["echoserver"], "-protocol", protocol, "-engine", s.engine, "-count", fmt.Sprint(count)}
+	p, err := startProcess(argv)
 	if err != nil {
 		return many.Cost{}, err
 	}
@@ -68,9 +71,10 @@ func measureEndpoints(ctx context.Context, t *tools, s settings, protocol string
 // connectionMemory measures what a server holds for each of count connections that echoed once and are silent then.
 func connectionMemory(ctx context.Context, t *tools, s settings, count int) (Table, error) {
 	table := Table{
-		Title:  fmt.Sprintf("idle connections: %d of one server", count),
+		Title:  fmt.Sprintf(idleCase+": %d of one server", count),
 		Header: []string{"server", "memory each"},
-		Notes:  []string{"Memory is what the server's resident set grew by after each connection echoed 64 B once; the kernel's is not in it."},
+		Notes: []string{"Memory is what the server's resident set grew by after each connection echoed 64 B once; " +
+			"the kernel's is not in it."},
 	}
 	for _, name := range idleServers {
 		server, err := findServer(name)

@@ -153,7 +153,8 @@ func troubles(m *measured) []string {
 		}
 	}
 	if failed > 0 {
-		notes = append(notes, fmt.Sprintf("%s failed in %d of %d rounds: %s", m.server.Name, failed, len(m.samples), strings.Join(reasons, "; ")))
+		notes = append(notes, fmt.Sprintf("%s failed in %d of %d rounds: %s",
+			m.server.Name, failed, len(m.samples), strings.Join(reasons, "; ")))
 	}
 	if lost > 0 {
 		notes = append(notes, fmt.Sprintf("%s: %d datagrams lost, %d echoed", m.server.Name, lost, echoes))

@@ -14,7 +14,8 @@ import (
 
 // turn is a sample of one second.
 func turn(echoes uint64, cpu, p99 time.Duration) sample {
-	return sample{Result: load.Result{Echoes: echoes, Bytes: echoes * 64, Elapsed: time.Second, CPU: &cpu, P50: &p99, P99: &p99}}
+	seen := load.Result{Echoes: echoes, Bytes: echoes * 64, Elapsed: time.Second, CPU: &cpu, P50: &p99, P99: &p99}
+	return sample{Result: seen}
 }
 
 func TestTableOfCase(t *testing.T) {
@@ -25,7 +26,9 @@ func TestTableOfCase(t *testing.T) {
 		{server: Server{Name: ours}, samples: []sample{
 			turn(100_000, time.Second, time.Millisecond), failed, turn(90_000, time.Second, time.Millisecond)}},
 		{server: Server{Name: "half"}, samples: []sample{
-			turn(50_000, time.Second, 4*time.Millisecond), turn(50_000, time.Second, 4*time.Millisecond), turn(45_000, time.Second, 4*time.Millisecond)}},
+			turn(50_000, time.Second, 4*time.Millisecond),
+			turn(50_000, time.Second, 4*time.Millisecond),
+			turn(45_000, time.Second, 4*time.Millisecond)}},
 		{server: Server{Name: "unmeasured"}, samples: []sample{silent, silent, failed}},
 		{server: Server{Name: "absent"}, missing: errors.New("not installed")},
 	}

@@ -32,10 +32,11 @@ var honest = load.Plan{Kind: load.PingPong, Conns: 16, Depth: 1, Size: 64}
 // stalledPeers measures what our own server holds for peers that write and never read, and what others feel of them.
 func stalledPeers(ctx context.Context, t *tools, s settings, count int) (Table, error) {
 	table := Table{
-		Title:  fmt.Sprintf("stalled peers: %d that write and never read, of one echod", count),
-		Header: []string{"server", "memory each", "kernel memory each", "others' p50", "with them", "others' p99", "with them"},
-		Notes: []string{"Memory is what the server's resident set grew by; kernel memory what all TCP sockets of this network namespace grew by, " +
-			"the clients' small ones included; the others are 16 connections in ping-pong of 64 B."},
+		Title: fmt.Sprintf(stalledCase+": %d that write and never read, of one echod", count),
+		Header: []string{"server", "memory each", "kernel memory each",
+			"others' p50", "with them", "others' p99", "with them"},
+		Notes: []string{"Memory is what the server's resident set grew by; kernel memory what all TCP sockets of this network " +
+			"namespace grew by, the clients' small ones included; the others are 16 connections in ping-pong of 64 B."},
 	}
 	server, err := findServer(ours)
 	if err != nil {

@@ -11,7 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
+
+// peerWithin is how long building a peer may take, downloads included.
+const peerWithin = 2 * time.Minute
 
 // tools are the programs that the servers run, in a temporary directory where they were built.
 type tools struct {
@@ -27,7 +31,8 @@ func build(ctx context.Context, dir string, needed []string) (*tools, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the sources; run it inside the module: %w", err)
 	}
-	t := &tools{dir: dir, peers: filepath.Join(root, "bench", "peers"), paths: map[string]string{}, missing: map[string]string{}}
+	peers := filepath.Join(root, "bench", "peers")
+	t := &tools{dir: dir, peers: peers, paths: map[string]string{}, missing: map[string]string{}}
 	for _, name := range needed {
 		to := filepath.Join(dir, name)
 		switch name {
@@ -61,6 +66,8 @@ func (t *tools) find(name string) {
 
 // peer builds a peer, or notes why it cannot be.
 func (t *tools) peer(ctx context.Context, name, dir string, command ...string) {
+	ctx, cancel := context.WithTimeout(ctx, peerWithin)
+	defer cancel()
 	if _, err := output(ctx, dir, command[0], command[1:]...); err != nil {
 		t.missing[name] = err.Error()
 		return
@@ -79,10 +86,14 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 		if errors.Is(err, exec.ErrNotFound) {
 			return "", fmt.Errorf("%s is not installed", name)
 		}
-		return "", fmt.Errorf("cannot run %s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, firstLine(complaint.String()))
+		line := strings.Join(append([]string{name}, args...), " ")
+		return "", fmt.Errorf("cannot run %s: %w: %s", line, err, oneLine(complaint.String()))
 	}
 	return firstLine(out.String()), nil
 }
+
+// oneLine joins the lines of text.
+func oneLine(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ") }
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")

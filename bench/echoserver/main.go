@@ -25,7 +25,7 @@ import (
 func main() {
 	protocol := flag.String("protocol", "tcp", "tcp or udp")
 	address := flag.String("address", "127.0.0.1", "where to listen")
-	name := flag.String("engine", "", `"net", or empty for what a user gets`)
+	name := flag.String("engine", "", `"net" is the portable engine, empty what a user gets`)
 	count := flag.Int("count", 0, "open so many endpoints, print what it took, and end")
 	flag.Parse()
 	if err := run(*name, *protocol, *address, *count); err != nil {
@@ -67,8 +67,10 @@ func run(name, protocol, address string, count int) (err error) {
 // newEngine is the one place that knows which engines there are.
 func newEngine(name string) (*echo.Engine, error) {
 	switch name {
-	case "", "net":
+	case "":
 		return echo.New(echo.Options{}), nil
+	case "net":
+		return echo.New(echo.Options{Portable: true}), nil
 	}
 	return nil, fmt.Errorf("there is no engine %q", name)
 }

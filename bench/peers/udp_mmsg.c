@@ -60,7 +60,10 @@ int main(int argc, char **argv) {
 	socklen_t len = sizeof addr;
 	int fd = socket(AF_INET, SOCK_DGRAM, 0), bytes = SOCKET_BYTES, batch = BATCH, control = 0;
 	size_t size = DATAGRAM;
-	if (argc < 2 || !inet_aton(argv[1], &addr.sin_addr)) { fprintf(stderr, "usage: udp_mmsg ADDRESS [pktinfo] [tos] [ttl] [gro]\n"); return 2; }
+	if (argc < 2 || !inet_aton(argv[1], &addr.sin_addr)) {
+		fprintf(stderr, "usage: udp_mmsg ADDRESS [pktinfo] [tos] [ttl] [gro]\n");
+		return 2;
+	}
 	for (int i = 2; i < argc; i++) {
 		control = CONTROL;
 		if (!strcmp(argv[i], "pktinfo")) ask(fd, IPPROTO_IP, IP_PKTINFO);
@@ -85,7 +88,7 @@ int main(int argc, char **argv) {
 	for (;;) {
 		for (int i = 0; i < batch; i++) {
 			parts[i] = (struct iovec){space + i * size, size};
-			messages[i].msg_hdr = (struct msghdr){&peers[i], sizeof peers[i], &parts[i], 1, control ? controls[i] : NULL, control, 0};
+			messages[i].msg_hdr = (struct msghdr){&peers[i], sizeof peers[i], &parts[i], 1, controls[i], control, 0};
 		}
 		int n = recvmmsg(fd, messages, batch, MSG_WAITFORONE, NULL);
 		for (int i = 0; i < n; i++) {

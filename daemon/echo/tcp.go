@@ -15,7 +15,7 @@ const (
 	tcpReadBytes = 32 << 10
 	// tcpSocketBytes is asked of the kernel as send and as receive buffer. A fixed size switches its autotuning off, by
 	// which a peer that writes without reading could fill tens of megabytes.
-	tcpSocketBytes = 256 << 10
+	tcpSocketBytes = 96 << 10
 	// oneShotGrace is how long a one-shot connection still takes bytes after its answer.
 	oneShotGrace = time.Second
 )

@@ -150,6 +150,9 @@ func isBroadcast(ip netip.Addr) bool {
 	if !ip.Is4() || ip.IsUnspecified() {
 		return false
 	}
+	if ip.IsLoopback() {
+		return ip == netip.AddrFrom4([4]byte{127, 255, 255, 255}) // without asking: endpoints are made here by the thousand
+	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return false // then the bind decides alone
