@@ -33,7 +33,7 @@
 //
 // # How it serves
 //
-// On Linux a loop for each processor serves all sockets: readiness comes from epoll (loop_linux.go), a connection's life
+// On Linux a loop for each processor but one serves all sockets: readiness comes from epoll (loop_linux.go), a connection's life
 // is in loop_tcp_linux.go, a datagram's in loop_udp_linux.go. An idle connection or endpoint holds no buffer and no
 // goroutine. Elsewhere, and where Options say so, package net serves with a goroutine a socket (tcp_server.go, tcp.go,
 // udp.go); the same tests hold both.

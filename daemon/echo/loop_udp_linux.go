@@ -13,8 +13,12 @@ import (
 )
 
 const (
-	// batchSize is how many datagrams one call reads or writes.
-	batchSize = 64
+	// batchSize is how many datagrams one call reads or writes, and sendAtOnce how many bytes one call writes (or one
+	// datagram). The calls are raw: told of a call that takes longer than 20 us, Go's scheduler gives the loop's
+	// processor to another thread, which costs more than half as much again as the call. For it the calls must end soon,
+	// since garbage collection waits for them.
+	sendAtOnce = 128 << 10
+	batchSize  = 32
 	// batchesATurn bounds what one socket may do before others have their turn.
 	batchesATurn = 8
 	// slotStride keeps the buffers of a batch from falling on the same lines of the processor's cache, as a power of two
@@ -160,7 +164,7 @@ func (s *loopUDP) handle(events uint32) {
 func (s *loopUDP) receive() (int, syscall.Errno) {
 	b := s.home.batch
 	b.prepare()
-	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		b.used = batchSize // it may have written to some
 		return 0, errno
@@ -218,10 +222,21 @@ func sourceOf(name *[nameBytes]byte) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(name[8:24])).Unmap(), port)
 }
 
+// atOnce answers how many datagrams of a batch to send with one call.
+func atOnce(batch []mmsghdr) int {
+	bytes := 0
+	for i := range batch {
+		if bytes += int(batch[i].length); bytes > sendAtOnce {
+			return max(i, 1)
+		}
+	}
+	return len(batch)
+}
+
 // send sends a batch. A datagram that cannot be sent is counted, and the others go on.
 func (s *loopUDP) send(batch []mmsghdr) {
 	for len(batch) > 0 {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(len(batch)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(atOnce(batch)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		sent := int(n)
 		switch {
 		case errno == unix.EINTR:

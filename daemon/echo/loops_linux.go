@@ -5,8 +5,10 @@ import (
 	"sync"
 )
 
-// loops are the loops of one engine, one for each processor that Go may use. They run from the first endpoint to the
-// engine's end.
+// loops are the loops of one engine: one for each processor that Go may use but one, which is left to the rest of the
+// process and to the peers on the same host. Measured with two processors, a second loop made the rate 5 % lower and the
+// 99th percentile three times as long, for it takes turns with those whom it serves. They run from the first endpoint to
+// the engine's end.
 type loops struct {
 	mu      sync.Mutex // guards what follows
 	all     []*loop
@@ -23,7 +25,7 @@ func (g *loops) ensure() error {
 		return nil
 	}
 	var all []*loop
-	for range runtime.GOMAXPROCS(0) {
+	for range max(1, runtime.GOMAXPROCS(0)-1) {
 		l, err := newLoop()
 		if err != nil {
 			for _, made := range all {
