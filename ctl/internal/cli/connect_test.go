@@ -111,8 +111,9 @@ func TestNobodyThere(t *testing.T) {
 		"Is it running? Start it with: echod. Another address: --server or ECHOCTL_SERVER.\n")
 	at(t, "unix:/nowhere/echod.sock").run("list").want(t, 4, "",
 		"echoctl: cannot reach echod at unix:/nowhere/echod.sock: no such file or directory. *\n")
-	at(t, "nowhere.invalid:7007").run("list").want(t, 4, "",
-		"echoctl: cannot reach echod at nowhere.invalid:7007: * Is it running? *\n")
+	// No resolver is asked for a name that is none.
+	at(t, "nowhere..invalid:7007").run("list").want(t, 4, "",
+		"echoctl: cannot reach echod at nowhere..invalid:7007: * Is it running? *\n")
 	// Many names, one message.
 	at(t, address).run("delete", "a", "b", "c").want(t, 4, "", "echoctl: cannot reach echod at *\n")
 	at(t, address).run("probe", "a").want(t, 4, "", "echoctl: cannot reach echod at *\n")

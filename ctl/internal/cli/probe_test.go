@@ -71,7 +71,7 @@ func TestProbeWithoutReply(t *testing.T) {
 	if r.code != 3 || !strings.Contains(r.stdout, `"sent": 1`) || strings.Contains(r.stdout, `"rtt"`) {
 		t.Errorf("exit %d: %s", r.code, r.stdout)
 	}
-	s.run("probe", "udp://nowhere.invalid:7", "-c", "1", "-o", "name").want(t, 3, "probe-*\n", "")
+	s.run("probe", "udp://"+address, "-c", "1", "-W", "60s", "-o", "name").want(t, 3, "probe-*\n", "")
 }
 
 func TestProbeOfNothing(t *testing.T) {
