@@ -45,7 +45,7 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	defer cancel()
 	// Whoever read our log may go away; that is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	go endOnSignal(cancel, stderr)
+	go endOnSignal(stopSignals(), cancel, stderr)
 	if err := server.Run(ctx, config); err != nil {
 		fmt.Fprintf(stderr, "echod: %v\n", err)
 		return exitFailed
@@ -53,14 +53,19 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	return exitDone
 }
 
-// endOnSignal drains at the first signal and ends the process at the second. It lives as long as the process. A terminal
-// that is closed ends the daemon as Ctrl-C does, unless it was started to outlive it (nohup).
-func endOnSignal(drain func(), stderr io.Writer) {
+// stopSignals catches the signals that end the daemon, from its return on. A terminal that is closed ends it as Ctrl-C
+// does, unless it was started to outlive it (nohup).
+func stopSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
+	return signals
+}
+
+// endOnSignal drains at the first signal and ends the process at the second. It lives as long as the process.
+func endOnSignal(signals <-chan os.Signal, drain func(), stderr io.Writer) {
 	<-signals
 	drain()
 	<-signals
