@@ -2,6 +2,7 @@ package echo
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -57,7 +58,14 @@ type Spec struct {
 	TCP TCPOptions
 	// UDP are the options of a UDP endpoint. They must be zero for TCP.
 	UDP UDPOptions
+	// Allow and Deny say whose connections and datagrams are taken: those from Deny are not, and where Allow is not
+	// empty, only those from Allow. Each has at most [MaxSources] prefixes, as [ParseSource] makes them; they are
+	// looked at one by one, for each datagram. Which of two prefixes is the longer does not matter: Deny wins.
+	Allow, Deny []netip.Prefix
 }
+
+// MaxSources is how many prefixes Spec.Allow and Spec.Deny may have.
+const MaxSources = 256
 
 // UDPOptions are what a UDP endpoint does besides echoing. The zero value is a plain echo with its guard on.
 type UDPOptions struct {
@@ -67,7 +75,18 @@ type UDPOptions struct {
 	// of this engine are dropped; and, on Linux, an answer lives one hop less than what it answers (TTL and hop limit are
 	// the received less 1, at most 64), so that what bounces between two such services ends after 64 answers.
 	NoLoopGuard bool
+	// MaxSourceDatagrams and MaxSourceBytes are how many datagrams and bytes of payload one source may send a second; what
+	// is over it is dropped, never queued. A source is an IPv4 address or the first 64 bits of an IPv6 one. One that was
+	// silent for a second may send a second's worth at once. 0 is no limit.
+	//
+	// An endpoint keeps account of up to [MaxTrackedSources] sources that have sent in the last second or so; more share
+	// one allowance, so that forged sources cost no memory.
+	MaxSourceDatagrams uint32
+	MaxSourceBytes     uint64
 }
+
+// MaxTrackedSources is how many sources of a UDP endpoint have an allowance of their own.
+const MaxTrackedSources = 4096
 
 // TCPOptions are what a TCP endpoint does besides echoing. The zero value is a plain echo without limits.
 type TCPOptions struct {
@@ -79,10 +98,30 @@ type TCPOptions struct {
 	// FIN, one that takes no byte of its echo a reset. Such a peer may last up to twice as long, as the kernel does not
 	// tell when it took the last. 0 never closes, negative is refused.
 	IdleTimeout time.Duration
+	// StallTimeout resets a connection whose peer has taken no byte of its echo for that long, while some waits for it.
+	// It begins when our send buffer is full. 0 never does, negative is refused.
+	StallTimeout time.Duration
 	// MaxConnections is how many connections may be open at a time; one more is closed as it comes. 0 is no limit,
 	// negative is refused.
 	MaxConnections int
+	// MaxBytes is how many bytes of a connection are echoed. Then our side ends (FIN), and what the peer still sends
+	// within one second is read and thrown away, as with OneShot. 0 is no limit.
+	MaxBytes uint64
+	// SocketBufferBytes is asked of the kernel as receive and as send buffer of each connection to come, from
+	// [MinSocketBufferBytes] to [MaxSocketBufferBytes]. The kernel takes about twice that for either one, and no more than
+	// the system's limits (net.core.rmem_max and wmem_max on Linux).
+	//
+	// 0 is 96 KiB, so that a peer which writes and never reads holds half a mebibyte of the kernel's memory at most. On
+	// Linux, few connections at a time have more: those of peers that have taken a mebibyte of their echo, while they move
+	// much.
+	SocketBufferBytes int
 }
+
+// The range of TCPOptions.SocketBufferBytes.
+const (
+	MinSocketBufferBytes = 4 << 10
+	MaxSocketBufferBytes = 64 << 20
+)
 
 // Validate reports whether an endpoint could be opened from s, as far as s itself tells. Its errors satisfy
 // errors.Is(err, [ErrBadSpec]) and name the field.
@@ -105,8 +144,19 @@ func (s Spec) parse() (Address, error) {
 	if s.TCP.IdleTimeout < 0 {
 		return Address{}, badSpec("idle timeout %v is negative; 0 means never", s.TCP.IdleTimeout)
 	}
+	if s.TCP.StallTimeout < 0 {
+		return Address{}, badSpec("stall timeout %v is negative; 0 means never", s.TCP.StallTimeout)
+	}
 	if s.TCP.MaxConnections < 0 {
 		return Address{}, badSpec("maximum of connections %d is negative; 0 means no limit", s.TCP.MaxConnections)
+	}
+	if b := s.TCP.SocketBufferBytes; b != 0 && (b < MinSocketBufferBytes || b > MaxSocketBufferBytes) {
+		return Address{}, badSpec("socket buffer of %d bytes is not 0 or %d to %d", b, MinSocketBufferBytes, MaxSocketBufferBytes)
+	}
+	for _, sources := range [][]netip.Prefix{s.Allow, s.Deny} {
+		if err := checkSources(sources); err != nil {
+			return Address{}, err
+		}
 	}
 	return ParseListen(s.Listen)
 }
