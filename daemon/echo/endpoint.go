@@ -36,7 +36,7 @@ type server interface {
 	// observe brings the counters up to what only the system counts. It may be called at any time, by anybody.
 	observe()
 	// update changes the options while serving.
-	update(TCPOptions, UDPOptions)
+	update(Spec)
 	// stop closes the socket that takes new work, so that its port is free when it returns. It is called once.
 	stop()
 	// cut ends at once what is still under way after stop. It may be called more than once.
@@ -46,9 +46,9 @@ type server interface {
 // bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
 func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
-		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s.UDP), &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s), &e.counters)
 	} else {
-		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s.TCP, &e.engine.budget, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s, &e.engine.budget, &e.counters)
 	}
 	if err != nil {
 		return bindError(s.Listen, e.asked, err)
@@ -71,8 +71,8 @@ func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
 
 // Update changes the options of the endpoint while it serves; no connection is dropped by it.
 //
-// A new MaxConnections counts for connections to come: a lower one closes none. A new IdleTimeout counts from now for
-// all open connections; OneShot is for connections to come. A Listen that means the same address is no change, nor is
+// A new IdleTimeout or StallTimeout counts from now for all open connections. All other TCP options, Allow and Deny are for
+// connections to come: a lower MaxConnections closes none. A Listen that means the same address is no change, nor is
 // port 0 again, nor the port that port 0 picked.
 //
 // Errors satisfy errors.Is with [ErrBadSpec], [ErrNeedsRebind], or [ErrClosed] after the endpoint is done; nothing has
@@ -94,7 +94,7 @@ func (e *Endpoint) Update(s Spec) error {
 		return ErrNeedsRebind
 	}
 	e.asked = address
-	e.server.update(s.TCP, s.UDP)
+	e.server.update(s)
 	return nil
 }
 

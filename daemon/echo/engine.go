@@ -38,7 +38,7 @@ func (b *budget) give() { b.open.Add(-1) }
 
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
-	bindTCP(context.Context, Address, TCPOptions, *budget, *counters) (server, netip.AddrPort, error)
+	bindTCP(context.Context, Address, Spec, *budget, *counters) (server, netip.AddrPort, error)
 	bindUDP(context.Context, Address, *guard, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()

@@ -13,36 +13,57 @@ import (
 // ever (echo, daytime, quotd, chargen, DNS, TFTP, NTP, SNMP, LDAP, SSDP, mDNS, memcached).
 var servicePorts = [...]uint16{7, 13, 17, 19, 53, 69, 123, 161, 389, 1900, 5353, 11211}
 
-// guard keeps a UDP endpoint from answering what might answer back. See UDPOptions.
+// guard says which datagrams a UDP endpoint answers: none that might be answered in turn, and what Spec says of sources.
 type guard struct {
 	off       atomic.Bool
+	sources   atomic.Pointer[sources]
+	rates     sourceRates
 	endpoints *ownEndpoints
 }
 
-func newGuard(g *Engine, o UDPOptions) *guard {
+func newGuard(g *Engine, s Spec) *guard {
 	made := &guard{endpoints: &g.own}
-	made.set(o)
+	made.set(s)
 	return made
 }
 
-func (g *guard) set(o UDPOptions) { g.off.Store(o.NoLoopGuard) }
+func (g *guard) set(s Spec) {
+	g.off.Store(s.UDP.NoLoopGuard)
+	g.sources.Store(newSources(s))
+	g.rates.set(s.UDP)
+}
 
-// refuse answers the counter of the reason why a datagram from there is not answered, or nil. From must not be an
-// IPv4-mapped address.
-func (g *guard) refuse(from netip.AddrPort, c *counters) *atomic.Uint64 {
-	switch addr := from.Addr(); {
+// refuse answers why so many datagrams with so many bytes in all are not answered, or noEvent. From must not be an
+// IPv4-mapped address; now is the time since any moment, the same for all calls, which come from one goroutine.
+func (g *guard) refuse(from netip.AddrPort, datagrams, bytes int, now time.Duration) event {
+	switch {
 	case from.Port() == 0:
-		return &c.sourcePortZero
-	case g.off.Load():
-		return nil
-	case addr.IsMulticast() || addr.IsUnspecified() || addr == broadcast:
-		return &c.sourceNotUnicast
-	case slices.Contains(servicePorts[:], from.Port()):
-		return &c.sourceIsService
-	case g.endpoints.have(from):
-		return &c.sourceIsEndpoint
+		return dropSourcePortZero
+	case !g.sources.Load().take(from.Addr()):
+		return dropSourceDenied
 	}
-	return nil
+	if reason := g.loops(from); reason != noEvent {
+		return reason
+	}
+	if !g.rates.take(from.Addr(), datagrams, bytes, now) {
+		return dropSourceRate
+	}
+	return noEvent
+}
+
+// loops answers why an answer to there might come back as another request, or noEvent.
+func (g *guard) loops(from netip.AddrPort) event {
+	switch addr := from.Addr(); {
+	case g.off.Load():
+		return noEvent
+	case addr.IsMulticast() || addr.IsUnspecified() || addr == broadcast:
+		return dropSourceNotUnicast
+	case slices.Contains(servicePorts[:], from.Port()):
+		return dropSourceIsService
+	case g.endpoints.have(from):
+		return dropSourceIsEndpoint
+	}
+	return noEvent
 }
 
 // ownEndpoints are the UDP endpoints of an engine, by port.

@@ -11,32 +11,30 @@ func TestGuardRefuses(t *testing.T) {
 		g.own.add(netip.MustParseAddrPort(bound))
 	}
 	g.own.remove(netip.MustParseAddrPort("127.0.0.2:40002"))
-	c := new(counters)
-	for from, want := range map[string]any{
-		"192.0.2.1:50000": nil, "[2001:db8::1]:50000": nil, "127.0.0.1:50000": nil,
-		"192.0.2.1:0":           &c.sourcePortZero,
-		"224.0.0.1:50000":       &c.sourceNotUnicast,
-		"[ff02::1]:50000":       &c.sourceNotUnicast,
-		"0.0.0.0:50000":         &c.sourceNotUnicast,
-		"255.255.255.255:50000": &c.sourceNotUnicast,
-		"192.0.2.1:7":           &c.sourceIsService,
-		"192.0.2.1:53":          &c.sourceIsService,
-		"192.0.2.1:11211":       &c.sourceIsService,
-		"192.0.2.1:8":           nil,
-		"127.0.0.1:40000":       &c.sourceIsEndpoint,
-		"127.0.0.2:40000":       nil, // the endpoint is at another address
-		"127.0.0.9:40001":       &c.sourceIsEndpoint,
-		"[::1]:40001":           &c.sourceIsEndpoint,
-		"192.0.2.1:40001":       nil, // another host's
-		"127.0.0.1:40002":       &c.sourceIsEndpoint,
-		"127.0.0.2:40002":       nil, // gone
+	for from, want := range map[string]event{
+		"192.0.2.1:50000": noEvent, "[2001:db8::1]:50000": noEvent, "127.0.0.1:50000": noEvent,
+		"192.0.2.1:0":           dropSourcePortZero,
+		"224.0.0.1:50000":       dropSourceNotUnicast,
+		"[ff02::1]:50000":       dropSourceNotUnicast,
+		"0.0.0.0:50000":         dropSourceNotUnicast,
+		"255.255.255.255:50000": dropSourceNotUnicast,
+		"192.0.2.1:7":           dropSourceIsService,
+		"192.0.2.1:53":          dropSourceIsService,
+		"192.0.2.1:11211":       dropSourceIsService,
+		"192.0.2.1:8":           noEvent,
+		"127.0.0.1:40000":       dropSourceIsEndpoint,
+		"127.0.0.2:40000":       noEvent, // the endpoint is at another address
+		"127.0.0.9:40001":       dropSourceIsEndpoint,
+		"[::1]:40001":           dropSourceIsEndpoint,
+		"192.0.2.1:40001":       noEvent, // another host's
+		"127.0.0.1:40002":       dropSourceIsEndpoint,
+		"127.0.0.2:40002":       noEvent, // gone
 	} {
-		got := newGuard(g, UDPOptions{}).refuse(netip.MustParseAddrPort(from), c)
-		if (got == nil) != (want == nil) || got != nil && any(got) != want {
-			t.Errorf("%s: refused %v", from, got != nil)
+		if got := newGuard(g, Spec{}).refuse(netip.MustParseAddrPort(from), 1, 1, 0); got != want {
+			t.Errorf("%s: refused for %q, want %q", from, eventNames[got], eventNames[want])
 		}
-		off := newGuard(g, UDPOptions{NoLoopGuard: true}).refuse(netip.MustParseAddrPort(from), c)
-		if refused := off != nil; refused != (netip.MustParseAddrPort(from).Port() == 0) {
+		off := newGuard(g, Spec{UDP: UDPOptions{NoLoopGuard: true}}).refuse(netip.MustParseAddrPort(from), 1, 1, 0)
+		if refused := off != noEvent; refused != (netip.MustParseAddrPort(from).Port() == 0) {
 			t.Errorf("%s without the guard: refused %v", from, refused)
 		}
 	}

@@ -28,11 +28,11 @@ func (p *pipe) CloseWrite() error {
 func (p *pipe) SetLinger(int) error { return nil }
 
 // serveInMemory runs one connection and returns the peer's end of it.
-func serveInMemory(timeout time.Duration) (peer net.Conn, c *tcpConn, gone chan struct{}) {
+func serveInMemory(timeout timeouts) (peer net.Conn, c *tcpConn, gone chan struct{}) {
 	peer, ours := net.Pipe()
-	idle := new(atomic.Pointer[idleLimit])
-	idle.Store(&idleLimit{timeout: timeout, since: time.Now()})
-	c = &tcpConn{conn: &pipe{Conn: ours}, await: func() error { return nil }, counters: new(counters), idle: idle}
+	limits := new(atomic.Pointer[timeouts])
+	limits.Store(&timeout)
+	c = &tcpConn{conn: &pipe{Conn: ours}, await: func() error { return nil }, counters: new(counters), timeouts: limits}
 	gone = make(chan struct{})
 	go func() {
 		c.run()
@@ -54,15 +54,15 @@ func ping(t *testing.T, peer net.Conn) {
 
 func TestActiveConnectionIsNotClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, c, gone := serveInMemory(10 * time.Second)
+		peer, c, gone := serveInMemory(timeouts{idle: 10 * time.Second})
 		for range 100 {
 			time.Sleep(9 * time.Second)
 			ping(t, peer)
 		}
 		last := time.Now()
 		<-gone
-		if idle := time.Since(last); idle != 10*time.Second || c.counters.idleTimeout.Load() != 1 {
-			t.Errorf("closed %v after the last byte, counted %d times", idle, c.counters.idleTimeout.Load())
+		if idle := time.Since(last); idle != 10*time.Second || c.counters.of(dropIdleTimeout).Load() != 1 {
+			t.Errorf("closed %v after the last byte, counted %d times", idle, c.counters.of(dropIdleTimeout).Load())
 		}
 	})
 }
@@ -70,7 +70,7 @@ func TestActiveConnectionIsNotClosed(t *testing.T) {
 // A peer that takes its echo slowly is not idle; one that stops taking it is.
 func TestSlowReaderIsNotIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, c, gone := serveInMemory(10 * time.Second)
+		peer, c, gone := serveInMemory(timeouts{idle: 10 * time.Second})
 		if _, err := peer.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 		if idle := time.Since(last); idle < 10*time.Second || idle > 20*time.Second {
 			t.Errorf("closed %v after the last byte", idle)
 		}
-		if c.counters.idleTimeout.Load() != 1 || c.counters.bytesOut.Load() != 50 {
+		if c.counters.of(dropIdleTimeout).Load() != 1 || c.counters.bytesOut.Load() != 50 {
 			t.Errorf("got %+v", c.counters.snapshot())
 		}
 	})
@@ -94,9 +94,9 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 // A new timeout counts from its change, and none at all stops the clock.
 func TestNewIdleTimeoutCountsFromItsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, c, gone := serveInMemory(time.Minute)
+		peer, c, gone := serveInMemory(timeouts{idle: time.Minute})
 		set := func(timeout time.Duration) {
-			c.idle.Store(&idleLimit{timeout: timeout, since: time.Now()})
+			c.timeouts.Store(&timeouts{idle: timeout, since: time.Now()})
 			c.rearm()
 		}
 		time.Sleep(59 * time.Second)
@@ -116,11 +116,11 @@ func TestNewIdleTimeoutCountsFromItsChange(t *testing.T) {
 func TestOneShotGraceIsNotTheIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, ours := net.Pipe()
-		idle := new(atomic.Pointer[idleLimit])
-		idle.Store(&idleLimit{timeout: 100 * time.Millisecond})
+		limits := new(atomic.Pointer[timeouts])
+		limits.Store(&timeouts{idle: 100 * time.Millisecond})
 		stream := &pipe{Conn: ours}
 		c := &tcpConn{
-			conn: stream, await: func() error { return nil }, counters: new(counters), idle: idle, oneShot: true,
+			conn: stream, await: func() error { return nil }, counters: new(counters), timeouts: limits, oneShot: true,
 		}
 		gone := make(chan struct{})
 		go func() {
@@ -137,7 +137,7 @@ func TestOneShotGraceIsNotTheIdleTimeout(t *testing.T) {
 		<-gone
 		s := c.counters.snapshot()
 		after := time.Since(answered)
-		if after != time.Second || s.Drops[DropOneShotRest] != 4 || s.Drops[DropIdleTimeout] != 0 {
+		if after != time.Second || s.Drops[DropRest] != 4 || s.Drops[DropIdleTimeout] != 0 {
 			t.Errorf("closed %v after the answer, %+v", after, s)
 		}
 		if !stream.ended.Equal(answered) {
@@ -158,13 +158,13 @@ func (l *brokenListener) Close() error { return nil }
 func TestAcceptErrorsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken, c := new(brokenListener), new(counters)
-		s := newTCPServer(broken, TCPOptions{}, new(budget), c)
+		s := newTCPServer(broken, Spec{}, new(budget), c)
 		ended := make(chan error, 1)
 		go func() { ended <- s.serve() }()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		// 5+10+...+640 ms are 8 pauses within 1.3 s; then one a second.
-		if n := c.acceptErrors.Load(); n < 60 || n > 68 {
+		if n := c.of(errorAccept).Load(); n < 60 || n > 68 {
 			t.Errorf("%d errors in a minute, want one a second after a few quick ones", n)
 		}
 		s.stop()
@@ -213,7 +213,7 @@ func TestUDPReadErrorsPass(t *testing.T) {
 // An answer that cannot be sent is counted, as each datagram that is not answered.
 func TestUDPWriteErrorsAreCounted(t *testing.T) {
 	c := new(counters)
-	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), UDPOptions{}), c)
+	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), Spec{}), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,10 @@ import (
 // All that a loop owns is touched by its own goroutine alone. Others send it work by do.
 type loop struct {
 	epoll *os.File
+	fd    int // of epoll; good as long as the loop runs
 	raw   syscall.RawConn
 	start time.Time
+	epoch int64         // start in Unix nanoseconds
 	now   time.Duration // since start, as of this turn
 	load  atomic.Int64  // sockets that it serves, or is about to
 
@@ -30,7 +32,9 @@ type loop struct {
 	free    []int32 // of sources
 	again   []source
 	timers  timers
-	buffer  []byte    // what a read fills; nothing stays in it over a turn
+	buffer  []byte          // what a read fills; nothing stays in it over a turn
+	name    [nameBytes]byte // of whom was accepted last
+	deep    deep
 	batch   *udpBatch // made with the first UDP socket
 	armed   time.Duration
 	ended   bool
@@ -55,10 +59,10 @@ type slot struct {
 
 const (
 	// bufferBytes is the most that one read takes.
-	bufferBytes = 64 << 10
+	bufferBytes = 128 << 10
 	// edges are the events of every socket. Edge-triggered, so that a read that comes back short need not be tried
-	// again; RDHUP tells of a FIN that is behind such a read.
-	edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+	// again; RDHUP tells of a FIN that is behind such a read, PRI of an urgent mark that may have cut it short.
+	edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 )
 
 const noDeadline = time.Duration(1<<63 - 1)
@@ -77,7 +81,8 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	l := &loop{epoll: file, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline}
+	l := &loop{epoll: file, fd: fd, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline}
+	l.epoch = l.start.UnixNano()
 	l.poll = l.look
 	return l, nil
 }
@@ -158,6 +163,19 @@ func (l *loop) readMail() {
 	l.armed = -1 // the wake-up has moved the deadline
 }
 
+// await is do, and returns when f has been called.
+func (l *loop) await(f func()) {
+	called := make(chan struct{})
+	l.do(func() {
+		f()
+		close(called)
+	})
+	<-called
+}
+
+// clock is the time of this turn, in Unix nanoseconds.
+func (l *loop) clock() int64 { return l.epoch + int64(l.now) }
+
 // end lets run return after the mail that came before.
 func (l *loop) end() { l.do(func() { l.ended = true }) }
 
@@ -172,14 +190,9 @@ func (l *loop) add(fd int, s source) (int32, error) {
 	}
 	place := &l.sources[at]
 	place.source = s
-	event := unix.EpollEvent{Events: edges, Fd: at, Pad: place.generation}
-	var err error
-	if controlErr := l.raw.Control(func(epfd uintptr) { err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, &event) }); controlErr != nil {
-		err = controlErr
-	}
-	if err != nil {
+	if errno := epollAdd(l.fd, fd, &unix.EpollEvent{Events: edges, Fd: at, Pad: place.generation}); errno != 0 {
 		l.release(at)
-		return 0, err
+		return 0, errno
 	}
 	return at, nil
 }
@@ -209,7 +222,7 @@ func (l *loop) runAgain() {
 type timer struct {
 	due   time.Duration // since the loop's start
 	index int           // in the heap, plus one; 0: not in it
-	call  func()
+	owner interface{ expire() }
 }
 
 // timers is a heap of timers by their time.
@@ -265,6 +278,6 @@ func (t timers) next() time.Duration {
 // run calls what is due.
 func (t *timers) run(now time.Duration) {
 	for len(*t) > 0 && (*t)[0].due <= now {
-		heap.Pop(t).(*timer).call()
+		heap.Pop(t).(*timer).owner.expire()
 	}
 }

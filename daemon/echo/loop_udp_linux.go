@@ -19,8 +19,12 @@ const (
 	// since garbage collection waits for them.
 	sendAtOnce = 128 << 10
 	batchSize  = 32
-	// batchesATurn bounds what one socket may do before others have their turn.
-	batchesATurn = 8
+	// trainsAtOnce is batchSize where the datagrams come in trains, for the same reason.
+	trainsAtOnce = 4
+	// bytesATurn bounds what one socket may do before others have their turn, with perBatch for what a batch costs
+	// whatever is in it.
+	bytesATurn = 1 << 20
+	perBatch   = 128 << 10
 	// slotStride keeps the buffers of a batch from falling on the same lines of the processor's cache, as a power of two
 	// would.
 	slotStride = udpReadBytes + 2112
@@ -48,12 +52,15 @@ type loopUDP struct {
 
 // udpBatch is what one call reads into, and the next one writes from. It belongs to a loop.
 type udpBatch struct {
-	headers [batchSize]mmsghdr
-	vectors [batchSize]unix.Iovec
-	names   [batchSize][nameBytes]byte
-	control []byte
-	payload []byte
-	used    int // headers from the first that a read has written to
+	headers   [batchSize]mmsghdr
+	datagrams [batchSize]int // in each message: more than one in a train
+	vectors   [batchSize]unix.Iovec
+	names     [batchSize][nameBytes]byte
+	control   []byte
+	payload   []byte
+	used      int // headers from the first that a read has written to
+	size      int // how many headers to read into
+	bytes     int // that were read last
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -64,7 +71,16 @@ type mmsghdr struct {
 
 func newUDPBatch() *udpBatch {
 	return &udpBatch{
-		payload: make([]byte, batchSize*slotStride), control: make([]byte, batchSize*controlBytes), used: batchSize,
+		payload: make([]byte, batchSize*slotStride), control: make([]byte, batchSize*controlBytes),
+		used: batchSize, size: batchSize,
+	}
+}
+
+// resize chooses how many messages to read next, by what was read last: few trains have many bytes.
+func (b *udpBatch) resize() {
+	b.size = batchSize
+	if b.bytes > trainsAtOnce*udpReadBytes/2 {
+		b.size = trainsAtOnce
 	}
 }
 
@@ -92,10 +108,12 @@ func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, c *counter
 		return nil, netip.AddrPort{}, err
 	}
 	s := &loopUDP{guard: guard, counters: c}
+	s.retry.owner = s
 	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, func(fd int) error {
-		// Wishes: smaller buffers lose datagrams sooner under load and are no reason not to serve.
-		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, udpSocketBytes})
+		// Wishes: to serve does not need them.
+		askReceiveBuffer(fd)
 		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})
+		_ = setOptions(fd, option{unix.IPPROTO_UDP, unix.UDP_GRO, 1}) // trains come and go whole
 		// Before the bind: there must be no datagram that came without its control messages.
 		return askControl(fd, isIPv6(fd), a.wildcard())
 	})
@@ -103,7 +121,6 @@ func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, c *counter
 		return nil, netip.AddrPort{}, err
 	}
 	s.fd, s.home = fd, g.assign(nil)
-	s.retry.call = func() { s.handle(unix.EPOLLIN) }
 	return s, bound, nil
 }
 
@@ -135,7 +152,8 @@ func (s *loopUDP) handle(events uint32) {
 	if s.closed {
 		return
 	}
-	for range batchesATurn {
+	b := s.home.batch
+	for left := bytesATurn; left > 0; left -= b.bytes + perBatch {
 		n, errno := s.receive()
 		switch {
 		case errno == unix.EAGAIN:
@@ -143,14 +161,15 @@ func (s *loopUDP) handle(events uint32) {
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:
-			s.counters.readErrors.Add(1)
+			s.counters.count(errorRead, 1)
 			s.pause = min(max(2*s.pause, firstPause), maxPause)
 			s.home.timers.set(&s.retry, s.home.now+s.pause)
 			return
 		}
 		s.pause = 0
+		asked := b.size
 		s.reply(n)
-		if n < batchSize {
+		if n < asked {
 			return // whatever has come since is a new edge
 		}
 	}
@@ -160,56 +179,63 @@ func (s *loopUDP) handle(events uint32) {
 	}
 }
 
-// receive reads up to a batch of datagrams.
+// expire ends a pause.
+func (s *loopUDP) expire() { s.handle(unix.EPOLLIN) }
+
+// receive reads up to a batch of messages.
 func (s *loopUDP) receive() (int, syscall.Errno) {
 	b := s.home.batch
 	b.prepare()
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.headers[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, errno := receiveBatch(s.fd, b.headers[:b.size])
 	if errno != 0 {
-		b.used = batchSize // it may have written to some
+		b.used = b.size // it may have written to some
 		return 0, errno
 	}
-	b.used = int(n)
-	return int(n), 0
+	b.used = n
+	return n, 0
 }
 
-// reply sends a batch back, each datagram to where it came from, and counts those that it does not.
+// reply sends a batch back, each message to where it came from, and counts those that it does not.
 func (s *loopUDP) reply(n int) {
 	b := s.home.batch
-	var bytes uint64
-	send := 0
+	b.bytes = 0
+	send, datagrams := 0, 0
 	for i := range n {
 		h := &b.headers[i]
-		bytes += uint64(h.length)
-		if !s.prepare(h, i) {
+		b.bytes += int(h.length)
+		reason := s.prepare(h, i)
+		datagrams += b.datagrams[i]
+		if reason != noEvent {
+			s.counters.count(reason, uint64(b.datagrams[i]))
 			continue
 		}
 		if send != i {
 			b.headers[send], b.headers[i] = b.headers[i], b.headers[send]
+			b.datagrams[send], b.datagrams[i] = b.datagrams[i], b.datagrams[send]
 		}
 		send++
 	}
-	s.counters.datagramsIn.Add(uint64(n))
-	s.counters.bytesIn.Add(bytes)
-	s.counters.lastActivity.Store(s.home.start.UnixNano() + int64(s.home.now))
-	s.send(b.headers[:send])
+	s.counters.datagramsIn.Add(uint64(datagrams))
+	s.counters.bytesIn.Add(uint64(b.bytes))
+	s.counters.lastActivity.Store(s.home.clock())
+	s.send(b.headers[:send], b.datagrams[:send])
+	b.resize()
 }
 
-// prepare makes a datagram that was read the one to send, or counts why there is none.
-func (s *loopUDP) prepare(h *mmsghdr, i int) bool {
+// prepare makes a message that was read the one to send, and counts its datagrams, or says why it is not answered.
+func (s *loopUDP) prepare(h *mmsghdr, i int) event {
 	b := s.home.batch
-	if reason := s.guard.refuse(sourceOf(&b.names[i]), s.counters); reason != nil {
-		reason.Add(1)
-		return false
+	bytes := int(h.length)
+	segment, reason := answerControl(b.control[i*controlBytes:][:h.Controllen], !s.guard.off.Load())
+	b.datagrams[i] = 1
+	if segment > 0 && bytes > segment {
+		b.datagrams[i] = (bytes + segment - 1) / segment
 	}
-	control, reason := answerControl(b.control[i*controlBytes:][:h.Controllen], s.guard, s.counters)
-	if reason != nil {
-		reason.Add(1)
-		return false
+	if reason != noEvent {
+		return reason
 	}
-	h.Iov.SetLen(int(h.length))
-	h.SetControllen(len(control))
-	return true
+	h.Iov.SetLen(bytes)
+	return s.guard.refuse(sourceOf(&b.names[i]), b.datagrams[i], bytes, s.home.now)
 }
 
 // sourceOf reads a socket address: the family (2 bytes of the host's order), the port in network order, and the address,
@@ -233,38 +259,66 @@ func atOnce(batch []mmsghdr) int {
 	return len(batch)
 }
 
-// send sends a batch. A datagram that cannot be sent is counted, and the others go on.
-func (s *loopUDP) send(batch []mmsghdr) {
+// send sends a batch. What cannot be sent is counted, and the others go on.
+func (s *loopUDP) send(batch []mmsghdr, datagrams []int) {
 	for len(batch) > 0 {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(atOnce(batch)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		sent := int(n)
+		sent, errno := sendBatch(s.fd, batch[:atOnce(batch)])
 		switch {
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:
-			s.counters.writeErrors.Add(1)
-			sent = 0
+			// It is the first one's.
+			if datagrams[0] > 1 {
+				s.sendApart(&batch[0], datagrams[0])
+			} else {
+				s.counters.count(errorWrite, 1)
+			}
+			batch, datagrams = batch[1:], datagrams[1:]
+			continue
 		}
-		var bytes uint64
-		for _, h := range batch[:sent] {
-			bytes += uint64(h.length)
+		for i := range sent {
+			s.sent(datagrams[i], int(batch[i].length))
 		}
-		s.counters.datagramsOut.Add(uint64(sent))
-		s.counters.bytesOut.Add(bytes)
-		if errno != 0 {
-			sent = 1 // the one that failed
-		}
-		batch = batch[sent:]
+		batch, datagrams = batch[sent:], datagrams[sent:]
 	}
 }
 
-func (s *loopUDP) update(_ TCPOptions, o UDPOptions) { s.guard.set(o) }
+func (s *loopUDP) sent(datagrams, bytes int) {
+	s.counters.datagramsOut.Add(uint64(datagrams))
+	s.counters.bytesOut.Add(uint64(bytes))
+}
+
+// sendApart sends a train that cannot be sent as one, a datagram after the other: the way back may have a smaller MTU than
+// the way here, or a device that does not do its part.
+func (s *loopUDP) sendApart(train *mmsghdr, datagrams int) {
+	control := unsafe.Slice(train.Control, train.Controllen)
+	segment := uncouple(control)
+	payload := unsafe.Slice(train.Iov.Base, train.length)
+	for range datagrams {
+		one := payload[:min(segment, len(payload))]
+		payload = payload[len(one):]
+		train.Iov.Base = unsafe.SliceData(one)
+		train.Iov.SetLen(len(one))
+		for {
+			_, errno := sendBatch(s.fd, unsafe.Slice(train, 1))
+			if errno == unix.EINTR {
+				continue
+			}
+			if errno != 0 {
+				s.counters.count(errorWrite, 1)
+			} else {
+				s.sent(1, len(one))
+			}
+			break
+		}
+	}
+}
+
+func (s *loopUDP) update(spec Spec) { s.guard.set(spec) }
 
 // stop closes the socket and returns when its port is free.
 func (s *loopUDP) stop() {
-	gone := make(chan struct{})
-	s.home.do(func() {
-		defer close(gone)
+	s.home.await(func() {
 		if s.closed {
 			return
 		}
@@ -273,7 +327,6 @@ func (s *loopUDP) stop() {
 		s.home.release(s.at)
 		s.abandon()
 	})
-	<-gone
 	s.end(nil)
 }
 

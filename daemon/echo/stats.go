@@ -17,7 +17,7 @@ type Stats struct {
 	// DatagramsIn and DatagramsOut are the UDP datagrams received and sent back.
 	DatagramsIn, DatagramsOut uint64
 	// Drops counts by reason (the Drop constants) what was refused or thrown away on purpose, Errors by kind (the
-	// Error constants) what failed. What never happened is not in the map.
+	// Error constants) what failed. What never happened is not in the map, which is nil when nothing has.
 	Drops, Errors map[string]uint64
 	// LastActivity is when a connection was accepted or bytes or a datagram moved last; zero if never.
 	LastActivity time.Time
@@ -27,14 +27,22 @@ type Stats struct {
 const (
 	// DropIdleTimeout: closed as no byte had moved for TCPOptions.IdleTimeout.
 	DropIdleTimeout = "idle_timeout"
+	// DropStallTimeout: reset as the peer had taken no byte of its echo for TCPOptions.StallTimeout.
+	DropStallTimeout = "stall_timeout"
+	// DropMaxBytes: ended as TCPOptions.MaxBytes had been echoed.
+	DropMaxBytes = "max_bytes"
 	// DropMaxConnections: closed as it came, since TCPOptions.MaxConnections were open.
 	DropMaxConnections = "max_connections"
 	// DropMaxSockets: closed as it came, since the engine had as many sockets as it may.
 	DropMaxSockets = "max_sockets"
-	// DropOneShotRest: bytes that came after the answer of a one-shot connection.
-	DropOneShotRest = "one_shot_rest"
+	// DropRest: bytes that came after our side of a connection had ended, for OneShot or MaxBytes.
+	DropRest = "rest"
 	// DropClosing: cut, or turned away, because the endpoint closed.
 	DropClosing = "closing"
+	// DropSourceDenied: connections and datagrams from where Spec.Allow and Spec.Deny let none come from.
+	DropSourceDenied = "source_denied"
+	// DropSourceRate: datagrams over what UDPOptions let one source send.
+	DropSourceRate = "source_rate"
 	// DropReceiveBufferFull: datagrams that the kernel threw away since they came faster than they were read (Linux).
 	DropReceiveBufferFull = "receive_buffer_full"
 	// DropSourcePortZero: datagrams from port 0, which nobody can be answered at.
@@ -63,23 +71,69 @@ const (
 	ErrorReset = "reset"
 )
 
+// event is what Stats.Drops and Stats.Errors count.
+type event uint8
+
+const (
+	noEvent event = iota
+	dropIdleTimeout
+	dropStallTimeout
+	dropMaxBytes
+	dropMaxConnections
+	dropMaxSockets
+	dropRest
+	dropClosing
+	dropSourceDenied
+	dropSourceRate
+	dropReceiveBufferFull
+	dropSourcePortZero
+	dropSourceNotUnicast
+	dropSourceIsService
+	dropSourceIsEndpoint
+	dropHopsSpent
+	dropDestinationNotUnicast
+	errorAccept // from here on, errors
+	errorRead
+	errorWrite
+	errorReset
+	events // how many there are
+)
+
+var eventNames = [events]string{
+	dropIdleTimeout: DropIdleTimeout, dropStallTimeout: DropStallTimeout, dropMaxBytes: DropMaxBytes, dropMaxConnections: DropMaxConnections,
+	dropMaxSockets: DropMaxSockets, dropRest: DropRest, dropClosing: DropClosing, dropSourceDenied: DropSourceDenied,
+	dropSourceRate: DropSourceRate, dropReceiveBufferFull: DropReceiveBufferFull, dropSourcePortZero: DropSourcePortZero,
+	dropSourceNotUnicast: DropSourceNotUnicast, dropSourceIsService: DropSourceIsService, dropSourceIsEndpoint: DropSourceIsEndpoint,
+	dropHopsSpent: DropHopsSpent, dropDestinationNotUnicast: DropDestinationNotUnicast,
+	errorAccept: ErrorAccept, errorRead: ErrorRead, errorWrite: ErrorWrite, errorReset: ErrorReset,
+}
+
 // counters are the live side of Stats.
 type counters struct {
-	connectionsOpen                                   atomic.Int64
-	connectionsTotal                                  atomic.Uint64
-	bytesIn, bytesOut                                 atomic.Uint64
-	datagramsIn, datagramsOut                         atomic.Uint64
-	lastActivity                                      atomic.Int64 // Unix nanoseconds, 0 for never
-	idleTimeout, maxConnections, oneShotRest, closing atomic.Uint64
-	sourcePortZero, destinationNotUnicast             atomic.Uint64
-	sourceNotUnicast, sourceIsService                 atomic.Uint64
-	sourceIsEndpoint, hopsSpent, maxSockets           atomic.Uint64
-	receiveBufferFull                                 atomic.Uint64
-	acceptErrors, readErrors, writeErrors, resets     atomic.Uint64
+	connectionsOpen           atomic.Int64
+	connectionsTotal          atomic.Uint64
+	bytesIn, bytesOut         atomic.Uint64
+	datagramsIn, datagramsOut atomic.Uint64
+	lastActivity              atomic.Int64 // Unix nanoseconds, 0 for never
+	// rare is nil until the first of them: most of thousands of endpoints never have any.
+	rare atomic.Pointer[[events]atomic.Uint64]
 }
 
 // active notes that something moved at now.
 func (c *counters) active(now time.Time) { c.lastActivity.Store(now.UnixNano()) }
+
+// count notes that an event happened n times more.
+func (c *counters) count(e event, n uint64) { c.of(e).Add(n) }
+
+// of answers the counter of an event.
+func (c *counters) of(e event) *atomic.Uint64 {
+	all := c.rare.Load()
+	if all == nil {
+		c.rare.CompareAndSwap(nil, new([events]atomic.Uint64))
+		all = c.rare.Load()
+	}
+	return &all[e]
+}
 
 func (c *counters) snapshot() Stats {
 	s := Stats{
@@ -89,26 +143,9 @@ func (c *counters) snapshot() Stats {
 		BytesOut:         c.bytesOut.Load(),
 		DatagramsIn:      c.datagramsIn.Load(),
 		DatagramsOut:     c.datagramsOut.Load(),
-		Drops: happened(map[string]*atomic.Uint64{
-			DropIdleTimeout:           &c.idleTimeout,
-			DropMaxConnections:        &c.maxConnections,
-			DropMaxSockets:            &c.maxSockets,
-			DropOneShotRest:           &c.oneShotRest,
-			DropClosing:               &c.closing,
-			DropReceiveBufferFull:     &c.receiveBufferFull,
-			DropSourcePortZero:        &c.sourcePortZero,
-			DropDestinationNotUnicast: &c.destinationNotUnicast,
-			DropSourceNotUnicast:      &c.sourceNotUnicast,
-			DropSourceIsService:       &c.sourceIsService,
-			DropSourceIsEndpoint:      &c.sourceIsEndpoint,
-			DropHopsSpent:             &c.hopsSpent,
-		}),
-		Errors: happened(map[string]*atomic.Uint64{
-			ErrorAccept: &c.acceptErrors,
-			ErrorRead:   &c.readErrors,
-			ErrorWrite:  &c.writeErrors,
-			ErrorReset:  &c.resets,
-		}),
+	}
+	if rare := c.rare.Load(); rare != nil {
+		s.Drops, s.Errors = happened(rare, noEvent+1, errorAccept), happened(rare, errorAccept, events)
 	}
 	if last := c.lastActivity.Load(); last != 0 {
 		s.LastActivity = time.Unix(0, last)
@@ -116,12 +153,15 @@ func (c *counters) snapshot() Stats {
 	return s
 }
 
-// happened returns the counters that are not 0.
-func happened(all map[string]*atomic.Uint64) map[string]uint64 {
-	some := make(map[string]uint64)
-	for name, counter := range all {
-		if n := counter.Load(); n != 0 {
-			some[name] = n
+// happened returns the counters from first to before end that are not 0, nil if all are.
+func happened(all *[events]atomic.Uint64, first, end event) map[string]uint64 {
+	var some map[string]uint64
+	for e := first; e < end; e++ {
+		if n := all[e].Load(); n != 0 {
+			if some == nil {
+				some = make(map[string]uint64)
+			}
+			some[eventNames[e]] = n
 		}
 	}
 	return some

@@ -1,5 +1,3 @@
-//go:build !race
-
 package echo
 
 import (
@@ -9,29 +7,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls of the hot path, raw where they take a microsecond: the scheduler need not be told. The race detector
-// does not see the memory that they read and write, so it has calls of its own in sys_race_linux.go.
+// The system calls of the loops, raw where they take a microsecond or some: the scheduler need not be told. Those whose
+// memory others than the loop read, too, are in sys_raw_linux.go, with twins in sys_race_linux.go: the race detector does
+// not see the memory that a raw call reads and writes.
 
-func epollWait(fd int, events []unix.EpollEvent) int {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0
+func epollAdd(epfd, fd int, event *unix.EpollEvent) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)
+	return errno
+}
+
+func readFD(fd int, b []byte) (int, syscall.Errno) { return receiveFD(fd, b, 0) }
+
+// peekFD reads and leaves what it read where it was.
+func peekFD(fd int, b []byte) (int, syscall.Errno) { return receiveFD(fd, b, unix.MSG_PEEK) }
+
+// discardFD throws away as many bytes as b has, which must be there to be read. TCP does not write to b (tcp(7)).
+func discardFD(fd int, b []byte) syscall.Errno {
+	for len(b) > 0 {
+		n, errno := receiveFD(fd, b, unix.MSG_TRUNC)
+		switch {
+		case errno == unix.EINTR:
+		case errno != 0:
+			return errno
+		default:
+			b = b[n:]
+		}
 	}
-	return int(n)
+	return 0
 }
 
-func readFD(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+// closeFD closes a connection. There is nothing to do about an error: the descriptor is gone.
+func closeFD(fd int) { _, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+func receiveBatch(fd int, into []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&into[0])), uintptr(len(into)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
-// writeFD must be told not to raise SIGPIPE; for a socket, sendto with MSG_NOSIGNAL is the same as write otherwise.
-func writeFD(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
-	return int(n), errno
-}
-
-func acceptFD(fd int) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+func sendBatch(fd int, from []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&from[0])), uintptr(len(from)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
 }

@@ -34,18 +34,39 @@ type stream interface {
 
 // tcpConn is one connection. Its life is run, in one goroutine; rearm and cut come from others.
 //
-// The idle timeout is lazy: bytes that move do not move the deadline of the connection. When the deadline passes,
+// The timeouts are lazy: bytes that move do not move the deadline of the connection. When the deadline passes,
 // extend finds out when the last byte moved.
 type tcpConn struct {
 	conn     stream
 	await    func() error // returns when a read would not block
 	counters *counters
-	idle     *atomic.Pointer[idleLimit] // of the endpoint; it may change at any time
+	timeouts *atomic.Pointer[timeouts] // of the endpoint; they may change at any time
+	writing  atomic.Bool               // the peer has to take something first
 	oneShot  bool
-	moved    time.Time // when the last byte moved, or the connection came; owned by run
+	maxBytes uint64 // that are echoed; 0 is no limit
+
+	// What follows is touched by run alone.
+	moved  time.Time // when the last byte moved, or the connection came
+	echoed uint64
+	still  event // what it is ended for, once its deadline has passed
 
 	mu           sync.Mutex // guards the deadline of conn and what follows
-	discardUntil time.Time  // set once a one-shot connection has answered
+	deadline     time.Time
+	discardUntil time.Time // set once our side has ended
+}
+
+// prepare has the connection wait for bytes without a buffer, and bounds the kernel's. It fails for one that is dead
+// already.
+func (c *tcpConn) prepare(conn *net.TCPConn, bufferBytes int) error {
+	waiter, err := newWaiter(conn)
+	if err != nil {
+		return err
+	}
+	c.await = waiter.wait
+	if err := conn.SetReadBuffer(bufferBytes); err != nil {
+		return err
+	}
+	return conn.SetWriteBuffer(bufferBytes)
 }
 
 // run echoes until the peer ends its side, something fails or the connection is cut, and closes it.
@@ -57,7 +78,11 @@ func (c *tcpConn) run() {
 		if err := c.echoOnce(); err != nil {
 			return
 		}
-		if c.oneShot {
+		full := c.maxBytes > 0 && c.echoed == c.maxBytes
+		if full {
+			c.counters.count(dropMaxBytes, 1)
+		}
+		if c.oneShot || full {
 			c.discardRest()
 			return
 		}
@@ -66,24 +91,33 @@ func (c *tcpConn) run() {
 
 // echoOnce sends back what one read returns. An error ends the connection and is counted already.
 func (c *tcpConn) echoOnce() error {
-	buf, n, err := c.read()
+	buf, n, err := c.read(c.most())
 	if err != nil {
-		return c.failed(&c.counters.readErrors, err)
+		return c.failed(errorRead, err)
 	}
 	defer tcpBuffers.Put(buf)
 	if err := c.write(buf[:n]); err != nil {
 		// What is still in the kernel's buffer has no taker: let it go with the connection.
 		_ = c.conn.SetLinger(0)
-		return c.failed(&c.counters.writeErrors, err)
+		return c.failed(errorWrite, err)
 	}
+	c.echoed += uint64(n)
 	return nil
+}
+
+// most is how many bytes the next read may take.
+func (c *tcpConn) most() int {
+	if c.maxBytes == 0 {
+		return tcpReadBytes
+	}
+	return int(min(tcpReadBytes, c.maxBytes-c.echoed))
 }
 
 // discardRest ends our side and reads what the peer still sends, for a second at most: closing with unread bytes would
 // send a reset, which can overtake the answer.
 func (c *tcpConn) discardRest() {
 	if err := c.conn.CloseWrite(); err != nil {
-		_ = c.failed(&c.counters.writeErrors, err)
+		_ = c.failed(errorWrite, err)
 		return
 	}
 	c.mu.Lock()
@@ -91,25 +125,25 @@ func (c *tcpConn) discardRest() {
 	c.mu.Unlock()
 	c.arm(c.moved)
 	for {
-		buf, n, err := c.read()
+		buf, n, err := c.read(tcpReadBytes)
 		if errors.Is(err, errExpired) {
 			return
 		}
 		if err != nil {
-			_ = c.failed(&c.counters.readErrors, err)
+			_ = c.failed(errorRead, err)
 			return
 		}
 		tcpBuffers.Put(buf)
-		c.counters.oneShotRest.Add(uint64(n))
+		c.counters.count(dropRest, uint64(n))
 	}
 }
 
-// read waits for bytes and returns n of them, one at least, in a buffer that the caller puts back.
-func (c *tcpConn) read() (buf *[tcpReadBytes]byte, n int, err error) {
+// read waits for bytes and returns n of them, one at least and most at the most, in a buffer that the caller puts back.
+func (c *tcpConn) read(most int) (buf *[tcpReadBytes]byte, n int, err error) {
 	for {
 		if err = c.await(); err == nil {
 			buf = tcpBuffers.Get().(*[tcpReadBytes]byte)
-			if n, err = c.conn.Read(buf[:]); n > 0 {
+			if n, err = c.conn.Read(buf[:most]); n > 0 {
 				c.progress(&c.counters.bytesIn, n)
 				return buf, n, nil
 			}
@@ -123,6 +157,9 @@ func (c *tcpConn) read() (buf *[tcpReadBytes]byte, n int, err error) {
 
 // write returns when the kernel has taken all of b. As long as it waits nothing is read: that is the back-pressure.
 func (c *tcpConn) write(b []byte) error {
+	c.writing.Store(true)
+	defer c.writing.Store(false)
+	c.hasten()
 	for len(b) > 0 {
 		n, err := c.conn.Write(b)
 		if n > 0 {
@@ -148,31 +185,55 @@ func (c *tcpConn) extend(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if due := c.arm(c.moved); due.IsZero() || time.Now().Before(due) {
+	due, reason := c.arm(c.moved)
+	if due.IsZero() || time.Now().Before(due) {
 		return nil
 	}
+	c.still = reason
 	return errExpired
 }
 
-// arm sets the deadline of the connection, counted from when a byte moved last, and returns it.
-func (c *tcpConn) arm(moved time.Time) (due time.Time) {
+// arm sets the deadline of the connection, counted from when a byte moved last, and returns it with what it is for.
+func (c *tcpConn) arm(moved time.Time) (due time.Time, reason event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	limit := c.idle.Load()
-	switch {
-	case !c.discardUntil.IsZero():
-		due = c.discardUntil
-	case limit.timeout > 0 && limit.since.After(moved):
-		due = limit.since.Add(limit.timeout)
-	case limit.timeout > 0:
-		due = moved.Add(limit.timeout)
-	}
-	// This fails on a closed connection only, where read or write says so, too.
-	_ = c.conn.SetDeadline(due)
-	return due
+	due, reason = c.dueLocked(moved)
+	c.setDeadlineLocked(due)
+	return due, reason
 }
 
-// rearm brings a new idle timeout, which counts from its change, to the connection.
+// hasten arms a connection that is to stall sooner than it would be idle.
+func (c *tcpConn) hasten() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if due, _ := c.dueLocked(c.moved); due.Before(c.deadline) {
+		c.setDeadlineLocked(due)
+	}
+}
+
+func (c *tcpConn) setDeadlineLocked(due time.Time) {
+	c.deadline = due
+	// This fails on a closed connection only, where read or write says so, too.
+	_ = c.conn.SetDeadline(due)
+}
+
+// dueLocked is when the connection will have been still for too long, and what it is ended for then.
+func (c *tcpConn) dueLocked(moved time.Time) (time.Time, event) {
+	if !c.discardUntil.IsZero() {
+		return c.discardUntil, noEvent
+	}
+	limit := c.timeouts.Load()
+	after, reason := limit.after(c.writing.Load())
+	if after == 0 {
+		return time.Time{}, reason
+	}
+	if limit.since.After(moved) {
+		moved = limit.since
+	}
+	return moved.Add(after), reason
+}
+
+// rearm brings new timeouts, which count from their change, to the connection.
 func (c *tcpConn) rearm() { c.arm(time.Time{}) }
 
 // cut ends the connection at once, with a reset.
@@ -182,18 +243,17 @@ func (c *tcpConn) cut() {
 }
 
 // failed counts what ended the connection, as kind if it is nothing more special, and returns it.
-func (c *tcpConn) failed(kind *atomic.Uint64, err error) error {
+func (c *tcpConn) failed(kind event, err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
-		// The peer is done: the regular end.
+		return err // the peer is done: the regular end
 	case errors.Is(err, net.ErrClosed):
-		c.counters.closing.Add(1)
+		kind = dropClosing
 	case errors.Is(err, errExpired):
-		c.counters.idleTimeout.Add(1)
+		kind = c.still
 	case isReset(err):
-		c.counters.resets.Add(1)
-	default:
-		kind.Add(1)
+		kind = errorReset
 	}
+	c.counters.count(kind, 1)
 	return err
 }

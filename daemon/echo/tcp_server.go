@@ -6,58 +6,37 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// tcpServer accepts the connections of a TCP endpoint and keeps account of them.
+// tcpServer accepts the connections of a TCP endpoint and serves each in a goroutine.
 type tcpServer struct {
+	connections[*tcpConn]
 	listener net.Listener
-	budget   *budget
-	counters *counters
-	stopping chan struct{} // closed by stop
-	idle     atomic.Pointer[idleLimit]
+	stopping chan struct{}  // closed by stop
 	running  sync.WaitGroup // connections
-
-	mu      sync.Mutex // guards what follows
-	options TCPOptions
-	stopped bool
-	open    map[*tcpConn]struct{}
-}
-
-// idleLimit is an idle timeout (0 for never) and when it was set: it counts from there, at the earliest.
-type idleLimit struct {
-	timeout time.Duration
-	since   time.Time
 }
 
 // A vanished peer is noticed after about two minutes of silence, whatever the idle timeout.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
 
-func bindTCP(ctx context.Context, a Address, o TCPOptions, b *budget, c *counters) (server, netip.AddrPort, error) {
+func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: takeUrgentInline}
 	// Several paths would change what is measured over the connection, and how its buffers are bounded.
 	config.SetMultipathTCP(false)
 	listener, err := config.Listen(ctx, "tcp"+a.family(), a.String())
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	return newTCPServer(listener, o, b, c), boundAddr(listener.Addr()), nil
+	return newTCPServer(listener, spec, b, c), boundAddr(listener.Addr()), nil
 }
 
-func newTCPServer(listener net.Listener, o TCPOptions, b *budget, c *counters) *tcpServer {
-	s := &tcpServer{
-		listener: listener,
-		budget:   b,
-		counters: c,
-		stopping: make(chan struct{}),
-		options:  o,
-		open:     make(map[*tcpConn]struct{}),
-	}
-	s.idle.Store(&idleLimit{timeout: o.IdleTimeout, since: time.Now()})
+func newTCPServer(listener net.Listener, spec Spec, b *budget, c *counters) *tcpServer {
+	s := &tcpServer{listener: listener, stopping: make(chan struct{})}
+	s.init(spec, b, c)
 	return s
 }
 
@@ -88,7 +67,7 @@ func (s *tcpServer) serve() error {
 	return err
 }
 
-// accept admits connections until the listener is closed. Other errors pass, such as too many open files: the
+// accept takes connections until the listener is closed. Other errors pass, such as too many open files: the
 // connections wait in the kernel's queue meanwhile.
 func (s *tcpServer) accept() error {
 	var retry backoff
@@ -96,120 +75,59 @@ func (s *tcpServer) accept() error {
 		conn, err := s.listener.Accept()
 		if err == nil {
 			retry.reset()
-			s.admit(conn.(*net.TCPConn))
+			s.take(conn.(*net.TCPConn))
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		s.counters.acceptErrors.Add(1)
+		s.counters.count(errorAccept, 1)
 		if !retry.pause(s.stopping) {
 			return net.ErrClosed
 		}
 	}
 }
 
-// admit lets conn be served, or turns it away.
-func (s *tcpServer) admit(conn *net.TCPConn) {
-	c, err := s.newConn(conn)
-	if err != nil {
-		s.counters.acceptErrors.Add(1)
+// take lets conn be served, or turns it away.
+func (s *tcpServer) take(conn *net.TCPConn) {
+	c := &tcpConn{conn: conn, counters: s.counters, timeouts: &s.timeouts}
+	options, ok := s.admit(c, boundAddr(conn.RemoteAddr()).Addr())
+	if !ok {
 		_ = conn.Close()
 		return
 	}
-	if reason := s.register(c); reason != nil {
-		reason.Add(1)
-		_ = conn.Close()
-		return
-	}
-	s.counters.connectionsTotal.Add(1)
+	c.oneShot, c.maxBytes = options.OneShot, options.MaxBytes
 	s.counters.active(time.Now())
+	if err := c.prepare(conn, options.socketBuffer()); err != nil { // it is dead already
+		s.counters.count(errorAccept, 1)
+		_ = conn.Close()
+		s.leave(c)
+		return
+	}
 	s.running.Go(func() {
 		c.run()
-		s.unregister(c)
+		s.leave(c)
 	})
 }
 
-// newConn sets conn up. It fails for one that is dead already.
-func (s *tcpServer) newConn(conn *net.TCPConn) (*tcpConn, error) {
-	waiter, err := newWaiter(conn)
-	if err != nil {
-		return nil, err
-	}
-	if err := conn.SetReadBuffer(tcpSocketBytes); err != nil {
-		return nil, err
-	}
-	if err := conn.SetWriteBuffer(tcpSocketBytes); err != nil {
-		return nil, err
-	}
-	return &tcpConn{conn: conn, await: waiter.wait, counters: s.counters, idle: &s.idle}, nil
-}
-
-// register makes c one of the open connections, or returns the counter of the reason why not.
-func (s *tcpServer) register(c *tcpConn) *atomic.Uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
-		return &s.counters.closing
-	}
-	if limit := s.options.MaxConnections; limit > 0 && len(s.open) >= limit {
-		return &s.counters.maxConnections
-	}
-	if !s.budget.take() {
-		return &s.counters.maxSockets
-	}
-	c.oneShot = s.options.OneShot
-	s.open[c] = struct{}{}
-	s.counters.connectionsOpen.Add(1)
-	return nil
-}
-
-func (s *tcpServer) unregister(c *tcpConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, c)
-	s.budget.give()
-	s.counters.connectionsOpen.Add(-1)
-}
-
-// connections returns those that are open now.
-func (s *tcpServer) connections() []*tcpConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	open := make([]*tcpConn, 0, len(s.open))
-	for c := range s.open {
-		open = append(open, c)
-	}
-	return open
-}
-
-func (s *tcpServer) update(o TCPOptions, _ UDPOptions) {
-	s.mu.Lock()
-	changed := o.IdleTimeout != s.options.IdleTimeout
-	s.options = o
-	if changed {
-		s.idle.Store(&idleLimit{timeout: o.IdleTimeout, since: time.Now()})
-	}
-	s.mu.Unlock()
-	if !changed {
+func (s *tcpServer) update(spec Spec) {
+	if !s.connections.update(spec) {
 		return
 	}
-	for _, c := range s.connections() {
+	for _, c := range s.all() {
 		c.rearm()
 	}
 }
 
 func (s *tcpServer) stop() {
-	s.mu.Lock()
-	s.stopped = true
-	s.mu.Unlock()
+	s.connections.stop()
 	close(s.stopping)
 	// The listener is gone whatever Close says; there is nobody to tell and nothing to do about it.
 	_ = s.listener.Close()
 }
 
 func (s *tcpServer) cut() {
-	for _, c := range s.connections() {
+	for _, c := range s.all() {
 		c.cut()
 	}
 }

@@ -257,8 +257,8 @@ func TestTCPOneShotDiscardsTheRest(t *testing.T) {
 		conn.Close()
 		eventually(t, "every byte is accounted for", func() bool {
 			s := e.Stats()
-			return s.ConnectionsOpen == 0 && s.BytesOut == uint64(len(got)) && s.Drops[echo.DropOneShotRest] > 0 &&
-				s.BytesIn == s.BytesOut+s.Drops[echo.DropOneShotRest]
+			return s.ConnectionsOpen == 0 && s.BytesOut == uint64(len(got)) && s.Drops[echo.DropRest] > 0 &&
+				s.BytesIn == s.BytesOut+s.Drops[echo.DropRest]
 		})
 	})
 }

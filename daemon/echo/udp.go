@@ -23,6 +23,7 @@ var udpBuffers = sync.Pool{New: func() any { return new([udpReadBytes]byte) }}
 // udpServer is the socket of a UDP endpoint, served by one goroutine.
 type udpServer struct {
 	conn     *net.UDPConn
+	opened   time.Time
 	guard    *guard
 	counters *counters
 	stopping chan struct{} // closed by stop
@@ -54,7 +55,7 @@ func bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, net
 	// It is a wish: a smaller buffer loses datagrams sooner under load and is no reason not to serve.
 	_ = conn.SetReadBuffer(udpSocketBytes)
 	s := &udpServer{
-		conn: conn, guard: g, counters: c, stopping: make(chan struct{}), waiter: waiter, control: make([]byte, controlBytes),
+		conn: conn, opened: time.Now(), guard: g, counters: c, stopping: make(chan struct{}), waiter: waiter, control: make([]byte, controlBytes),
 	}
 	return s, boundAddr(conn.LocalAddr()), nil
 }
@@ -82,9 +83,9 @@ func (s *udpServer) serve() error {
 			return err
 		case isReset(err):
 			// Windows tells so that an answer found no receiver. There may be as many as answers: no pause.
-			s.counters.resets.Add(1)
+			s.counters.count(errorReset, 1)
 		default:
-			s.counters.readErrors.Add(1)
+			s.counters.count(errorRead, 1)
 			if !retry.pause(s.stopping) {
 				return net.ErrClosed
 			}
@@ -112,25 +113,25 @@ func (s *udpServer) echoOnce() error {
 
 // reply sends payload back to where it came from, or counts why not.
 func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
-	if reason := s.guard.refuse(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), s.counters); reason != nil {
-		reason.Add(1)
-		return
+	source := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	_, reason := answerControl(control, !s.guard.off.Load())
+	if reason == noEvent {
+		reason = s.guard.refuse(source, 1, len(payload), time.Since(s.opened))
 	}
-	control, reason := answerControl(control, s.guard, s.counters)
-	if reason != nil {
-		reason.Add(1)
+	if reason != noEvent {
+		s.counters.count(reason, 1)
 		return
 	}
 	n, _, err := s.conn.WriteMsgUDPAddrPort(payload, control, from)
 	if err != nil {
-		s.counters.writeErrors.Add(1)
+		s.counters.count(errorWrite, 1)
 		return
 	}
 	s.counters.datagramsOut.Add(1)
 	s.counters.bytesOut.Add(uint64(n))
 }
 
-func (s *udpServer) update(_ TCPOptions, o UDPOptions) { s.guard.set(o) }
+func (s *udpServer) update(spec Spec) { s.guard.set(spec) }
 
 func (s *udpServer) stop() {
 	s.observe()

@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // A socket learns with each datagram, by control messages, how many hops it had left and how it was marked (IP_TTL and
-// IP_TOS, ip(7); IPV6_HOPLIMIT and IPV6_TCLASS, RFC 3542), and a socket of all addresses also where it was sent to
-// (IP_PKTINFO, IPV6_PKTINFO). Edited in place, they are given with the answer.
+// IP_TOS, ip(7); IPV6_HOPLIMIT and IPV6_TCLASS, RFC 3542), a socket of all addresses also where it was sent to (IP_PKTINFO,
+// IPV6_PKTINFO), and one that takes trains how they are to be cut (UDP_GRO, udp(7)). Edited in place, they are given with
+// the answer.
 
 // controlBytes holds all messages: a dual-stack socket gets the PKTINFO of both families for an IPv4 datagram.
-var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo) + 4*unix.CmsgSpace(4)
+var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo) + 5*unix.CmsgSpace(4)
 
 // maxHops is the TTL or hop limit of an answer at most: what Linux sends with by default (RFC 1700).
 const maxHops = 64
@@ -49,38 +50,69 @@ func askControl(fd int, six, wildcard bool) error {
 	return setOptions(fd, wanted...)
 }
 
-// answerControl edits received control messages in place into those of the answer, or answers the counter of the reason
-// why there is none: the datagram was sent to a broadcast or multicast address, from which no answer can come, or it had
-// no hop left to give.
-func answerControl(control []byte, g *guard, c *counters) (answer []byte, refused *atomic.Uint64) {
-	guarded := !g.off.Load()
+// answerControl edits received control messages in place into those of the answer, or says why there is none: the
+// datagram was sent to a broadcast or multicast address, from which no answer can come, or it had no hop left to give.
+// What was received is a train of datagrams of segment bytes, the last of which may be shorter; 0: one datagram.
+func answerControl(control []byte, guarded bool) (segment int, refused event) {
 	for rest := control; len(rest) > 0; {
 		header, data, next, err := unix.ParseOneSocketControlMessage(rest)
 		if err != nil {
-			return nil, nil // not from this kernel; the answer goes as the kernel sees fit
+			return segment, refused // not from this kernel; the answer goes as the kernel sees fit
 		}
-		rest = next
 		switch {
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
 			if !editPktinfo4(data) {
-				return nil, &c.destinationNotUnicast
+				refused = dropDestinationNotUnicast
 			}
 		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			if !editPktinfo6(data) {
-				return nil, &c.destinationNotUnicast
+				refused = dropDestinationNotUnicast
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TTL && len(data) >= 4,
 			header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
 			if !editHops(data, guarded) {
-				return nil, &c.hopsSpent
+				refused = dropHopsSpent
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TOS && len(data) >= 1:
 			data[0] &^= ecnBits
 		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_TCLASS && len(data) >= 4:
 			binary.NativeEndian.PutUint32(data, binary.NativeEndian.Uint32(data)&^ecnBits)
+		case header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_GRO && len(data) >= 4:
+			segment = editTrain(rest, data)
 		}
+		rest = next
 	}
-	return control, nil
+	return segment, refused
+}
+
+// editTrain edits a UDP_GRO message, an int, into the UDP_SEGMENT (a 16-bit number) that sends what came as it came.
+func editTrain(message, data []byte) (segment int) {
+	segment = int(binary.NativeEndian.Uint32(data))
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&message[0]))
+	header.Type = unix.UDP_SEGMENT
+	header.SetLen(unix.CmsgLen(segmentBytes))
+	binary.NativeEndian.PutUint16(data, uint16(segment))
+	return segment
+}
+
+// segmentBytes are those of a UDP_SEGMENT message.
+const segmentBytes = 2
+
+// uncouple edits the UDP_SEGMENT among control messages so that what is sent with them is one datagram, and answers what
+// it was.
+func uncouple(control []byte) (segment int) {
+	for rest := control; len(rest) > 0; {
+		header, data, next, err := unix.ParseOneSocketControlMessage(rest)
+		if err != nil {
+			return segment
+		}
+		if header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_SEGMENT && len(data) >= segmentBytes {
+			segment = int(binary.NativeEndian.Uint16(data))
+			binary.NativeEndian.PutUint16(data, 0)
+		}
+		rest = next
+	}
+	return segment
 }
 
 // editHops edits an int, the hops that a datagram had left, into those of its answer: one less, so that what bounces

@@ -37,19 +37,25 @@ func hopLimit(n uint32) []byte { return control(unix.IPPROTO_IPV6, unix.IPV6_HOP
 func tos(b byte) []byte        { return control(unix.IPPROTO_IP, unix.IP_TOS, b) }
 func tclass(n uint32) []byte   { return control(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, number(n)...) }
 
+func gro(n uint32) []byte { return control(unix.IPPROTO_UDP, unix.UDP_GRO, number(n)...) }
+func segments(n uint16) []byte {
+	c := control(unix.IPPROTO_UDP, unix.UDP_SEGMENT, binary.NativeEndian.AppendUint16(nil, n)...)
+	return c[:len(gro(0))]
+}
+
 func TestAnswerControl(t *testing.T) {
-	c := new(counters)
 	for name, test := range map[string]struct {
 		received, answer []byte
-		refused          any // the counter, or nil
+		refused          event
+		segment          int
 		unguarded        bool
 	}{
 		"none":       {received: nil, answer: nil},
 		"IPv4":       {received: pktinfo4(3, "192.0.2.1", "192.0.2.1"), answer: pktinfo4(0, "192.0.2.1", "192.0.2.1")},
-		"broadcast":  {received: pktinfo4(3, "192.0.2.1", "192.0.2.255"), refused: &c.destinationNotUnicast},
+		"broadcast":  {received: pktinfo4(3, "192.0.2.1", "192.0.2.255"), refused: dropDestinationNotUnicast},
 		"IPv6":       {received: pktinfo6(3, "2001:db8::1"), answer: pktinfo6(0, "2001:db8::1")},
 		"link-local": {received: pktinfo6(3, "fe80::1"), answer: pktinfo6(3, "fe80::1")}, // its address means nothing without
-		"multicast":  {received: pktinfo6(3, "ff02::1"), refused: &c.destinationNotUnicast},
+		"multicast":  {received: pktinfo6(3, "ff02::1"), refused: dropDestinationNotUnicast},
 		"IPv4 on a dual-stack socket": {
 			received: slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1")),
 			answer:   slices.Concat(pktinfo4(0, "192.0.2.1", "192.0.2.1"), pktinfo6(0, "::ffff:192.0.2.1")),
@@ -60,23 +66,28 @@ func TestAnswerControl(t *testing.T) {
 		"one hop less":             {received: ttl(10), answer: ttl(9)},
 		"at most 64 hops":          {received: ttl(255), answer: ttl(64)},
 		"the last hop but one":     {received: ttl(2), answer: ttl(1)},
-		"the last hop":             {received: ttl(1), refused: &c.hopsSpent},
+		"the last hop":             {received: ttl(1), refused: dropHopsSpent},
 		"one hop less over IPv6":   {received: hopLimit(64), answer: hopLimit(63)},
-		"the last hop over IPv6":   {received: hopLimit(1), refused: &c.hopsSpent},
+		"the last hop over IPv6":   {received: hopLimit(1), refused: dropHopsSpent},
 		"the last hop, no guard":   {received: ttl(1), answer: ttl(64), unguarded: true},
 		"DSCP without ECN":         {received: tos(0xbb), answer: tos(0xb8)},
 		"DSCP without ECN on IPv6": {received: tclass(0xbb), answer: tclass(0xb8)},
+		"a train":                  {received: gro(1200), answer: segments(1200), segment: 1200},
+		"a refused train":          {received: slices.Concat(ttl(1), gro(1200)), refused: dropHopsSpent, segment: 1200},
 		"all of them": {
 			received: slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), ttl(64), tos(3)),
 			answer:   slices.Concat(pktinfo4(0, "192.0.2.1", "192.0.2.1"), ttl(63), tos(0)),
 		},
 	} {
-		g := newGuard(new(Engine), UDPOptions{NoLoopGuard: test.unguarded})
-		answer, refused := answerControl(test.received, g, c)
-		if (refused == nil) != (test.refused == nil) || refused != nil && any(refused) != test.refused {
-			t.Errorf("%s: refused %v", name, refused != nil)
+		answer := test.received // edited in place
+		segment, refused := answerControl(answer, !test.unguarded)
+		if refused != test.refused {
+			t.Errorf("%s: refused for %q, want %q", name, eventNames[refused], eventNames[test.refused])
 		}
-		if refused == nil && string(answer) != string(test.answer) {
+		if segment != test.segment {
+			t.Errorf("%s: segments of %d bytes, want %d", name, segment, test.segment)
+		}
+		if refused == noEvent && string(answer) != string(test.answer) {
 			t.Errorf("%s: got % x, want % x", name, answer, test.answer)
 		}
 	}
@@ -85,9 +96,12 @@ func TestAnswerControl(t *testing.T) {
 func FuzzAnswerControl(f *testing.F) {
 	f.Add(pktinfo4(3, "192.0.2.1", "192.0.2.255"))
 	f.Add(slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1"), ttl(64), tos(1), hopLimit(2), tclass(9)))
+	f.Add(slices.Concat(gro(1), gro(1200), ttl(1)))
 	f.Fuzz(func(t *testing.T, control []byte) {
-		if answer, _ := answerControl(control, newGuard(new(Engine), UDPOptions{}), new(counters)); len(answer) > len(control) {
-			t.Fatalf("%d bytes became %d", len(control), len(answer))
+		segment, refused := answerControl(control, true)
+		if segment < 0 || refused >= events {
+			t.Fatalf("segments of %d bytes, refused for %d", segment, refused)
 		}
+		uncouple(control)
 	})
 }

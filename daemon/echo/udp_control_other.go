@@ -3,7 +3,7 @@
 package echo
 
 import (
-	"sync/atomic"
+	"errors"
 	"syscall"
 )
 
@@ -13,7 +13,10 @@ const controlBytes = 0
 
 func askControlRaw(string, bool, syscall.RawConn) error { return nil }
 
-func answerControl([]byte, *guard, *counters) ([]byte, *atomic.Uint64) { return nil, nil }
+func answerControl([]byte, bool) (int, event) { return 0, noEvent }
 
 // observeDrops does nothing: this system does not tell what a socket has lost.
 func observeDrops(int, *counters) {}
+
+// UDPReceiveBuffer is not told by this system.
+func UDPReceiveBuffer() (got, asked int, err error) { return 0, udpSocketBytes, errors.ErrUnsupported }

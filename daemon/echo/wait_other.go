@@ -14,3 +14,6 @@ func (*waiter) wait() error { return nil }
 
 // control does nothing: there is nothing to ask of the descriptor.
 func (*waiter) control(func(fd uintptr)) error { return nil }
+
+// takeUrgentInline does nothing: here urgent data is not echoed.
+func takeUrgentInline(_, _ string, _ syscall.RawConn) error { return nil }

@@ -45,3 +45,11 @@ func (w *waiter) isReadable(fd uintptr) bool {
 
 // control calls f with the descriptor, unless it is closed.
 func (w *waiter) control(f func(fd uintptr)) error { return w.raw.Control(f) }
+
+// takeUrgentInline has urgent data (RFC 6093) come where it stands in the stream, as all other data. It is for a listener,
+// whose connections are alike.
+func takeUrgentInline(_, _ string, raw syscall.RawConn) error {
+	var err error
+	controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	return errors.Join(controlErr, err)
+}
