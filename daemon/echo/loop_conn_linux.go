@@ -49,16 +49,16 @@ type loopConn struct {
 	timer   timer // idle and stall timeout, or the grace after our end
 }
 
-// init takes the options that the connection came under.
-func (c *loopConn) init(o TCPOptions) {
+// init takes the options that the connection came under, and the receive buffer that it is to have; 0: as it is.
+func (c *loopConn) init(o TCPOptions, receive int) {
 	c.oneShot = o.OneShot
 	c.left = math.MaxUint64
 	if o.MaxBytes > 0 {
 		c.left = o.MaxBytes
 	}
-	if o.SocketBufferBytes == 0 {
+	if receive != 0 {
 		c.mayDeepen = true
-		_ = setOptions(c.fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, shallow.receive}) // its listener could set more
+		_ = setOptions(c.fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, receive})
 	}
 	copyDSCP(c.fd)
 }

@@ -15,7 +15,7 @@ import (
 type buffers struct{ receive, send int }
 
 var (
-	shallow = buffers{tcpSocketBytes, tcpSocketBytes}
+	shallow = buffers{64 << 10, tcpSocketBytes}
 	deepest = buffers{512 << 10, 512 << 10}
 )
 
@@ -28,19 +28,27 @@ const (
 	deepRest = time.Second
 )
 
-// listenerBuffers are those of a listener. From a deep receive buffer its connections have a window scale (RFC 7323) that
-// lets theirs become deep, which a socket that was shallow at its SYN can't.
-func listenerBuffers(o TCPOptions) buffers {
-	if o.SocketBufferBytes != 0 {
-		return buffers{o.SocketBufferBytes, o.SocketBufferBytes}
+// prepareBuffers sets what a listener hands on to its connections, and answers the receive buffer that they are to be given
+// once they are accepted; 0: none. To give it before would fix the window scale (RFC 7323) at what is shallow. To give less
+// than they have then would have the kernel drop what their peers may send.
+func prepareBuffers(listener int, o TCPOptions) (receive int, err error) {
+	if b := o.SocketBufferBytes; b != 0 {
+		return 0, setBuffers(listener, buffers{b, b})
 	}
-	return buffers{deepest.receive, shallow.send}
+	given, err := unix.GetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 0, err
+	}
+	return max(shallow.receive, given/2), setOptions(listener, option{unix.SOL_SOCKET, unix.SO_SNDBUF, shallow.send})
 }
 
 // setBuffers switches the kernel's autotuning off.
 func setBuffers(fd int, b buffers) error {
 	return setOptions(fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, b.receive}, option{unix.SOL_SOCKET, unix.SO_SNDBUF, b.send})
 }
+
+// setWindow lets a peer send so much ahead, as far as the receive buffer allows.
+func setWindow(fd, bytes int) { _ = setOptions(fd, option{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, bytes}) }
 
 // deep are the connections of a loop that have deep buffers.
 type deep [deepAtOnce]*loopConn
@@ -60,10 +68,12 @@ func (d *deep) earn(c *loopConn, taken int) {
 				continue
 			}
 			other.mayDeepen = true
-			_ = setBuffers(other.fd, shallow) // what it holds more is used up
+			setWindow(other.fd, shallow.receive) // what it holds is used up; a smaller buffer would drop it
+			_ = setOptions(other.fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, shallow.send})
 		}
 		d[i], c.mayDeepen = c, false
 		_ = setBuffers(c.fd, deepest) // it goes on with what it has
+		setWindow(c.fd, deepest.receive)
 		return
 	}
 }

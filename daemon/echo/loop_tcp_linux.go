@@ -22,6 +22,7 @@ type loopTCP struct {
 
 	// What follows is touched by the home loop alone.
 	listener int
+	receive  int // what connections are given as receive buffer; 0: what they have
 	at       int32
 	queued   bool // it has asked for another turn
 	closed   bool
@@ -36,8 +37,9 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	fd, bound, err := bindSocket(a, unix.SOCK_STREAM, func(fd int) error {
-		if err := setBuffers(fd, listenerBuffers(spec.TCP)); err != nil {
+	var receive int
+	fd, bound, err := bindSocket(a, unix.SOCK_STREAM, func(fd int) (err error) {
+		if receive, err = prepareBuffers(fd, spec.TCP); err != nil {
 			return err
 		}
 		return setOptions(fd, listenerOptions...)
@@ -49,7 +51,7 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 		_ = unix.Close(fd)
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopTCP{loops: g, home: g.assign(nil), listener: fd}
+	s := &loopTCP{loops: g, home: g.assign(nil), listener: fd, receive: receive}
 	s.retry.owner = s
 	s.init(spec, b, c)
 	return s, bound, nil
@@ -134,7 +136,7 @@ func (s *loopTCP) take(fd int) {
 		c.loop.leave()
 		return
 	}
-	c.init(options)
+	c.init(options, s.receive)
 	s.counters.lastActivity.Store(s.home.clock())
 	if c.loop == s.home {
 		c.begin()
@@ -159,10 +161,9 @@ func (s *loopTCP) end(err error) {
 
 func (s *loopTCP) update(spec Spec) {
 	timeouts := s.connections.update(spec)
-	buffers := listenerBuffers(spec.TCP)
 	s.home.do(func() {
 		if !s.closed {
-			_ = setBuffers(s.listener, buffers) // it could be set before
+			s.receive, _ = prepareBuffers(s.listener, spec.TCP) // it went well before
 		}
 	})
 	if !timeouts {
