@@ -58,6 +58,9 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(talk)
 	flags.IntVar(&o.rounds, "rounds", 6, "rounds of each case; more narrow the intervals")
+	flags.Float64Var(&o.within, "within", 0,
+		"go on with echod and the C servers until the intervals of their rate ratios are within so many percent; 0 does not")
+	flags.IntVar(&o.maxRounds, "max-rounds", 60, "the most rounds that -within leads to")
 	flags.DurationVar(&o.trial, "trial", 400*time.Millisecond, "how long a server is measured in a round")
 	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
 	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
@@ -79,6 +82,9 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	o.hurry(given)
 	if o.rounds < 1 || o.count < 1 || o.trial <= 0 || o.warm < 0 {
 		return options{}, errors.New("-rounds and -count must be 1 and up, -trial more than 0 and -warm no less")
+	}
+	if !(o.within >= 0) || o.within > 0 && o.maxRounds < o.rounds { // it may be no number
+		return options{}, errors.New("-within must be 0 and up, and -max-rounds no less than -rounds")
 	}
 	return o, o.check()
 }
@@ -218,7 +224,7 @@ func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) erro
 		if err != nil {
 			return err
 		}
-		o.print(out, tableOf(c, all))
+		o.print(out, tableOf(c, all, o.settings))
 		wrong = append(wrong, failures(c, all)...)
 	}
 	held := []struct {

@@ -108,6 +108,11 @@ func TestFlags(t *testing.T) {
 		{"-servers nobody", `no server "nobody"`},
 		{"-rounds 0", "1 and up"},
 		{"-trial 0s", "more than 0"},
+		{"-within 3 -rounds 7 -max-rounds 7", ""},
+		{"-within -1", "0 and up"},
+		{"-within NaN", "0 and up"},
+		{"-within 3 -rounds 7 -max-rounds 6", "no less than -rounds"},
+		{"-rounds 100", ""}, // nobody asked to go on
 		{"more", `unexpected argument "more"`},
 	} {
 		_, err := parseFlags(strings.Fields(test.args), &bytes.Buffer{})

@@ -7,6 +7,8 @@ import (
 
 const (
 	resamples = 2000
+	// leastForInterval values have an interval worth the name.
+	leastForInterval = 3
 	// seed makes the intervals of the same numbers the same each time.
 	seed = 862
 )
@@ -22,7 +24,7 @@ type Estimate struct {
 func estimate(values []float64) Estimate {
 	sorted := slices.Sorted(slices.Values(values))
 	e := Estimate{Median: median(sorted), Low: sorted[0], High: sorted[len(sorted)-1], N: len(sorted)}
-	if len(sorted) < 3 {
+	if len(sorted) < leastForInterval {
 		return e
 	}
 	random := rand.New(rand.NewPCG(seed, seed))
