@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -62,4 +63,23 @@ func roundsNote(c Case, all []*measured, within float64) string {
 	default:
 		return fmt.Sprintf("%d rounds; widest interval %.1f %%: %s", rounds, widest.percent, widest.of)
 	}
+}
+
+// bestNote compares ours to the C server that was fastest. It is chosen when all is seen, which flatters it a little: of
+// several that are equal, it is the one that was lucky.
+func bestNote(c Case, all []*measured) []string {
+	var best *measured
+	fastest := 0.0
+	for _, m := range references(c, all) {
+		rate := median(slices.Sorted(slices.Values(valuesOf(m.samples, c.rate()))))
+		if rate > fastest {
+			best, fastest = m, rate
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	columns, own := columnsOf(c.Load.Kind), ownSamples(all)
+	return []string{fmt.Sprintf("best of C: %s, %s/it %s, CPU %s", best.server.Name, ours,
+		formatRatio(ratios(own, best.samples, columns[0].of)), formatRatio(ratios(own, best.samples, columns[1].of)))}
 }

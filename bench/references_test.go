@@ -97,6 +97,21 @@ func TestRoundsNote(t *testing.T) {
 	}
 }
 
+func TestBestOfC(t *testing.T) {
+	own := []sample{flow(100, 2*time.Second), flow(80, 2*time.Second), flow(90, 2*time.Second)}
+	all := []*measured{
+		seen(ours, own), seen("c-a", flows(50, 50, 500)), seen("c-b", flows(100, 80, 90)), seen("go-net", flows(900, 900, 900)),
+	}
+	got := tableOf(bulkCase, all, settings{}).Notes
+	want := []string{"best of C: c-b, echod/it 1.00 [1.00-1.00], CPU 2.00 [2.00-2.00]"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := tableOf(bulkCase, all[:1], settings{}).Notes; len(got) != 0 {
+		t.Errorf("without a C server: %q", got)
+	}
+}
+
 // The rate of a reference is noise in the first rounds and steady then, so that each round narrows the interval.
 func TestGoesOnUntilWithin(t *testing.T) {
 	c := Case{Load: load.Plan{Kind: load.Bulk}, Servers: []string{ours, "c-a", "go-net"}}

@@ -100,6 +100,9 @@ func tableOf(c Case, all []*measured, s settings) Table {
 		table.Rows = append(table.Rows, row)
 		table.Notes = append(table.Notes, troubles(m)...)
 	}
+	if c.Load.Kind == load.Bulk {
+		table.Notes = append(table.Notes, bestNote(c, all)...)
+	}
 	if s.within > 0 {
 		table.Notes = append(table.Notes, roundsNote(c, all, s.within))
 	}
