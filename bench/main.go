@@ -279,7 +279,7 @@ func list(out io.Writer) {
 	for _, c := range cases {
 		fmt.Fprintf(out, "  %-16s  %s\n", c.Name, c.Title)
 	}
-	fmt.Fprintf(out, "  %-16s  what many endpoints cost to create, hold and change\n", endpointsCase)
+	fmt.Fprintf(out, "  %-16s  what many endpoints cost: to create, hold and change them, and to read their counters\n", endpointsCase)
 	fmt.Fprintf(out, "  %-16s  what a connection that is silent costs\n", idleCase)
 	fmt.Fprintf(out, "  %-16s  what a peer that writes and never reads costs, and what others feel of it\n", stalledCase)
 	fmt.Fprintln(out, "servers:")
