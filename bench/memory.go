@@ -151,8 +151,10 @@ func echoOnce(conn net.Conn, buf []byte) error {
 	return err
 }
 
+// closeConns resets them: ten thousand in TIME_WAIT would be in the way of what is measured next.
 func closeConns(conns []net.Conn) {
 	for _, conn := range conns {
+		_ = conn.(*net.TCPConn).SetLinger(0)
 		_ = conn.Close()
 	}
 }
