@@ -2,7 +2,8 @@
 //
 //	go run ./bench                                 the whole table, about six minutes
 //	go run ./bench -quick                          a look at it, about a minute
-//	go run ./bench -case tcp-64x64B -rounds 40     one case, with a narrow interval
+//	go run ./bench -within 3                       as many rounds as narrow intervals of C's ratios take, up to half an hour
+//	go run ./bench -case tcp-64x64B -rounds 40     one case, with 40 rounds of every server
 //	go run ./bench -servers echod,c-epoll-64k,...  only some of the servers
 //	go run ./bench -list                           the cases and the servers
 //

@@ -48,6 +48,9 @@ func formatRatio(values []float64) string {
 	if len(values) == 0 {
 		return unknown
 	}
-	e := estimate(values)
+	return formatEstimate(estimate(values))
+}
+
+func formatEstimate(e Estimate) string {
 	return fmt.Sprintf("%.2f [%.2f-%.2f]", e.Median, e.Low, e.High)
 }

@@ -34,10 +34,19 @@ func describeMachine(ctx context.Context, args []string, s settings) []string {
 		"Go:       " + runtime.Version() + " " + runtime.GOARCH,
 		"C:        " + version("gcc", "--version"),
 		"Python:   " + version("python3", "--version"),
-		fmt.Sprintf("method:   %d rounds in alternating order, each turn %v after %v of warm-up, not pinned",
-			s.rounds, s.trial, s.warm),
+		fmt.Sprintf("method:   %s in alternating order, each turn %v after %v of warm-up, not pinned",
+			s.describeRounds(), s.trial, s.warm),
 		"ratios:   paired by round, median [95 % interval by bootstrap; the range if there are less than 3 rounds]",
 	}
+}
+
+// describeRounds says how many rounds a case has.
+func (s settings) describeRounds() string {
+	if s.within == 0 {
+		return fmt.Sprintf("%d rounds", s.rounds)
+	}
+	return fmt.Sprintf("%d rounds, and of echod and the C servers up to %d until the intervals of their rate ratios are "+
+		"within %g %%,", s.rounds, s.maxRounds, s.within)
 }
 
 func processor() string { return field("/proc/cpuinfo", "model name", "unknown processor") }

@@ -23,7 +23,10 @@ const (
 	stalledCase   = "stalled-peers"
 )
 
-// options are the flags.
+// spareFiles is what a process has open besides what it is to hold many of, and more.
+const spareFiles = 256
+
+// options are the flags, and what this process may.
 type options struct {
 	settings
 	quick    bool
@@ -32,6 +35,8 @@ type options struct {
 	cases    string
 	servers  string
 	count    int
+	stalled  int
+	files    uint64 // a process may have open
 }
 
 func main() {
@@ -58,12 +63,17 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(talk)
 	flags.IntVar(&o.rounds, "rounds", 6, "rounds of each case; more narrow the intervals")
+	flags.Float64Var(&o.within, "within", 0,
+		"go on with echod and the C servers until the intervals of their rate ratios are within so many percent; 0 does not")
+	flags.IntVar(&o.maxRounds, "max-rounds", 60, "the most rounds that -within leads to")
 	flags.DurationVar(&o.trial, "trial", 400*time.Millisecond, "how long a server is measured in a round")
 	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
 	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
 	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated")
 	flags.StringVar(&o.engine, "engine", "", "echod's engine: net is the portable one, empty what a user gets")
-	flags.IntVar(&o.count, "count", 5000, "how many endpoints and idle connections are held; stalled peers are a fifth of it")
+	flags.IntVar(&o.count, "count", 10000,
+		"how many endpoints and idle connections are held, as far as the limit of open files allows")
+	flags.IntVar(&o.stalled, "stalled", 0, "how many peers write and never read, as far as that limit allows; 0 is a tenth of -count")
 	flags.BoolVar(&o.quick, "quick", false,
 		"2 rounds of 120 ms, 1000 endpoints, no server that forks: about a minute, and coarse")
 	flags.BoolVar(&o.markdown, "markdown", false, "print Markdown")
@@ -77,8 +87,14 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	o.hurry(given)
-	if o.rounds < 1 || o.count < 1 || o.trial <= 0 || o.warm < 0 {
-		return options{}, errors.New("-rounds and -count must be 1 and up, -trial more than 0 and -warm no less")
+	if o.rounds < 1 || o.count < 1 || o.trial <= 0 || o.warm < 0 || o.stalled < 0 {
+		return options{}, errors.New("-rounds and -count must be 1 and up, -trial more than 0, -warm and -stalled no less")
+	}
+	if o.stalled == 0 {
+		o.stalled = max(1, o.count/10)
+	}
+	if !(o.within >= 0) || o.within > 0 && o.maxRounds < o.rounds { // it may be no number
+		return options{}, errors.New("-within must be 0 and up, and -max-rounds no less than -rounds")
 	}
 	return o, o.check()
 }
@@ -188,7 +204,7 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 		list(out)
 		return nil
 	}
-	if err := raiseFileLimit(); err != nil {
+	if o.files, err = raiseFileLimit(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "echod-bench-")
@@ -218,7 +234,7 @@ func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) erro
 		if err != nil {
 			return err
 		}
-		o.print(out, tableOf(c, all))
+		o.print(out, tableOf(c, all, o.settings))
 		wrong = append(wrong, failures(c, all)...)
 	}
 	held := []struct {
@@ -228,20 +244,39 @@ func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) erro
 	}{
 		{endpointsCase, endpointMemory, o.count},
 		{idleCase, connectionMemory, o.count},
-		{stalledCase, stalledPeers, max(1, o.count/5)},
+		{stalledCase, stalledPeers, o.stalled},
 	}
 	for _, h := range held {
 		if !o.wantsCase(h.name) {
 			continue
 		}
 		fmt.Fprintln(talk, "measuring", h.name)
-		table, err := h.table(ctx, t, o.settings, h.count)
-		if err != nil {
-			return err
+		count, note := fitting(h.count, o.files)
+		table, err := h.table(ctx, t, o.settings, count)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		o.print(out, table)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", h.name, err))
+		}
+		if len(table.Rows) > 0 { // what was seen before the error is no less true
+			table.Notes = append(table.Notes, note...)
+			o.print(out, table)
+		}
 	}
 	return errors.Join(wrong...)
+}
+
+// fitting is how many of count files a process may have open besides its others, and a note if that is less.
+func fitting(count int, files uint64) (int, []string) {
+	if files >= spareFiles && uint64(count) <= files-spareFiles {
+		return count, nil
+	}
+	fewer := 1
+	if files > spareFiles {
+		fewer = int(files - spareFiles)
+	}
+	return fewer, []string{fmt.Sprintf("%d were asked for; the limit of open files, %d, leaves room for %d.", count, files, fewer)}
 }
 
 func (o options) print(out io.Writer, table Table) {
@@ -273,7 +308,7 @@ func list(out io.Writer) {
 	for _, c := range cases {
 		fmt.Fprintf(out, "  %-16s  %s\n", c.Name, c.Title)
 	}
-	fmt.Fprintf(out, "  %-16s  what many endpoints cost to create, hold and change\n", endpointsCase)
+	fmt.Fprintf(out, "  %-16s  what many endpoints cost: to create, hold and change them, and to read their counters\n", endpointsCase)
 	fmt.Fprintf(out, "  %-16s  what a connection that is silent costs\n", idleCase)
 	fmt.Fprintf(out, "  %-16s  what a peer that writes and never reads costs, and what others feel of it\n", stalledCase)
 	fmt.Fprintln(out, "servers:")
@@ -282,16 +317,17 @@ func list(out io.Writer) {
 	}
 }
 
-// raiseFileLimit lets this process and those that it starts open as many descriptors as they may. The Go runtime raises
-// its own limit by itself, but gives children the old one unless the limit was set on purpose.
-func raiseFileLimit() error {
+// raiseFileLimit lets this process and those that it starts open as many descriptors as they may, and returns how many
+// that are. The Go runtime raises its own limit by itself, but gives children the old one unless the limit was set on
+// purpose.
+func raiseFileLimit() (uint64, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot read the limit of open files: %w", err)
+		return 0, fmt.Errorf("cannot read the limit of open files: %w", err)
 	}
 	limit.Cur = limit.Max
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot raise the limit of open files to %d: %w", limit.Max, err)
+		return 0, fmt.Errorf("cannot raise the limit of open files to %d: %w", limit.Max, err)
 	}
-	return nil
+	return limit.Cur, nil
 }

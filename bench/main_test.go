@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -108,6 +109,12 @@ func TestFlags(t *testing.T) {
 		{"-servers nobody", `no server "nobody"`},
 		{"-rounds 0", "1 and up"},
 		{"-trial 0s", "more than 0"},
+		{"-within 3 -rounds 7 -max-rounds 7", ""},
+		{"-within -1", "0 and up"},
+		{"-within NaN", "0 and up"},
+		{"-within 3 -rounds 7 -max-rounds 6", "no less than -rounds"},
+		{"-rounds 100", ""}, // nobody asked to go on
+		{"-stalled -1", "-stalled no less"},
 		{"more", `unexpected argument "more"`},
 	} {
 		_, err := parseFlags(strings.Fields(test.args), &bytes.Buffer{})
@@ -124,6 +131,35 @@ func TestQuickKeepsWhatIsGiven(t *testing.T) {
 	}
 	if o.rounds != 9 || o.trial >= 400*time.Millisecond || !o.noFork {
 		t.Errorf("got %+v", o)
+	}
+}
+
+func TestStalledPeersAreATenth(t *testing.T) {
+	for args, want := range map[string]int{"": 1000, "-quick": 100, "-count 5": 1, "-stalled 10000": 10000} {
+		o, err := parseFlags(strings.Fields(args), &bytes.Buffer{})
+		if err != nil || o.stalled != want {
+			t.Errorf("%q: got %d, %v, want %d", args, o.stalled, err, want)
+		}
+	}
+}
+
+func TestAsManyAsFilesAllow(t *testing.T) {
+	for _, test := range []struct {
+		count int
+		files uint64
+		want  int
+	}{
+		{10000, 20000, 10000},
+		{10000, 10000 + spareFiles, 10000},
+		{10000, 9999 + spareFiles, 9999},
+		{10000, 1024, 1024 - spareFiles},
+		{10000, 10, 1},
+		{10000, math.MaxUint64, 10000}, // no limit
+	} {
+		got, note := fitting(test.count, test.files)
+		if got != test.want || (len(note) > 0) != (got < test.count) {
+			t.Errorf("%d with %d files: got %d, %q, want %d", test.count, test.files, got, note, test.want)
+		}
 	}
 }
 

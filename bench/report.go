@@ -70,7 +70,7 @@ func columnsOf(kind load.Kind) []column {
 }
 
 // tableOf shows what a case came to: medians, and ratios paired by round.
-func tableOf(c Case, all []*measured) Table {
+func tableOf(c Case, all []*measured, s settings) Table {
 	columns := columnsOf(c.Load.Kind)
 	if c.Load.Kind == load.PingPong && c.Load.Depth > 1 {
 		columns = columns[:2] // no round trips are timed
@@ -82,12 +82,7 @@ func tableOf(c Case, all []*measured) Table {
 			table.Header = append(table.Header, ours+"/it")
 		}
 	}
-	var own []sample
-	for _, m := range all {
-		if m.server.Name == ours {
-			own = m.samples
-		}
-	}
+	own := ownSamples(all)
 	for _, m := range all {
 		if m.missing != nil {
 			table.Notes = append(table.Notes, fmt.Sprintf("%s was not measured: %v", m.server.Name, m.missing))
@@ -105,11 +100,26 @@ func tableOf(c Case, all []*measured) Table {
 		table.Rows = append(table.Rows, row)
 		table.Notes = append(table.Notes, troubles(m)...)
 	}
+	if c.Load.Kind == load.Bulk {
+		table.Notes = append(table.Notes, bestNote(c, all)...)
+	}
+	if s.within > 0 {
+		table.Notes = append(table.Notes, roundsNote(c, all, s.within))
+	}
 	return table
 }
 
-// ratios divides ours by theirs, round by round. Rounds that lack one of both, or have nothing to divide by, count for
-// neither.
+func ownSamples(all []*measured) []sample {
+	for _, m := range all {
+		if m.server.Name == ours {
+			return m.samples
+		}
+	}
+	return nil
+}
+
+// ratios divides ours by theirs, round by round. Rounds that lack one of both, be it for a failure or as it had no turn, or
+// that have nothing to divide by, count for neither.
 func ratios(ours, theirs []sample, of func(sample) (float64, bool)) []float64 {
 	var all []float64
 	for i := range min(len(ours), len(theirs)) {
@@ -123,17 +133,22 @@ func ratios(ours, theirs []sample, of func(sample) (float64, bool)) []float64 {
 }
 
 func (k column) median(samples []sample) string {
-	var values []float64
-	for _, s := range samples {
-		if value, ok := k.of(s); ok {
-			values = append(values, value)
-		}
-	}
+	values := valuesOf(samples, k.of)
 	if len(values) == 0 {
 		return unknown
 	}
-	slices.Sort(values)
-	return k.format(median(values))
+	return k.format(median(slices.Sorted(slices.Values(values))))
+}
+
+// valuesOf is what was measured in samples.
+func valuesOf(samples []sample, of func(sample) (float64, bool)) []float64 {
+	var values []float64
+	for _, s := range samples {
+		if value, ok := of(s); ok {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 // troubles says which turns failed, and how many datagrams were lost in the others.

@@ -32,7 +32,7 @@ func TestTableOfCase(t *testing.T) {
 		{server: Server{Name: "unmeasured"}, samples: []sample{silent, silent, failed}},
 		{server: Server{Name: "absent"}, missing: errors.New("not installed")},
 	}
-	got := tableOf(Case{Name: "x", Title: "a case", Load: load.Plan{Kind: load.PingPong, Depth: 1}}, all)
+	got := tableOf(Case{Name: "x", Title: "a case", Load: load.Plan{Kind: load.PingPong, Depth: 1}}, all, settings{})
 	want := Table{
 		Title:  "x: a case",
 		Header: []string{"server", "rate", "echod/it", "CPU/echo", "echod/it", "p50", "p99", "echod/it"},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/echod/echod/bench/internal/load"
@@ -23,12 +24,14 @@ const loadGrace = 30 * time.Second
 
 // settings are how a case is run.
 type settings struct {
-	rounds int
-	warm   time.Duration
-	trial  time.Duration
-	engine string
-	only   []string // servers; empty is all
-	noFork bool
+	rounds    int
+	within    float64 // percent that a case goes on for; 0 ends it after its rounds
+	maxRounds int     // those of going on included
+	warm      time.Duration
+	trial     time.Duration
+	engine    string
+	only      []string // servers; empty is all
+	noFork    bool
 }
 
 // sample is one server's turn in one round.
@@ -37,9 +40,10 @@ type sample struct {
 	err error
 }
 
-// measured is what a case showed: the samples of each server by round, or why it did not run.
+// measured is what a case showed of a server, or why it did not run.
 type measured struct {
-	server  Server
+	server Server
+	// samples by round: samples[i] is of round i, with every server. Who has no turns in the last rounds has fewer.
 	samples []sample
 	missing error
 }
@@ -76,17 +80,51 @@ func runCase(ctx context.Context, t *tools, c Case, s settings) ([]*measured, er
 		}
 		contenders = append(contenders, contender{m, r})
 	}
+	err := takeTurns(ctx, c, s, contenders, func(k contender) sample {
+		result, err := runLoad(ctx, c.plan(k.running, s))
+		return sample{Result: result, err: err}
+	})
+	return all, err
+}
+
+// takeTurns runs the rounds of c: first those of everyone; then, if it is to go on, those of ours and the references
+// alone, which cost little, as the slow servers are not among them.
+func takeTurns(ctx context.Context, c Case, s settings, everyone []contender, turn func(contender) sample) error {
 	for round := range s.rounds {
-		for _, i := range order(len(contenders), round) {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			k := contenders[i]
-			result, err := runLoad(ctx, c.plan(k.running, s))
-			k.samples = append(k.samples, sample{Result: result, err: err})
+		if err := takeRound(ctx, round, everyone, turn); err != nil {
+			return err
 		}
 	}
-	return all, ctx.Err()
+	var all []*measured
+	for _, k := range everyone {
+		all = append(all, k.measured)
+	}
+	some := slices.DeleteFunc(slices.Clone(everyone), func(k contender) bool {
+		return k.server.Name != ours && !slices.Contains(references(c, all), k.measured)
+	})
+	for round := s.rounds; s.goesOn(c, all, round); round++ {
+		if err := takeRound(ctx, round, some, turn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeRound gives each of the contenders its turn.
+func takeRound(ctx context.Context, round int, contenders []contender, turn func(contender) sample) error {
+	for _, i := range order(len(contenders), round) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k := contenders[i]
+		k.samples = append(k.samples, turn(k))
+	}
+	return ctx.Err()
+}
+
+// goesOn reports whether c needs more than the rounds that it had.
+func (s settings) goesOn(c Case, all []*measured, rounds int) bool {
+	return s.within > 0 && rounds < s.maxRounds && widestOf(c, all).percent > s.within
 }
 
 // order is in which order n servers have their turns: another one begins every other round, and each second round goes

@@ -24,19 +24,27 @@ const (
 	stalledBytes = 32 << 20
 	// stalledSocketBytes are asked for the clients' own buffers, so that what is held is the server's.
 	stalledSocketBytes = 4 << 10
+	// settledFor is how long the kernel's memory has to stay within settledPercent to be believed to stay there, and
+	// settleWithin how long that is waited for.
+	settledFor     = 400 * time.Millisecond
+	settledPercent = 1
+	settleWithin   = 8 * time.Second
+	settleStep     = 50 * time.Millisecond
 )
 
 // honest is the load that a client with manners puts on the server, with the stalled peers and without.
 var honest = load.Plan{Kind: load.PingPong, Conns: 16, Depth: 1, Size: 64}
 
-// stalledPeers measures what our own server holds for peers that write and never read, and what others feel of them.
+// stalledPeers measures what our own server holds for peers that write and never read, and what others feel of them. A
+// table comes with the errors of the others, too.
 func stalledPeers(ctx context.Context, t *tools, s settings, count int) (Table, error) {
 	table := Table{
 		Title: fmt.Sprintf(stalledCase+": %d that write and never read, of one echod", count),
 		Header: []string{"server", "memory each", "kernel memory each",
-			"others' p50", "with them", "others' p99", "with them"},
+			"others' p50", "with them", "others' p99", "with them", "with/without"},
 		Notes: []string{"Memory is what the server's resident set grew by; kernel memory what all TCP sockets of this network " +
-			"namespace grew by, the clients' small ones included; the others are 16 connections in ping-pong of 64 B."},
+			"namespace grew by, the clients' small ones included; the others are 16 connections in ping-pong of 64 B, in as " +
+			"many rounds before as with them; with/without divides the medians of p99, which are not paired."},
 	}
 	server, err := findServer(ours)
 	if err != nil {
@@ -50,10 +58,7 @@ func stalledPeers(ctx context.Context, t *tools, s settings, count int) (Table, 
 	defer context.AfterFunc(ctx, r.kill)()
 
 	plan := Case{Load: honest}.plan(r, s)
-	without, err := runLoad(ctx, plan)
-	if err != nil {
-		return Table{}, err
-	}
+	without := askHonestly(ctx, plan, s.rounds)
 	memory, kernel, err := heldBy(r)
 	if err != nil {
 		return Table{}, err
@@ -63,18 +68,74 @@ func stalledPeers(ctx context.Context, t *tools, s settings, count int) (Table, 
 	if err != nil {
 		return Table{}, err
 	}
+	settled, err := awaitSettled(ctx, tcpMemory)
+	if err != nil {
+		return Table{}, err
+	}
+	if !settled {
+		table.Notes = append(table.Notes, fmt.Sprintf("Kernel memory had not settled after %v.", settleWithin))
+	}
 	memoryThen, kernelThen, err := heldBy(r)
 	if err != nil {
 		return Table{}, err
 	}
-	with, err := runLoad(ctx, plan)
-	if err != nil {
-		return Table{}, err
-	}
+	with := askHonestly(ctx, plan, s.rounds)
+
 	each := func(grown int64) string { return formatKiB(float64(grown) / float64(count)) }
-	table.Rows = [][]string{{ours, each(memoryThen - memory), each(kernelThen - kernel),
-		formatDuration(*without.P50), formatDuration(*with.P50), formatDuration(*without.P99), formatDuration(*with.P99)}}
-	return table, nil
+	table.Rows = [][]string{append([]string{ours, each(memoryThen - memory), each(kernelThen - kernel)},
+		feltBy(without.samples, with.samples)...)}
+	table.Notes = append(table.Notes, troubles(without)...)
+	for _, trouble := range troubles(with) {
+		table.Notes = append(table.Notes, "with them, "+trouble)
+	}
+	return table, errors.Join(append(failures(Case{Name: "before"}, []*measured{without}),
+		failures(Case{Name: "with them"}, []*measured{with})...)...)
+}
+
+// askHonestly gives our server so many turns of a load.
+func askHonestly(ctx context.Context, plan load.Plan, rounds int) *measured {
+	m := &measured{server: Server{Name: ours}}
+	for range rounds {
+		result, err := runLoad(ctx, plan)
+		m.samples = append(m.samples, sample{Result: result, err: err})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return m
+}
+
+// feltBy is what the stalled peers do to others: p50 and p99, each without them and with them, and how p99 changed.
+func feltBy(without, with []sample) []string {
+	p50 := column{of: sample.p50, format: formatSeconds}
+	p99 := column{of: sample.p99, format: formatSeconds}
+	change := unknown
+	if before, then := valuesOf(without, p99.of), valuesOf(with, p99.of); len(before) > 0 && len(then) > 0 {
+		change = formatEstimate(estimateQuotient(then, before))
+	}
+	return []string{p50.median(without), p50.median(with), p99.median(without), p99.median(with), change}
+}
+
+// awaitSettled returns when what read tells has stayed the same for a while, and reports false if it does not.
+func awaitSettled(ctx context.Context, read func() (int64, error)) (bool, error) {
+	was, since := int64(-1), time.Now()
+	for began := time.Now(); time.Since(began) < settleWithin; {
+		is, err := read()
+		if err != nil {
+			return false, err
+		}
+		if max(is-was, was-is)*100 > was*settledPercent {
+			was, since = is, time.Now()
+		} else if time.Since(since) >= settledFor {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(settleStep):
+		}
+	}
+	return false, nil
 }
 
 // heldBy is the memory of the server, and that of the kernel's TCP sockets.
@@ -119,15 +180,15 @@ func stall(ctx context.Context, addr string, count int) ([]net.Conn, error) {
 	}
 	var writers sync.WaitGroup
 	failed := make([]error, count)
+	chunk := make([]byte, 16<<10)
 	for i, conn := range conns {
-		writers.Go(func() { failed[i] = writeUntilStalled(ctx, conn) })
+		writers.Go(func() { failed[i] = writeUntilStalled(ctx, conn, chunk) })
 	}
 	writers.Wait()
 	return conns, errors.Join(errors.Join(failed...), ctx.Err())
 }
 
-func writeUntilStalled(ctx context.Context, conn net.Conn) error {
-	chunk := make([]byte, 16<<10)
+func writeUntilStalled(ctx context.Context, conn net.Conn, chunk []byte) error {
 	for written := 0; written < stalledBytes && ctx.Err() == nil; {
 		if err := conn.SetWriteDeadline(time.Now().Add(stalledFor)); err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 
 const (
 	resamples = 2000
+	// leastForInterval values have an interval worth the name.
+	leastForInterval = 3
 	// seed makes the intervals of the same numbers the same each time.
 	seed = 862
 )
@@ -22,22 +24,44 @@ type Estimate struct {
 func estimate(values []float64) Estimate {
 	sorted := slices.Sorted(slices.Values(values))
 	e := Estimate{Median: median(sorted), Low: sorted[0], High: sorted[len(sorted)-1], N: len(sorted)}
-	if len(sorted) < 3 {
+	if len(sorted) < leastForInterval {
 		return e
 	}
-	random := rand.New(rand.NewPCG(seed, seed))
-	medians := make([]float64, resamples)
-	sample := make([]float64, len(sorted))
-	for i := range medians {
-		for j := range sample {
-			sample[j] = sorted[random.IntN(len(sorted))]
-		}
-		slices.Sort(sample)
-		medians[i] = median(sample)
-	}
-	slices.Sort(medians)
-	e.Low, e.High = medians[resamples*25/1000], medians[resamples*975/1000-1]
+	e.Low, e.High = interval(func(random *rand.Rand) float64 { return medianOfDraw(random, sorted) })
 	return e
+}
+
+// estimateQuotient is the median of a divided by the median of b, where no value of a belongs to one of b. Both have at
+// least one value, none of b is 0, and N is that of the fewer.
+func estimateQuotient(a, b []float64) Estimate {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	e := Estimate{Median: median(a) / median(b), Low: a[0] / b[len(b)-1], High: a[len(a)-1] / b[0], N: min(len(a), len(b))}
+	if e.N < leastForInterval {
+		return e
+	}
+	e.Low, e.High = interval(func(random *rand.Rand) float64 { return medianOfDraw(random, a) / medianOfDraw(random, b) })
+	return e
+}
+
+// interval is where 95 % of what draw returns lies.
+func interval(draw func(*rand.Rand) float64) (low, high float64) {
+	random := rand.New(rand.NewPCG(seed, seed))
+	drawn := make([]float64, resamples)
+	for i := range drawn {
+		drawn[i] = draw(random)
+	}
+	slices.Sort(drawn)
+	return drawn[resamples*25/1000], drawn[resamples*975/1000-1]
+}
+
+// medianOfDraw draws as many of values as there are, with replacement.
+func medianOfDraw(random *rand.Rand, values []float64) float64 {
+	sample := make([]float64, len(values))
+	for i := range sample {
+		sample[i] = values[random.IntN(len(values))]
+	}
+	slices.Sort(sample)
+	return median(sample)
 }
 
 // median of sorted values, at least one.

@@ -44,3 +44,19 @@ func TestEstimateOfFew(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+func TestEstimateQuotient(t *testing.T) {
+	a, b := []float64{40, 10, 20, 20, 20, 20, 20}, []float64{10, 10, 10, 1, 10}
+	got := estimateQuotient(a, b)
+	if got.Median != 2 || got.N != 5 || got.Low > 2 || got.Low < 1 || got.High < 2 || got.High > 40 {
+		t.Errorf("got %+v, want the median 2 of 5", got)
+	}
+	if a[0] != 40 || b[3] != 1 {
+		t.Error("the values were sorted in place")
+	}
+	// Few have their range.
+	want := Estimate{Median: 2, Low: 1, High: 4, N: 2}
+	if got := estimateQuotient([]float64{8, 4, 6}, []float64{4, 2}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

@@ -4,7 +4,7 @@
 //	echoserver -protocol tcp|udp -address ADDRESS [-engine NAME] -count N
 //
 // The first listens on a free port, prints address and port, and ends when its standard input does. The second opens N
-// endpoints, adds and removes single ones among them, and prints what that took as one JSON object.
+// endpoints, adds and removes single ones among them, reads the counters of all, and prints what that took as one JSON object.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package many measures what many endpoints of one engine cost: to create, to hold, and to change one of them. It owns no
-// engine and listens only while it measures. The benchmark's echo server calls it.
+// Package many measures what many endpoints of one engine cost: to create, to hold, to change one of them, and to read the
+// counters of all. It owns no engine and listens only while it measures. The benchmark's echo server calls it.
 package many
 
 import (
@@ -20,6 +20,8 @@ import (
 const (
 	// changes are made among the endpoints: one is added and removed again.
 	changes = 1000
+	// readings of all counters are made; an odd number has one in the middle.
+	readings = 11
 	// The ports that are tried, below those that Linux gives out by itself. Endpoints on port 0 would measure how the
 	// kernel looks for a free one, which it does ever longer from some thousands on.
 	firstPort, lastPort = 10000, 32767
@@ -38,6 +40,7 @@ type Cost struct {
 	AddP99    time.Duration
 	RemoveP50 time.Duration
 	RemoveP99 time.Duration
+	ReadAll   time.Duration // of the counters of all of them, one after the other; a median
 }
 
 // Measure opens count endpoints of spec, whose Listen is an address without a port, on ports from 10000 up, skipping
@@ -45,11 +48,13 @@ type Cost struct {
 func Measure(engine *echo.Engine, spec echo.Spec, count int) (Cost, error) {
 	m := &measurement{engine: engine, spec: spec, next: firstPort, self: os.Getpid(), cost: Cost{Count: count}}
 	// One before: what the first costs is the process's share, not an endpoint's.
-	if _, err := m.open(); err != nil {
+	first, err := m.open()
+	if err != nil {
 		return Cost{}, err
 	}
+	m.endpoints = slices.Repeat([]*echo.Endpoint{first}, count) // written to, so that it is resident before
 	debug.FreeOSMemory()
-	for _, step := range []func() error{m.create, m.idle, m.change} {
+	for _, step := range []func() error{m.create, m.idle, m.change, m.read} {
 		if err := step(); err != nil {
 			return Cost{}, err
 		}
@@ -58,11 +63,12 @@ func Measure(engine *echo.Engine, spec echo.Spec, count int) (Cost, error) {
 }
 
 type measurement struct {
-	engine *echo.Engine
-	spec   echo.Spec
-	next   int // port to try
-	self   int
-	cost   Cost
+	engine    *echo.Engine
+	spec      echo.Spec
+	next      int // port to try
+	self      int
+	endpoints []*echo.Endpoint
+	cost      Cost
 }
 
 // open opens an endpoint on the next port that is free.
@@ -86,8 +92,8 @@ func (m *measurement) create() error {
 		return err
 	}
 	began := time.Now()
-	for range m.cost.Count {
-		if _, err := m.open(); err != nil {
+	for i := range m.endpoints {
+		if m.endpoints[i], err = m.open(); err != nil {
 			return err
 		}
 	}
@@ -137,5 +143,20 @@ func (m *measurement) change() error {
 	slices.Sort(removed[:])
 	m.cost.AddP50, m.cost.AddP99 = added[changes/2], added[changes*99/100]
 	m.cost.RemoveP50, m.cost.RemoveP99 = removed[changes/2], removed[changes*99/100]
+	return nil
+}
+
+// read reads the counters of all, again and again. It is the last step, as what it allocates is garbage to the others.
+func (m *measurement) read() error {
+	var took [readings]time.Duration
+	for i := range took {
+		began := time.Now()
+		for _, endpoint := range m.endpoints {
+			_ = endpoint.Stats()
+		}
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took[:])
+	m.cost.ReadAll = took[readings/2]
 	return nil
 }
