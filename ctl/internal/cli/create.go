@@ -8,14 +8,11 @@ import (
 )
 
 type createOptions struct {
-	name           string
-	labels         labelsFlag
-	description    string
-	oneShot        bool
-	idleTimeout    durationFlag
-	maxConnections countFlag
-	loopGuard      bool
-	validateOnly   bool
+	name         string
+	labels       labelsFlag
+	description  string
+	options      endpointOptions
+	validateOnly bool
 }
 
 func newCreateCommand(a *app) *cobra.Command {
@@ -32,6 +29,8 @@ without LISTEN it is a free port of the daemon's default host.`),
   echoctl create tcp 127.0.0.1:7000 --name web-1 --label rack=r1 --label role=web
   echoctl create udp :7 --description "the lab's echo"
   echoctl create tcp --one-shot --idle-timeout 30s --max-connections 100
+  echoctl create tcp :7 --max-bytes 10MiB --stall-timeout 30s --allow 10.0.0.0/8
+  echoctl create udp :7 --source-datagrams 100 --deny 192.0.2.0/24,2001:db8::/32
   echoctl create tcp -o json | jq -r .address`,
 		Args: argsBetween(1, 2, "tcp or udp"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCreate(a, cmd, o, args) },
@@ -46,16 +45,9 @@ without LISTEN it is a free port of the daemon's default host.`),
 	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
 	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` to select by; may be repeated")
 	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people")
-	flags.BoolVar(&o.oneShot, "one-shot", false, "tcp: echo the first bytes that come, then end the connection")
-	flags.Var(&o.idleTimeout, "idle-timeout", "tcp: close a connection that is idle for `DURATION`; 0 is never")
-	flags.Var(&o.maxConnections, "max-connections", "tcp: at most `N` connections at once; 0 is no limit")
-	addLoopGuard(cmd, &o.loopGuard)
+	o.options.addTo(cmd, false)
 	addValidateOnly(cmd, &o.validateOnly)
 	return cmd
-}
-
-func addLoopGuard(cmd *cobra.Command, value *bool) {
-	cmd.Flags().BoolVar(value, "loop-guard", true, "udp: do not answer what another echo service may have sent")
 }
 
 // addValidateOnly adds the flag under both names that people look for.
@@ -101,22 +93,9 @@ func (o *createOptions) endpoint(cmd *cobra.Command, args []string) (*echov1.End
 	if len(args) > 1 {
 		e.Listen = args[1]
 	}
-	for _, flag := range []string{"one-shot", "idle-timeout", "max-connections"} {
-		if !cmd.Flags().Changed(flag) {
-			continue
-		}
-		if e.Protocol == echov1.Protocol_UDP {
-			return nil, usagef("--%s is for tcp", flag)
-		}
-		e.Tcp = &echov1.TcpOptions{
-			OneShot: o.oneShot, IdleTimeout: o.idleTimeout.proto(), MaxConnections: o.maxConnections.proto(),
-		}
+	if err := checkProtocol(e.Protocol, cmd); err != nil {
+		return nil, err
 	}
-	if cmd.Flags().Changed("loop-guard") {
-		if e.Protocol == echov1.Protocol_TCP {
-			return nil, usagef("--loop-guard is for udp")
-		}
-		e.Udp = &echov1.UdpOptions{LoopGuard: &o.loopGuard}
-	}
+	o.options.into(e, cmd)
 	return e, nil
 }

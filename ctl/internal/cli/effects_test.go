@@ -81,6 +81,38 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.remove("e-max")
 		wantField(t, s.json("create", "tcp", "--name", "e-max", "--max-connections", "0"), "tcp.maxConnections", "0")
 	},
+	"create --stall-timeout": func(t *testing.T, s *shell) {
+		s.remove("e-stall")
+		m := s.json("create", "tcp", "--name", "e-stall", "--stall-timeout", "40ms")
+		wantField(t, m, "tcp.stallTimeout", `"0.040s"`)
+		wantField(t, m, "tcp.idleTimeout", `"600s"`)
+	},
+	"create --max-bytes": func(t *testing.T, s *shell) {
+		s.remove("e-bytes")
+		m := s.json("create", "tcp", "--name", "e-bytes", "--max-bytes", "10MiB")
+		wantField(t, m, "tcp.maxBytes", `"10485760"`)
+		wantField(t, m, "tcp.stallTimeout", `"300s"`)
+	},
+	"create --socket-buffer": func(t *testing.T, s *shell) {
+		s.remove("e-buffer")
+		m := s.json("create", "tcp", "--name", "e-buffer", "--socket-buffer", "64k")
+		wantField(t, m, "tcp.socketBufferBytes", "64000")
+		// Its range is the daemon's to say.
+		s.run("create", "tcp", "--socket-buffer", "1G").want(t, 1, "", "echoctl: *socket_buffer_bytes: must be *\n")
+	},
+	"create --source-datagrams": func(t *testing.T, s *shell) {
+		s.remove("e-datagrams")
+		m := s.json("create", "udp", "--name", "e-datagrams", "--source-datagrams", "100")
+		wantField(t, m, "udp.maxSourceDatagrams", "100")
+		wantField(t, m, "udp.loopGuard", "true")
+	},
+	"create --source-bytes": func(t *testing.T, s *shell) {
+		s.remove("e-source")
+		m := s.json("create", "udp", "--name", "e-source", "--source-bytes", "1GB")
+		wantField(t, m, "udp.maxSourceBytes", `"1000000000"`)
+	},
+	"create --allow": sourcesEffect("allow"),
+	"create --deny":  sourcesEffect("deny"),
 	"create --loop-guard": func(t *testing.T, s *shell) {
 		s.remove("e-guard")
 		wantField(t, s.json("create", "udp", "--name", "e-guard", "--loop-guard=false"), "udp.loopGuard", "false")
@@ -114,6 +146,28 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"update --max-connections": func(t *testing.T, s *shell) {
 		updateEffect("tcp.maxConnections", "3", "--max-connections", "3")(t, s)
 		updateEffect("tcp.maxConnections", "1024", "--max-connections", "default")(t, s)
+	},
+	"update --stall-timeout": func(t *testing.T, s *shell) {
+		updateEffect("tcp.stallTimeout", `"0s"`, "--stall-timeout", "0")(t, s)
+		updateEffect("tcp.stallTimeout", `"300s"`, "--stall-timeout", "default")(t, s)
+	},
+	"update --max-bytes": func(t *testing.T, s *shell) {
+		updateEffect("tcp.maxBytes", `"1000"`, "--max-bytes", "1k")(t, s)
+		updateEffect("tcp.maxBytes", `"0"`, "--max-bytes", "default")(t, s)
+	},
+	"update --socket-buffer": func(t *testing.T, s *shell) {
+		updateEffect("tcp.socketBufferBytes", "131072", "--socket-buffer", "128KiB")(t, s)
+		updateEffect("tcp.socketBufferBytes", "0", "--socket-buffer", "default")(t, s)
+	},
+	"update --source-datagrams": sourceRateEffect("udp.maxSourceDatagrams", "--source-datagrams", "7", "0"),
+	"update --source-bytes":     sourceRateEffect("udp.maxSourceBytes", "--source-bytes", `"7"`, `"0"`),
+	"update --allow": func(t *testing.T, s *shell) {
+		updateEffect("sources.allow", `["192.0.2.0/24","::1/128"]`, "--allow", "192.0.2.0/24,::1")(t, s)
+		updateEffect("sources.allow", `[]`, "--allow", "")(t, s)
+	},
+	"update --deny": func(t *testing.T, s *shell) {
+		updateEffect("sources.deny", `["192.0.2.0/24","::1/128"]`, "--deny", "192.0.2.0/24", "--deny", "::1")(t, s)
+		updateEffect("sources.deny", `[]`, "--deny", "")(t, s)
 	},
 	"update --loop-guard": func(t *testing.T, s *shell) {
 		s.newEndpoint("udp", "e-guard-2")
@@ -206,16 +260,47 @@ func validateOnlyEffect(flag string) func(*testing.T, *shell) {
 func updateEffect(path, want string, flags ...string) func(*testing.T, *shell) {
 	return func(t *testing.T, s *shell) {
 		s.ok("create", "tcp", "--name", "e-update", "-l", "a=1", "-l", "b=1", "--description", "x", "--one-shot",
-			"--idle-timeout", "1m", "--max-connections", "5")
+			"--idle-timeout", "1m", "--max-connections", "5", "--stall-timeout", "2m", "--max-bytes", "1MiB",
+			"--socket-buffer", "64KiB", "--allow", "127.0.0.0/8", "--deny", "127.0.0.66")
 		before := s.json("get", "e-update")
 		s.ok(append([]string{"update", "e-update"}, flags...)...)
 		after := s.json("get", "e-update")
 		s.ok("delete", "e-update")
 		wantField(t, after, path, want)
-		for _, other := range []string{"labels", "description", "listen", "tcp.oneShot",
-			"tcp.idleTimeout", "tcp.maxConnections"} {
+		for _, other := range []string{"labels", "description", "listen", "tcp.oneShot", "tcp.idleTimeout",
+			"tcp.maxConnections", "tcp.stallTimeout", "tcp.maxBytes", "tcp.socketBufferBytes", "sources.allow",
+			"sources.deny"} {
 			if was, is := fmt.Sprint(field(before, other)), fmt.Sprint(field(after, other)); other != path && was != is {
 				t.Errorf("%s was %s and is %s", other, was, is)
+			}
+		}
+	}
+}
+
+// sourcesEffect gives a list of sources in each of the ways that there are.
+func sourcesEffect(list string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.remove("e-sources")
+		flag := "--" + list
+		m := s.json("create", "udp", "--name", "e-sources", flag, "192.0.2.0/24,10.0.0.1", flag, "2001:DB8::/32")
+		wantField(t, m, "sources."+list, `["192.0.2.0/24","10.0.0.1/32","2001:db8::/32"]`)
+		s.run("create", "tcp", flag, "10.0.0.0/8,nobody").want(t, 1, "",
+			"echoctl: endpoint.sources."+list+"[1]: source \"nobody\" is not *\n")
+	}
+}
+
+// sourceRateEffect limits a source to 7 of something, and sets that back.
+func sourceRateEffect(path, flag, seven, none string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-rate", "--source-datagrams", "5", "--source-bytes", "5", "--loop-guard=false")
+		for value, want := range map[string]string{"7": seven, "default": none} {
+			before := s.json("get", "e-rate")
+			after := s.json("update", "e-rate", flag, value)
+			wantField(t, after, path, want)
+			for _, other := range []string{"udp.maxSourceDatagrams", "udp.maxSourceBytes", "udp.loopGuard"} {
+				if was, is := fmt.Sprint(field(before, other)), fmt.Sprint(field(after, other)); other != path && was != is {
+					t.Errorf("%s was %s and is %s", other, was, is)
+				}
 			}
 		}
 	}

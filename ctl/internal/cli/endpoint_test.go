@@ -32,6 +32,7 @@ Labels: rack=r1
 Description: -
 One shot: no
 Idle timeout: 10m
+Stall timeout: 5m
 Max connections: 1024
 Connections: 0 open, 0 in all
 Bytes: 0 in, 0 out

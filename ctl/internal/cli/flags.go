@@ -108,6 +108,58 @@ func (f *countFlag) proto() *uint32 {
 	return new(f.value)
 }
 
+// sizeUnits are what may stand behind the number of a size, in any case.
+var sizeUnits = map[string]uint64{
+	"": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
+}
+
+// parseSize reads a number of bytes, with or without a unit.
+func parseSize(text string, most uint64) (uint64, error) {
+	digits := len(text) - len(strings.TrimLeft(text, "0123456789"))
+	unit, ok := sizeUnits[strings.ToLower(text[digits:])]
+	if digits == 0 || !ok {
+		return 0, errors.New(`say a number of bytes, or as in "64KiB", "10MB", "1G"`)
+	}
+	n, err := strconv.ParseUint(text[:digits], 10, 64)
+	if err != nil || n > most/unit {
+		return 0, fmt.Errorf("must be at most %d bytes", most)
+	}
+	return n * unit, nil
+}
+
+// sizeFlag is a flag with a number of bytes. Of every size that it is used for, the daemon's default is 0.
+type sizeFlag struct {
+	value     uint64
+	most      uint64 // 0: as much as a uint64 has room for
+	orDefault bool
+}
+
+func (f *sizeFlag) Set(text string) error {
+	if f.orDefault && text == defaultWord {
+		f.value = 0
+		return nil
+	}
+	most := f.most
+	if most == 0 {
+		most = math.MaxUint64
+	}
+	n, err := parseSize(text, most)
+	if err != nil {
+		return err
+	}
+	f.value = n
+	return nil
+}
+
+func (f *sizeFlag) String() string {
+	if f.value == 0 {
+		return ""
+	}
+	return strconv.FormatUint(f.value, 10)
+}
+
+func (f *sizeFlag) Type() string { return "SIZE" }
+
 // labelsFlag is a repeatable flag KEY=VALUE. What characters are allowed is the daemon's to say.
 type labelsFlag struct{ values map[string]string }
 

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +53,42 @@ func TestCountFlag(t *testing.T) {
 	if err := f.Set("4294967295"); err != nil || *f.proto() != 4294967295 {
 		t.Errorf("Set: %v, value %v", err, f.proto())
 	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"0": 0, "65536": 65536, "18446744073709551615": math.MaxUint64, "1k": 1000, "1kB": 1000, "2M": 2e6, "2MB": 2e6,
+		"3G": 3e9, "3GB": 3e9, "4KiB": 4096, "5MiB": 5 << 20, "6GiB": 6 << 30, "1K": 1000, "7kib": 7168, "007": 7,
+		"17179869183GiB": 17179869183 << 30,
+	} {
+		if got, err := parseSize(text, math.MaxUint64); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "k", "-1", "+1", "1.5k", "1 k", "1KiBB", "1T", "1b", "0x10", "1e3", " 1", "default",
+		"18446744073709551616", "17179869184GiB", "99999999999999999999k"} {
+		if got, err := parseSize(text, math.MaxUint64); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", text, got)
+		}
+	}
+	if _, err := parseSize("4GiB", math.MaxUint32); err == nil {
+		t.Error("a size over the most is taken")
+	}
+}
+
+func FuzzParseSize(f *testing.F) {
+	for _, s := range []string{"1", "4KiB", "3g", "-1", "18446744073709551616"} {
+		f.Add(s, uint64(math.MaxUint64))
+	}
+	f.Fuzz(func(t *testing.T, s string, most uint64) {
+		n, err := parseSize(s, most)
+		if err != nil {
+			return
+		}
+		if again, err := parseSize(strconv.FormatUint(n, 10), most); n > most || err != nil || again != n {
+			t.Errorf("parseSize(%q, %d) = %d, which is read as %d, %v", s, most, n, again, err)
+		}
+	})
 }
 
 func TestSelectorBecomesAFilter(t *testing.T) {

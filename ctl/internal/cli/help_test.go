@@ -63,6 +63,7 @@ func TestHelpCommand(t *testing.T) {
 const (
 	durationWords = `say "40ms", "1.5s", "10m" or a number of seconds`
 	countWords    = `say a whole number from 0 to 4294967295`
+	sizeWords     = `say a number of bytes, or as in "64KiB", "10MB", "1G"`
 	formatWords   = `say table, wide, json, yaml or name`
 )
 
@@ -101,6 +102,26 @@ func TestUsage(t *testing.T) {
 			`--one-shot is for tcp`},
 		{"create udp --idle-timeout 1", "create",
 			`--idle-timeout is for tcp`},
+		{"create udp --stall-timeout 1", "create",
+			`--stall-timeout is for tcp`},
+		{"create udp --max-bytes 1", "create",
+			`--max-bytes is for tcp`},
+		{"create udp --socket-buffer 0", "create",
+			`--socket-buffer is for tcp`},
+		{"create tcp --source-datagrams 1", "create",
+			`--source-datagrams is for udp`},
+		{"create tcp --source-bytes 1k", "create",
+			`--source-bytes is for udp`},
+		{"create tcp --stall-timeout never", "create",
+			`invalid argument "never" for "--stall-timeout" flag: ` + durationWords},
+		{"create tcp --max-bytes default", "create",
+			`invalid argument "default" for "--max-bytes" flag: ` + sizeWords},
+		{"create tcp --socket-buffer 4GiB", "create",
+			`invalid argument "4GiB" for "--socket-buffer" flag: must be at most 4294967295 bytes`},
+		{"update a --source-bytes -1", "update",
+			`invalid argument "-1" for "--source-bytes" flag: ` + sizeWords},
+		{"update a --source-datagrams 1k", "update",
+			`invalid argument "1k" for "--source-datagrams" flag: ` + countWords},
 		{"create tcp --name", "create",
 			`flag needs an argument: --name`},
 		{"get", "get",

@@ -20,7 +20,8 @@ Data goes to standard output in the format of --output (or ECHOCTL_OUTPUT), talk
 and errors to standard error. Colours appear on a terminal, unless NO_COLOR is
 set or --no-color is given.
 
-Durations are "40ms", "1.5s", "10m"; a bare number is seconds.`
+Durations are "40ms", "1.5s", "10m"; a bare number is seconds. Sizes are bytes,
+or as in "64KiB" (1,024 each), "64kB" or "64k" (1,000 each), up to GiB and GB.`
 
 // exitHelp ends the help of every command.
 const exitHelp = `Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 a probe ran and no

@@ -11,29 +11,28 @@ import (
 )
 
 type updateOptions struct {
-	labels         labelsFlag
-	removeLabels   []string
-	description    string
-	listen         string
-	oneShot        bool
-	idleTimeout    durationFlag
-	maxConnections countFlag
-	loopGuard      bool
-	etag           string
-	validateOnly   bool
+	labels       labelsFlag
+	removeLabels []string
+	description  string
+	listen       string
+	options      endpointOptions
+	etag         string
+	validateOnly bool
 }
 
 func newUpdateCommand(a *app) *cobra.Command {
-	o := &updateOptions{idleTimeout: durationFlag{orDefault: true}, maxConnections: countFlag{orDefault: true}}
+	o := &updateOptions{}
 	cmd := &cobra.Command{
 		Use:   "update NAME",
 		Short: "Change an endpoint",
 		Long: long(`Changes what the flags say and nothing else, without dropping a connection; only
 --listen needs the endpoint to be stopped. --label adds a label or changes its
-value, --remove-label takes one away; the other labels stay.`),
+value, --remove-label takes one away; the other labels stay. --allow and --deny
+replace their lists.`),
 		Example: `  echoctl update web-1 --label rack=r2 --remove-label old
   echoctl update web-1 --description "" --one-shot=false
   echoctl update web-1 --idle-timeout 5m --max-connections default
+  echoctl update web-1 --allow 10.0.0.0/8,2001:db8::/32 --deny ""
   echoctl stop web-1 && echoctl update web-1 --listen :7001 && echoctl start web-1`,
 		Args:              argsBetween(1, 1, "NAME"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runUpdate(a, cmd, o, args[0]) },
@@ -44,11 +43,7 @@ value, --remove-label takes one away; the other labels stay.`),
 	flags.StringArrayVar(&o.removeLabels, "remove-label", nil, "take the label `KEY` away; may be repeated")
 	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people; \"\" for none")
 	flags.StringVar(&o.listen, "listen", "", "where to `LISTEN`, as in create; needs the endpoint to be stopped")
-	flags.BoolVar(&o.oneShot, "one-shot", false, "tcp: echo the first bytes that come, then end the connection")
-	flags.Var(&o.idleTimeout, "idle-timeout",
-		"tcp: close a connection that is idle for `DURATION`; 0 is never, or default")
-	flags.Var(&o.maxConnections, "max-connections", "tcp: at most `N` connections at once; 0 is no limit, or default")
-	addLoopGuard(cmd, &o.loopGuard)
+	o.options.addTo(cmd, true)
 	flags.StringVar(&o.etag, "etag", "", "change it only if it still has this `ETAG`")
 	addValidateOnly(cmd, &o.validateOnly)
 	return cmd
@@ -102,19 +97,7 @@ func (o *updateOptions) request(cmd *cobra.Command, name string) *echov1.UpdateE
 	if given("listen", "listen") {
 		e.Listen = o.listen
 	}
-	tcp := &echov1.TcpOptions{}
-	shot := given("one-shot", "tcp.one_shot")
-	idle := given("idle-timeout", "tcp.idle_timeout")
-	most := given("max-connections", "tcp.max_connections")
-	if shot || idle || most {
-		tcp.OneShot = o.oneShot
-		tcp.IdleTimeout = o.idleTimeout.proto()
-		tcp.MaxConnections = o.maxConnections.proto()
-		e.Tcp = tcp
-	}
-	if given("loop-guard", "udp.loop_guard") {
-		e.Udp = &echov1.UdpOptions{LoopGuard: &o.loopGuard}
-	}
+	mask.Paths = append(mask.Paths, o.options.into(e, cmd)...)
 	return &echov1.UpdateEndpointRequest{Name: name, Endpoint: e, UpdateMask: mask, ValidateOnly: o.validateOnly}
 }
 

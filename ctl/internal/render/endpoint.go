@@ -5,6 +5,7 @@ import (
 	"time"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
@@ -88,6 +89,7 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	if udp := e.GetUdp(); udp != nil {
 		describeUDP(p, udp)
 	}
+	describeSources(p, e.GetSources())
 	if c := e.GetCounters(); c != nil {
 		describeCounters(p, e.GetProtocol(), c, now)
 	}
@@ -103,13 +105,8 @@ func describeTCP(p *pairs, tcp *echov1.TcpOptions) {
 	} else {
 		p.add("One shot", "no")
 	}
-	if d := tcp.GetIdleTimeout(); d != nil {
-		text := span(d.AsDuration())
-		if d.AsDuration() == 0 {
-			text = "never"
-		}
-		p.add("Idle timeout", text)
-	}
+	describeTimeout(p, "Idle timeout", tcp.GetIdleTimeout())
+	describeTimeout(p, "Stall timeout", tcp.GetStallTimeout())
 	if tcp.MaxConnections != nil {
 		text := number(tcp.GetMaxConnections())
 		if tcp.GetMaxConnections() == 0 {
@@ -117,17 +114,48 @@ func describeTCP(p *pairs, tcp *echov1.TcpOptions) {
 		}
 		p.add("Max connections", text)
 	}
+	if n := tcp.GetMaxBytes(); n > 0 {
+		p.add("Max bytes", number(n))
+	}
+	if n := tcp.GetSocketBufferBytes(); n > 0 {
+		p.add("Socket buffer", number(n)+" bytes")
+	}
+}
+
+func describeTimeout(p *pairs, key string, d *durationpb.Duration) {
+	if d == nil {
+		return
+	}
+	text := span(d.AsDuration())
+	if d.AsDuration() == 0 {
+		text = "never"
+	}
+	p.add(key, text)
 }
 
 func describeUDP(p *pairs, udp *echov1.UdpOptions) {
-	if udp.LoopGuard == nil {
-		return
+	if udp.LoopGuard != nil {
+		text := "on"
+		if !udp.GetLoopGuard() {
+			text = "off"
+		}
+		p.add("Loop guard", text)
 	}
-	text := "on"
-	if !udp.GetLoopGuard() {
-		text = "off"
+	if n := udp.GetMaxSourceDatagrams(); n > 0 {
+		p.add("Source datagrams", "at most "+number(n)+" a second")
 	}
-	p.add("Loop guard", text)
+	if n := udp.GetMaxSourceBytes(); n > 0 {
+		p.add("Source bytes", "at most "+number(n)+" a second")
+	}
+}
+
+func describeSources(p *pairs, s *echov1.Sources) {
+	if allow := s.GetAllow(); len(allow) > 0 {
+		p.add("Allow", cleanAll(allow)...)
+	}
+	if deny := s.GetDeny(); len(deny) > 0 {
+		p.add("Deny", cleanAll(deny)...)
+	}
 }
 
 func describeCounters(p *pairs, protocol echov1.Protocol, c *echov1.Counters, now time.Time) {

@@ -31,10 +31,13 @@ func endpoints() []*echov1.Endpoint {
 			Host: "127.0.0.1", Port: 40001, State: echov1.Endpoint_SERVING,
 			Labels:      map[string]string{"rack": "r1", "answer": "yes", "app/name": "web"},
 			Description: "the first one",
-			Tcp:         &echov1.TcpOptions{IdleTimeout: durationpb.New(10 * time.Minute), MaxConnections: proto.Uint32(1024)},
+			Tcp: &echov1.TcpOptions{
+				IdleTimeout: durationpb.New(10 * time.Minute), StallTimeout: durationpb.New(5 * time.Minute),
+				MaxConnections: proto.Uint32(1024),
+			},
 			Counters: &echov1.Counters{
 				ConnectionsOpen: 2, ConnectionsTotal: 17, BytesIn: 1 << 53, BytesOut: 4096,
-				Drops:            map[string]uint64{"one_shot_rest": 1, "max_connections": 3},
+				Drops:            map[string]uint64{"rest": 1, "max_connections": 3},
 				Errors:           map[string]uint64{"reset": 0},
 				LastActivityTime: ago(3 * time.Second),
 			},
@@ -42,8 +45,13 @@ func endpoints() []*echov1.Endpoint {
 		},
 		{
 			Name: "syslog", Uid: "u-2", Protocol: echov1.Protocol_UDP, Listen: ":7", Address: "[::]:7", Host: "::", Port: 7,
-			State:      echov1.Endpoint_STOPPED,
-			Counters:   &echov1.Counters{DatagramsIn: 5, DatagramsOut: 4, BytesIn: 320, BytesOut: 256},
+			State:   echov1.Endpoint_STOPPED,
+			Udp:     &echov1.UdpOptions{LoopGuard: proto.Bool(true), MaxSourceDatagrams: 100, MaxSourceBytes: 1 << 53},
+			Sources: &echov1.Sources{Allow: []string{"192.0.2.0/24", "2001:db8::/32"}, Deny: []string{"192.0.2.7/32"}},
+			Counters: &echov1.Counters{
+				DatagramsIn: 5, DatagramsOut: 4, BytesIn: 320, BytesOut: 256,
+				Drops: map[string]uint64{"source_rate": 2, "source_denied": 1},
+			},
 			CreateTime: ago(49 * time.Hour), UpdateTime: ago(3 * time.Hour), Etag: "e-2",
 		},
 		{
@@ -51,8 +59,12 @@ func endpoints() []*echov1.Endpoint {
 			StateReason: "cannot bind 192.0.2.1:7: address not available",
 			Labels:      map[string]string{"evil": "a\u009b31mb\u202ec"},
 			Description: "tab\there, escape \x1b[31m",
-			Tcp:         &echov1.TcpOptions{OneShot: true, IdleTimeout: durationpb.New(0), MaxConnections: proto.Uint32(0)},
-			Counters:    &echov1.Counters{}, CreateTime: ago(-time.Second), UpdateTime: ago(0), Etag: "e-3",
+			Tcp: &echov1.TcpOptions{
+				OneShot: true, IdleTimeout: durationpb.New(0), StallTimeout: durationpb.New(0), MaxConnections: proto.Uint32(0),
+				MaxBytes: 1 << 53, SocketBufferBytes: 262144,
+			},
+			Sources:  &echov1.Sources{Deny: []string{"evil\x1b[31m"}},
+			Counters: &echov1.Counters{}, CreateTime: ago(-time.Second), UpdateTime: ago(0), Etag: "e-3",
 		},
 	}
 }

@@ -38,13 +38,18 @@ func clean(s string) string {
 	return b.String()
 }
 
+// cleanAll is clean for each of several texts.
+func cleanAll(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = clean(text)
+	}
+	return out
+}
+
 // CleanLines is clean for texts of several lines, such as error messages: line feeds stay, all else is escaped.
 func CleanLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = clean(line)
-	}
-	return strings.Join(lines, "\n")
+	return strings.Join(cleanAll(strings.Split(s, "\n")), "\n")
 }
 
 // orDash stands for what there is nothing to say of.

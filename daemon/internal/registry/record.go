@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,6 +104,7 @@ func (r *Registry) revive(ctx context.Context, e *entry) {
 // clone makes a copy that shares nothing.
 func (d Definition) clone() Definition {
 	d.Labels = maps.Clone(d.Labels)
+	d.Sources = Sources{Allow: slices.Clone(d.Sources.Allow), Deny: slices.Clone(d.Sources.Deny)}
 	return d
 }
 

@@ -31,6 +31,7 @@ var (
 // Defaults of what a definition leaves open.
 const (
 	DefaultIdleTimeout    = 10 * time.Minute
+	DefaultStallTimeout   = 5 * time.Minute
 	DefaultMaxConnections = 1024
 )
 
@@ -43,18 +44,32 @@ type Definition struct {
 	Description string            `json:"description,omitempty"`
 	TCP         TCPOptions        `json:"tcp"` // all zero for UDP
 	UDP         UDPOptions        `json:"udp"` // all zero for TCP
+	Sources     Sources           `json:"sources"`
 }
 
 // UDPOptions are the options of a UDP endpoint.
 type UDPOptions struct {
-	NoLoopGuard bool `json:"noLoopGuard,omitempty"`
+	NoLoopGuard        bool   `json:"noLoopGuard,omitempty"`
+	MaxSourceDatagrams uint32 `json:"maxSourceDatagramsPerSecond,omitempty"` // 0: no limit
+	MaxSourceBytes     uint64 `json:"maxSourceBytesPerSecond,omitempty"`     // 0: no limit
 }
 
 // TCPOptions are the options of a TCP endpoint.
 type TCPOptions struct {
-	OneShot        bool          `json:"oneShot,omitempty"`
-	IdleTimeout    time.Duration `json:"idleTimeoutNanos"` // 0: never
-	MaxConnections uint32        `json:"maxConnections"`   // 0: no limit
+	OneShot     bool          `json:"oneShot,omitempty"`
+	IdleTimeout time.Duration `json:"idleTimeoutNanos"` // 0: never
+	// 0: never. So it is for a record of before there was a stall timeout, too: that endpoint had none.
+	StallTimeout      time.Duration `json:"stallTimeoutNanos"`
+	MaxConnections    uint32        `json:"maxConnections"`              // 0: no limit
+	MaxBytes          uint64        `json:"maxBytes,omitempty"`          // 0: no limit
+	SocketBufferBytes uint32        `json:"socketBufferBytes,omitempty"` // 0: the engine's default
+}
+
+// Sources are whose connections and datagrams an endpoint takes, with prefixes as [echo.ParseSource] makes them: those from
+// Deny are not, and where Allow is not empty, only those from Allow.
+type Sources struct {
+	Allow []netip.Prefix `json:"allow,omitempty"`
+	Deny  []netip.Prefix `json:"deny,omitempty"`
 }
 
 // State tells whether an endpoint answers.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +84,13 @@ func mustCreate(t *testing.T, r *Registry, def Definition) Endpoint {
 }
 
 func tcp(name string) Definition { return Definition{Name: name, Protocol: echo.TCP} }
+
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
 
 func noChange(d Definition) (Definition, error) { return d, nil }
 
@@ -275,15 +283,105 @@ func TestTheRecordsForm(t *testing.T) {
 	got, err := json.Marshal(record{
 		Definition: Definition{
 			Name: "a", Protocol: echo.TCP, Listen: ":0", Labels: map[string]string{"k": "v"}, Description: "d",
-			TCP: TCPOptions{OneShot: true, IdleTimeout: time.Second, MaxConnections: 2},
+			TCP: TCPOptions{
+				OneShot: true, IdleTimeout: time.Second, StallTimeout: 2 * time.Second, MaxConnections: 2, MaxBytes: 3, SocketBufferBytes: 4096,
+			},
+			UDP:     UDPOptions{NoLoopGuard: true, MaxSourceDatagrams: 4, MaxSourceBytes: 5},
+			Sources: Sources{Allow: prefixes("192.0.2.0/24"), Deny: prefixes("2001:db8::/32", "192.0.2.1/32")},
 		},
 		UID: "u", Address: netip.MustParseAddrPort("[::]:7"), Running: true, CreateTime: at, UpdateTime: at,
 	})
 	want := `{"name":"a","protocol":"TCP","listen":":0","labels":{"k":"v"},"description":"d",` +
-		`"tcp":{"oneShot":true,"idleTimeoutNanos":1000000000,"maxConnections":2},"udp":{},"uid":"u","address":"[::]:7","running":true,` +
+		`"tcp":{"oneShot":true,"idleTimeoutNanos":1000000000,"stallTimeoutNanos":2000000000,"maxConnections":2,"maxBytes":3,"socketBufferBytes":4096},` +
+		`"udp":{"noLoopGuard":true,"maxSourceDatagramsPerSecond":4,"maxSourceBytesPerSecond":5},` +
+		`"sources":{"allow":["192.0.2.0/24"],"deny":["2001:db8::/32","192.0.2.1/32"]},"uid":"u","address":"[::]:7","running":true,` +
 		`"createTime":"2026-01-02T03:04:05.000000006Z","updateTime":"2026-01-02T03:04:05.000000006Z"}`
 	if err != nil || string(got) != want {
 		t.Errorf("a record is\n%s, %v; want\n%s", got, err, want)
+	}
+}
+
+// TestARecordOfBeforeThereWereLimits has an endpoint come back that was kept when it could have none of them.
+func TestARecordOfBeforeThereWereLimits(t *testing.T) {
+	old := `{"name":"a","protocol":"TCP","listen":"127.0.0.1:0","tcp":{"idleTimeoutNanos":1000000000,"maxConnections":2},"udp":{},` +
+		`"uid":"u","address":"127.0.0.1:0","running":true,"createTime":"2026-01-02T03:04:05Z","updateTime":"2026-01-02T03:04:05Z"}`
+	r := newRegistry(t, &memory{records: map[string][]byte{"a": []byte(old)}})
+	if err := r.Restore(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Get("a")
+	if want := (TCPOptions{IdleTimeout: time.Second, MaxConnections: 2}); err != nil || got.State != Serving || got.TCP != want {
+		t.Errorf("it came back as %+v, %v", got, err)
+	}
+}
+
+// limited is an endpoint with every limit that one of the protocol can have.
+func limited(protocol echo.Protocol) Definition {
+	def := Definition{
+		Name: "a", Protocol: protocol, Listen: "127.0.0.1:0",
+		Sources: Sources{Allow: prefixes("127.0.0.0/8"), Deny: prefixes("127.1.0.0/16")},
+	}
+	if protocol == echo.TCP {
+		def.TCP = TCPOptions{
+			OneShot: true, IdleTimeout: 1, StallTimeout: 2, MaxConnections: 3, MaxBytes: 1 << 40, SocketBufferBytes: 4096,
+		}
+	} else {
+		def.UDP = UDPOptions{NoLoopGuard: true, MaxSourceDatagrams: 4, MaxSourceBytes: 1 << 41}
+	}
+	return def
+}
+
+func TestTheEngineIsToldOfEveryLimit(t *testing.T) {
+	for protocol, want := range map[echo.Protocol]echo.Spec{
+		echo.TCP: {TCP: echo.TCPOptions{
+			OneShot: true, IdleTimeout: 1, StallTimeout: 2, MaxConnections: 3, MaxBytes: 1 << 40, SocketBufferBytes: 4096,
+		}},
+		echo.UDP: {UDP: echo.UDPOptions{NoLoopGuard: true, MaxSourceDatagrams: 4, MaxSourceBytes: 1 << 41}},
+	} {
+		want.Protocol, want.Listen = protocol, "127.0.0.1:0"
+		want.Allow, want.Deny = prefixes("127.0.0.0/8"), prefixes("127.1.0.0/16")
+		if got := spec(limited(protocol), netip.AddrPort{}); !reflect.DeepEqual(got, want) {
+			t.Errorf("%v: the engine gets %+v, want %+v", protocol, got, want)
+		}
+	}
+}
+
+// TestEveryLimitIsInTheETag changes one limit after the other, and wants an etag of its own for each.
+func TestEveryLimitIsInTheETag(t *testing.T) {
+	seen := map[string]string{}
+	for name, change := range map[string]func(*Definition){
+		"none":               func(*Definition) {},
+		"StallTimeout":       func(d *Definition) { d.TCP.StallTimeout++ },
+		"MaxBytes":           func(d *Definition) { d.TCP.MaxBytes++ },
+		"SocketBufferBytes":  func(d *Definition) { d.TCP.SocketBufferBytes++ },
+		"MaxSourceDatagrams": func(d *Definition) { d.UDP.MaxSourceDatagrams++ },
+		"MaxSourceBytes":     func(d *Definition) { d.UDP.MaxSourceBytes++ },
+		"Allow":              func(d *Definition) { d.Sources.Allow = nil },
+		"Deny":               func(d *Definition) { d.Sources.Deny = nil },
+	} {
+		def := limited(echo.TCP)
+		change(&def)
+		if same, taken := seen[def.etag()]; taken {
+			t.Errorf("%s and %s have the same etag", name, same)
+		}
+		seen[def.etag()] = name
+	}
+	none, empty := tcp("a"), tcp("a")
+	empty.Sources = Sources{Allow: []netip.Prefix{}, Deny: []netip.Prefix{}}
+	if none.etag() != empty.etag() {
+		t.Error("an empty list and none have different etags")
+	}
+}
+
+func TestWhatGetAnswersIsACopy(t *testing.T) {
+	r := newRegistry(t, nil)
+	def := limited(echo.UDP)
+	def.Labels = map[string]string{"k": "v"}
+	e := mustCreate(t, r, def)
+	e.Labels["k"], e.Sources.Allow[0], e.Sources.Deny[0] = "x", netip.Prefix{}, netip.Prefix{}
+	now, err := r.Get("a")
+	if err != nil || now.Labels["k"] != "v" || !now.Sources.Allow[0].IsValid() || !now.Sources.Deny[0].IsValid() {
+		t.Errorf("who changed an answer changed the endpoint: %+v, %v", now.Definition, err)
 	}
 }
 

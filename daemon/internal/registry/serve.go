@@ -160,9 +160,21 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 			listen = listen[:i+1] + strconv.Itoa(int(had.Port()))
 		}
 	}
-	return echo.Spec{Protocol: def.Protocol, Listen: listen, TCP: echo.TCPOptions{
-		OneShot: def.TCP.OneShot, IdleTimeout: def.TCP.IdleTimeout, MaxConnections: int(def.TCP.MaxConnections),
-	}, UDP: echo.UDPOptions{NoLoopGuard: def.UDP.NoLoopGuard}}
+	s := echo.Spec{Protocol: def.Protocol, Listen: listen, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
+	s.TCP = echo.TCPOptions{
+		OneShot:           def.TCP.OneShot,
+		IdleTimeout:       def.TCP.IdleTimeout,
+		StallTimeout:      def.TCP.StallTimeout,
+		MaxConnections:    int(def.TCP.MaxConnections),
+		MaxBytes:          def.TCP.MaxBytes,
+		SocketBufferBytes: int(def.TCP.SocketBufferBytes),
+	}
+	s.UDP = echo.UDPOptions{
+		NoLoopGuard:        def.UDP.NoLoopGuard,
+		MaxSourceDatagrams: def.UDP.MaxSourceDatagrams,
+		MaxSourceBytes:     def.UDP.MaxSourceBytes,
+	}
+	return s
 }
 
 func drainContext(drain time.Duration) (context.Context, context.CancelFunc) {

@@ -1,6 +1,9 @@
 package rpc
 
 import (
+	"fmt"
+	"net/netip"
+
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/echod/echod/daemon/echo"
@@ -8,46 +11,103 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
-// definitionFromProto reads the settable fields of an endpoint. What TCP options leave open is the daemon's default.
-func definitionFromProto(e *echov1.Endpoint) registry.Definition {
+// definitionFromProto reads the settable fields of an endpoint. What TCP options leave open is the daemon's default. The
+// error is a badRequest about sources: the rules in the proto have seen all else.
+func definitionFromProto(e *echov1.Endpoint) (registry.Definition, error) {
+	sources, err := sourcesFromProto(e.GetSources())
 	def := registry.Definition{
 		Name: e.GetName(), Protocol: protocolFromProto(e.GetProtocol()), Listen: e.GetListen(),
-		Labels: e.GetLabels(), Description: e.GetDescription(),
+		Labels: e.GetLabels(), Description: e.GetDescription(), Sources: sources,
 	}
 	if def.Protocol == echo.TCP {
-		def.TCP = registry.TCPOptions{
-			OneShot:        e.GetTcp().GetOneShot(),
-			IdleTimeout:    durationOr(e.GetTcp().GetIdleTimeout(), registry.DefaultIdleTimeout),
-			MaxConnections: registry.DefaultMaxConnections,
-		}
-		if e.GetTcp() != nil && e.GetTcp().MaxConnections != nil {
-			def.TCP.MaxConnections = e.GetTcp().GetMaxConnections()
-		}
+		def.TCP = tcpOptionsFromProto(e.GetTcp())
 	}
 	if def.Protocol == echo.UDP {
-		def.UDP.NoLoopGuard = e.GetUdp() != nil && e.GetUdp().LoopGuard != nil && !e.GetUdp().GetLoopGuard()
+		def.UDP = registry.UDPOptions{
+			NoLoopGuard:        e.GetUdp() != nil && e.GetUdp().LoopGuard != nil && !e.GetUdp().GetLoopGuard(),
+			MaxSourceDatagrams: e.GetUdp().GetMaxSourceDatagrams(),
+			MaxSourceBytes:     e.GetUdp().GetMaxSourceBytes(),
+		}
 	}
-	return def
+	return def, err
+}
+
+func tcpOptionsFromProto(o *echov1.TcpOptions) registry.TCPOptions {
+	out := registry.TCPOptions{
+		OneShot:           o.GetOneShot(),
+		IdleTimeout:       durationOr(o.GetIdleTimeout(), registry.DefaultIdleTimeout),
+		StallTimeout:      durationOr(o.GetStallTimeout(), registry.DefaultStallTimeout),
+		MaxConnections:    registry.DefaultMaxConnections,
+		MaxBytes:          o.GetMaxBytes(),
+		SocketBufferBytes: o.GetSocketBufferBytes(),
+	}
+	if o != nil && o.MaxConnections != nil {
+		out.MaxConnections = o.GetMaxConnections()
+	}
+	return out
+}
+
+// sourcesFromProto parses prefixes. The error names each that is none, by its place in the list.
+func sourcesFromProto(s *echov1.Sources) (registry.Sources, error) {
+	bad := &badRequest{}
+	parse := func(field string, texts []string) (all []netip.Prefix) {
+		for i, text := range texts {
+			p, err := echo.ParseSource(text)
+			if err != nil {
+				bad.violations = append(bad.violations, violation{fmt.Sprintf("endpoint.sources.%s[%d]", field, i), err.Error()})
+			}
+			all = append(all, p)
+		}
+		return all
+	}
+	out := registry.Sources{Allow: parse("allow", s.GetAllow()), Deny: parse("deny", s.GetDeny())}
+	if len(bad.violations) > 0 {
+		return registry.Sources{}, bad
+	}
+	return out, nil
 }
 
 // definitionToProto writes the settable fields of an endpoint: what a mask is applied to.
 func definitionToProto(def registry.Definition) *echov1.Endpoint {
 	e := &echov1.Endpoint{
 		Name: def.Name, Protocol: protocolToProto(def.Protocol), Listen: def.Listen,
-		Labels: def.Labels, Description: def.Description,
+		Labels: def.Labels, Description: def.Description, Sources: sourcesToProto(def.Sources),
 	}
 	if def.Protocol == echo.TCP {
 		e.Tcp = &echov1.TcpOptions{
-			OneShot:        def.TCP.OneShot,
-			IdleTimeout:    durationpb.New(def.TCP.IdleTimeout),
-			MaxConnections: &def.TCP.MaxConnections,
+			OneShot:           def.TCP.OneShot,
+			IdleTimeout:       durationpb.New(def.TCP.IdleTimeout),
+			StallTimeout:      durationpb.New(def.TCP.StallTimeout),
+			MaxConnections:    &def.TCP.MaxConnections,
+			MaxBytes:          def.TCP.MaxBytes,
+			SocketBufferBytes: def.TCP.SocketBufferBytes,
 		}
 	}
 	if def.Protocol == echo.UDP {
 		guard := !def.UDP.NoLoopGuard
-		e.Udp = &echov1.UdpOptions{LoopGuard: &guard}
+		e.Udp = &echov1.UdpOptions{
+			LoopGuard:          &guard,
+			MaxSourceDatagrams: def.UDP.MaxSourceDatagrams,
+			MaxSourceBytes:     def.UDP.MaxSourceBytes,
+		}
 	}
 	return e
+}
+
+// sourcesToProto writes prefixes; that everybody is taken is absent.
+func sourcesToProto(s registry.Sources) *echov1.Sources {
+	if len(s.Allow) == 0 && len(s.Deny) == 0 {
+		return nil
+	}
+	return &echov1.Sources{Allow: prefixTexts(s.Allow), Deny: prefixTexts(s.Deny)}
+}
+
+func prefixTexts(all []netip.Prefix) []string {
+	texts := make([]string, 0, len(all))
+	for _, p := range all {
+		texts = append(texts, p.String())
+	}
+	return texts
 }
 
 func endpointToProto(e registry.Endpoint) *echov1.Endpoint {

@@ -41,7 +41,11 @@ func NewEndpointService(endpoints Endpoints) *EndpointService {
 
 // CreateEndpoint implements the service.
 func (s *EndpointService) CreateEndpoint(ctx context.Context, req *echov1.CreateEndpointRequest) (*echov1.Endpoint, error) {
-	return endpointReply(s.endpoints.Create(ctx, definitionFromProto(req.GetEndpoint()), req.GetValidateOnly()))
+	def, err := definitionFromProto(req.GetEndpoint())
+	if err != nil {
+		return nil, err
+	}
+	return endpointReply(s.endpoints.Create(ctx, def, req.GetValidateOnly()))
 }
 
 // GetEndpoint implements the service.
@@ -122,7 +126,7 @@ func merge(now registry.Definition, req *echov1.UpdateEndpointRequest) (registry
 	if err := validate(&echov1.CreateEndpointRequest{Endpoint: merged}); err != nil {
 		return registry.Definition{}, err
 	}
-	return definitionFromProto(merged), nil
+	return definitionFromProto(merged)
 }
 
 // names says whether a path is a field or within it.
@@ -150,7 +154,7 @@ func (s *EndpointService) StopEndpoint(ctx context.Context, req *echov1.StopEndp
 
 func endpointReply(e registry.Endpoint, err error) (*echov1.Endpoint, error) {
 	if errors.Is(err, echo.ErrBadSpec) {
-		return nil, badField("endpoint.listen", "%v", err) // the rest of a specification has rules in the proto
+		return nil, badField("endpoint.listen", "%v", err) // the rest of a specification was checked before
 	}
 	if err != nil {
 		return nil, err

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,9 +17,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -183,6 +188,109 @@ func TestDurationsThatAreNone(t *testing.T) {
 		}}))
 		if s := status.Convert(sent); s.Code() != codes.InvalidArgument || !strings.Contains(s.Message(), "timeout") {
 			t.Errorf("%v: %v", d, s)
+		}
+	}
+}
+
+func TestSourcesAreAnsweredInTheirCanonicalForm(t *testing.T) {
+	got, err := sourcesFromProto(&echov1.Sources{
+		Allow: []string{"10.0.0.1", "192.0.2.0/24", "::ffff:192.0.2.0/120", "0.0.0.0/0"}, Deny: []string{"2001:DB8::/32", "2001:db8:0::1"},
+	})
+	want := &echov1.Sources{
+		Allow: []string{"10.0.0.1/32", "192.0.2.0/24", "192.0.2.0/24", "0.0.0.0/0"}, Deny: []string{"2001:db8::/32", "2001:db8::1/128"},
+	}
+	if answered := sourcesToProto(got); err != nil || !proto.Equal(answered, want) {
+		t.Errorf("answered as %v, %v; want %v", answered, err, want)
+	}
+	for _, none := range []*echov1.Sources{nil, {}} {
+		if got, err := sourcesFromProto(none); err != nil || sourcesToProto(got) != nil {
+			t.Errorf("%v is answered as %v, %v; want nothing", none, sourcesToProto(got), err)
+		}
+	}
+}
+
+func TestEachSourceThatIsNoneIsNamed(t *testing.T) {
+	_, err := sourcesFromProto(&echov1.Sources{
+		Allow: []string{"10.0.0.1", "10.0.0.1/8", "here"}, Deny: []string{"fe80::1%eth0", ""},
+	})
+	var bad *badRequest
+	if !errors.As(err, &bad) {
+		t.Fatalf("%v, want a badRequest", err)
+	}
+	var fields []string
+	for _, v := range bad.violations {
+		fields = append(fields, v.field)
+	}
+	want := []string{"endpoint.sources.allow[1]", "endpoint.sources.allow[2]", "endpoint.sources.deny[0]", "endpoint.sources.deny[1]"}
+	if !slices.Equal(fields, want) {
+		t.Errorf("violations of %v, want %v", fields, want)
+	}
+	for _, says := range []string{"10.0.0.0/8", `"here"`, `"fe80::1%eth0"`} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("%v does not say %s", err, says)
+		}
+	}
+}
+
+// TestDefinitionsSurviveTheContract writes a definition as a message and reads it again.
+func TestDefinitionsSurviveTheContract(t *testing.T) {
+	sources := registry.Sources{
+		Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Deny: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")},
+	}
+	for _, def := range []registry.Definition{
+		{Name: "a", Protocol: echo.TCP, Listen: ":7", Sources: sources, TCP: registry.TCPOptions{
+			OneShot: true, IdleTimeout: 1, StallTimeout: 2, MaxConnections: 3, MaxBytes: math.MaxUint64, SocketBufferBytes: 4096,
+		}},
+		{Name: "zero", Protocol: echo.TCP},
+		{Name: "b", Protocol: echo.UDP, Sources: sources, UDP: registry.UDPOptions{
+			NoLoopGuard: true, MaxSourceDatagrams: math.MaxUint32, MaxSourceBytes: math.MaxUint64,
+		}},
+	} {
+		if got, err := definitionFromProto(definitionToProto(def)); err != nil || !reflect.DeepEqual(got, def) {
+			t.Errorf("%+v becomes %+v, %v", def, got, err)
+		}
+	}
+}
+
+func TestWhatIsLeftOpenIsTheDefault(t *testing.T) {
+	got, err := definitionFromProto(&echov1.Endpoint{Protocol: echov1.Protocol_TCP})
+	want := registry.TCPOptions{
+		IdleTimeout: registry.DefaultIdleTimeout, StallTimeout: registry.DefaultStallTimeout, MaxConnections: registry.DefaultMaxConnections,
+	}
+	if err != nil || got.TCP != want {
+		t.Errorf("%+v, %v; want %+v", got.TCP, err, want)
+	}
+}
+
+// TestMasksReachIntoSources sets one list, sets it back, and sets back the whole, whether the endpoint has sources or not.
+func TestMasksReachIntoSources(t *testing.T) {
+	both := &echov1.Sources{Allow: []string{"192.0.2.0/24"}, Deny: []string{"192.0.2.1/32"}}
+	other := &echov1.Sources{Deny: []string{"10.0.0.0/8", "10.0.0.0/16"}}
+	for _, tc := range []struct {
+		name, mask      string
+		has, body, want *echov1.Sources
+	}{
+		{"one list", "sources.deny", both, other, &echov1.Sources{Allow: both.Allow, Deny: other.Deny}},
+		{"one list where there was none", "sources.deny", nil, other, other},
+		{"without a mask", "", both, other, &echov1.Sources{Allow: both.Allow, Deny: other.Deny}},
+		{"the whole", "sources", both, other, other},
+		{"one list back", "sources.deny", both, nil, &echov1.Sources{Allow: both.Allow}},
+		{"the last list back", "sources.deny", other, nil, nil},
+		{"the whole back", "sources", both, nil, nil},
+		{"back where there was none", "sources.allow", nil, nil, nil},
+		{"an empty body without a mask", "", both, &echov1.Sources{}, nil},
+	} {
+		has, err := definitionFromProto(&echov1.Endpoint{Name: "a", Protocol: echov1.Protocol_UDP, Sources: tc.has})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := &echov1.UpdateEndpointRequest{Name: "a", Endpoint: &echov1.Endpoint{Sources: tc.body}}
+		if tc.mask != "" {
+			req.UpdateMask = &fieldmaskpb.FieldMask{Paths: []string{tc.mask}}
+		}
+		got, err := merge(has, req)
+		if err != nil || !proto.Equal(sourcesToProto(got.Sources), tc.want) {
+			t.Errorf("%s: %v, %v; want %v", tc.name, got.Sources, err, tc.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func TestContract(t *testing.T) {
 			defer taken.Close()
 			d := startDaemon(t, testConfig(t))
 			calls := connect(t, d)
-			for _, c := range append(endpointCases(taken.Addr().String()), probeCases()...) {
+			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases()) {
 				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
 			}
 		})
@@ -120,7 +121,7 @@ func endpointCases(taken string) []contractCase {
 			fields: map[string]string{
 				"name": "web-1", "protocol": "TCP", "state": "SERVING", "host": "127.0.0.1", "listen": "127.0.0.1:0", "stateReason": "",
 				"labels.rack": "r1", "description": "first", "tcp.idleTimeout": "600s", "tcp.maxConnections": "1024", "tcp.oneShot": "false",
-				"counters.bytesIn": "0",
+				"tcp.stallTimeout": "300s", "tcp.maxBytes": "0", "tcp.socketBufferBytes": "0", "sources": "absent", "counters.bytesIn": "0",
 			},
 			check: func(t *testing.T, replies []proto.Message) {
 				e := replies[0].(*echov1.Endpoint)
@@ -132,7 +133,7 @@ func endpointCases(taken string) []contractCase {
 		},
 		{
 			name: "create UDP, named by the daemon", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "listen": ":0"}`),
-			fields: map[string]string{"protocol": "UDP", "listen": ":0", "state": "SERVING", "udp.loopGuard": "true", "tcp": "absent"},
+			fields: map[string]string{"protocol": "UDP", "listen": ":0", "state": "SERVING", "udp.loopGuard": "true", "udp.maxSourceDatagrams": "0", "udp.maxSourceBytes": "0", "sources": "absent", "tcp": "absent"},
 			check: func(t *testing.T, replies []proto.Message) {
 				if e := replies[0].(*echov1.Endpoint); !strings.HasPrefix(e.GetName(), "udp-") || e.GetTcp() != nil {
 					t.Errorf("name %q, tcp %v", e.GetName(), e.GetTcp())
@@ -246,6 +247,83 @@ func endpointCases(taken string) []contractCase {
 		{name: "delete again", call: "EndpointService/DeleteEndpoint", request: `{"name": "zero"}`, code: codes.NotFound, reason: "ENDPOINT_NOT_FOUND"},
 
 		{name: "info", call: "DaemonService/GetInfo", request: `{}`, fields: map[string]string{"listeners.#": "3", "warnings.#": "1", "stateDirectory": "", "endpoints": "3"}},
+	}
+}
+
+// limitCases are about what an endpoint is limited to. They leave nothing behind.
+func limitCases() []contractCase {
+	const bad = codes.InvalidArgument
+	create := func(endpoint string) string { return fmt.Sprintf(`{"endpoint": %s}`, endpoint) }
+	update := func(name, endpoint, mask string) string {
+		return fmt.Sprintf(`{"name": %q, "endpoint": %s, "updateMask": %q}`, name, endpoint, mask)
+	}
+	tooMany := `["10.0.0.0/8"` + strings.Repeat(`, "10.0.0.0/8"`, 256) + `]`
+	return []contractCase{
+		{
+			name: "limits of TCP", call: "EndpointService/CreateEndpoint",
+			request: create(`{"name": "limited", "protocol": "TCP", "tcp": {"stallTimeout": "40s", "maxBytes": "18446744073709551615", "socketBufferBytes": 4096},
+				"sources": {"allow": ["127.0.0.0/8", "2001:DB8::/32", "10.0.0.1"], "deny": ["127.0.0.66"]}}`),
+			fields: map[string]string{
+				"tcp.stallTimeout": "40s", "tcp.maxBytes": "18446744073709551615", "tcp.socketBufferBytes": "4096", "tcp.idleTimeout": "600s",
+				"sources.allow.#": "3", "sources.allow.1": "2001:db8::/32", "sources.allow.2": "10.0.0.1/32", "sources.deny.0": "127.0.0.66/32",
+			},
+		},
+		{
+			name: "limits of UDP", call: "EndpointService/CreateEndpoint",
+			request: create(`{"name": "limited-udp", "protocol": "UDP", "udp": {"maxSourceDatagrams": 4294967295, "maxSourceBytes": 1000000}, "sources": {"deny": ["::1"]}}`),
+			fields: map[string]string{
+				"udp.maxSourceDatagrams": "4294967295", "udp.maxSourceBytes": "1000000", "udp.loopGuard": "true", "sources.allow.#": "0", "sources.deny.0": "::1/128",
+			},
+		},
+		{
+			name: "no limits", call: "EndpointService/CreateEndpoint",
+			request: `{"endpoint": {"protocol": "TCP", "tcp": {"stallTimeout": "0s", "maxBytes": 0, "socketBufferBytes": 0}, "sources": {}}, "validateOnly": true}`,
+			fields:  map[string]string{"tcp.stallTimeout": "0s", "tcp.maxBytes": "0", "tcp.socketBufferBytes": "0", "sources": "absent"},
+		},
+		{name: "negative stall timeout", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"stallTimeout": "-1s"}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.stall_timeout", says: "not -1s"},
+		{name: "stall timeout too long", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"stallTimeout": "31536001s"}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.stall_timeout", says: "must be 0 (never) to 8760h"},
+		{name: "socket buffer too small", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"socketBufferBytes": 4095}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.socket_buffer_bytes", says: "not 4095"},
+		{name: "socket buffer too large", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "tcp": {"socketBufferBytes": 67108865}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.tcp.socket_buffer_bytes", says: "4096 to 67108864"},
+		{name: "a source that is none", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "UDP", "sources": {"allow": ["10.0.0.0/8", "::/0", "example.org"]}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.sources.allow[2]", says: `"example.org"`},
+		{name: "bits behind a prefix", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "sources": {"deny": ["10.0.0.1/8"]}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.sources.deny[0]", says: "the prefix is 10.0.0.0/8"},
+		{name: "too many allowed", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "sources": {"allow": ` + tooMany + `}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.sources.allow", says: "at most 256"},
+		{name: "too many denied", call: "EndpointService/CreateEndpoint", request: create(`{"protocol": "TCP", "sources": {"deny": ` + tooMany + `}}`), code: bad, reason: "BAD_VALUE", field: "endpoint.sources.deny", says: "at most 256"},
+
+		{
+			name: "update one limit", call: "EndpointService/UpdateEndpoint", request: update("limited", `{"tcp": {"stallTimeout": "0s", "maxBytes": 7}}`, "tcp.stallTimeout"),
+			fields: map[string]string{"tcp.stallTimeout": "0s", "tcp.maxBytes": "18446744073709551615", "tcp.socketBufferBytes": "4096"},
+		},
+		{
+			name: "update more of them", call: "EndpointService/UpdateEndpoint", request: update("limited", `{"tcp": {"maxBytes": "1000", "socketBufferBytes": 67108864}}`, "tcp.maxBytes,tcp.socketBufferBytes"),
+			fields: map[string]string{"tcp.stallTimeout": "0s", "tcp.maxBytes": "1000", "tcp.socketBufferBytes": "67108864", "state": "SERVING"},
+		},
+		{
+			name: "limits that the body lacks are set back", call: "EndpointService/UpdateEndpoint", request: update("limited", `{}`, "tcp.stallTimeout,tcp.maxBytes,tcp.socketBufferBytes"),
+			fields: map[string]string{"tcp.stallTimeout": "300s", "tcp.maxBytes": "0", "tcp.socketBufferBytes": "0", "sources.allow.#": "3"},
+		},
+		{
+			name: "update one list of sources", call: "EndpointService/UpdateEndpoint", request: update("limited", `{"sources": {"deny": ["192.0.2.0/24", "192.0.2.7"]}}`, "sources.deny"),
+			fields: map[string]string{"sources.allow.#": "3", "sources.deny.#": "2", "sources.deny.1": "192.0.2.7/32"},
+		},
+		{name: "update to a source that is none", call: "EndpointService/UpdateEndpoint", request: update("limited", `{"sources": {"deny": ["nobody"]}}`, "sources.deny"), code: bad, reason: "BAD_VALUE", field: "endpoint.sources.deny[0]", says: `"nobody"`},
+		{name: "a path into a list", call: "EndpointService/UpdateEndpoint", request: update("limited", `{}`, "sources.deny.first"), code: bad, reason: "BAD_VALUE", field: "update_mask"},
+		{
+			name: "set one list back", call: "EndpointService/UpdateEndpoint", request: update("limited", `{}`, "sources.deny"),
+			fields: map[string]string{"sources.allow.#": "3", "sources.deny.#": "0"},
+		},
+		{name: "set sources back", call: "EndpointService/UpdateEndpoint", request: update("limited", `{}`, "sources"), fields: map[string]string{"sources": "absent"}},
+		{
+			name: "update limits of UDP", call: "EndpointService/UpdateEndpoint", request: update("limited-udp", `{"udp": {"maxSourceBytes": "18446744073709551615"}}`, "udp.maxSourceBytes"),
+			fields: map[string]string{"udp.maxSourceDatagrams": "4294967295", "udp.maxSourceBytes": "18446744073709551615"},
+		},
+		{
+			name: "set limits of UDP back", call: "EndpointService/UpdateEndpoint", request: update("limited-udp", `{}`, "udp.maxSourceDatagrams,udp.maxSourceBytes"),
+			fields: map[string]string{"udp.maxSourceDatagrams": "0", "udp.maxSourceBytes": "0", "sources.deny.#": "1"},
+		},
+		{name: "limits of TCP on UDP", call: "EndpointService/UpdateEndpoint", request: update("limited-udp", `{"tcp": {"maxBytes": 1}}`, "tcp.maxBytes"), code: bad, reason: "BAD_VALUE", field: "endpoint"},
+
+		{name: "delete what was limited", call: "EndpointService/DeleteEndpoint", request: `{"name": "limited"}`},
+		{name: "delete what was limited, UDP", call: "EndpointService/DeleteEndpoint", request: `{"name": "limited-udp"}`},
 	}
 }
 

@@ -160,6 +160,16 @@ func (d *daemon) warnings() []string {
 	return all
 }
 
+// receiveBufferWarning says what UDP endpoints lack when the kernel gives them less receive buffer than they ask for, both
+// in bytes; empty when they have it all.
+func receiveBufferWarning(got, asked int) string {
+	if got >= asked {
+		return ""
+	}
+	return fmt.Sprintf("UDP endpoints get %d KiB of receive buffer, not the %d KiB asked for, and lose datagrams sooner; raise net.core.rmem_max",
+		got>>10, asked>>10)
+}
+
 // serve runs the servers until ctx ends or one of them fails, and then drains.
 func (d *daemon) serve(ctx context.Context) error {
 	tasks, failed := errgroup.WithContext(ctx)

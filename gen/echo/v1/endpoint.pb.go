@@ -119,6 +119,9 @@ type Endpoint struct {
 	Tcp *TcpOptions `protobuf:"bytes,12,opt,name=tcp,proto3" json:"tcp,omitempty"`
 	// Options of a UDP endpoint.
 	Udp *UdpOptions `protobuf:"bytes,13,opt,name=udp,proto3" json:"udp,omitempty"`
+	// Whose connections and datagrams are taken. Absent: everybody's. A change counts for connections to come, and for
+	// datagrams at once.
+	Sources *Sources `protobuf:"bytes,14,opt,name=sources,proto3" json:"sources,omitempty"`
 	// What the endpoint has done since it was created or the daemon started, whichever came last.
 	Counters *Counters `protobuf:"bytes,20,opt,name=counters,proto3" json:"counters,omitempty"`
 	// When it was created.
@@ -252,6 +255,13 @@ func (x *Endpoint) GetUdp() *UdpOptions {
 	return nil
 }
 
+func (x *Endpoint) GetSources() *Sources {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 func (x *Endpoint) GetCounters() *Counters {
 	if x != nil {
 		return x.Counters
@@ -290,8 +300,18 @@ type TcpOptions struct {
 	IdleTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	// How many connections may be open at once; more are closed as they come, and counted. Absent: 1,024; 0: no limit.
 	MaxConnections *uint32 `protobuf:"varint,3,opt,name=max_connections,json=maxConnections,proto3,oneof" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// A connection whose peer has taken no byte of its echo for so long, while some waits for it, is reset. It begins when
+	// our send buffer is full. Absent: 5 minutes; 0: never.
+	StallTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=stall_timeout,json=stallTimeout,proto3" json:"stall_timeout,omitempty"`
+	// How many bytes of a connection are echoed. Then it is ended with a FIN, and what still comes within a second is
+	// discarded, as with one_shot. Absent and 0: no limit.
+	MaxBytes uint64 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// What is asked of the kernel as receive and as send buffer of each connection to come. The kernel takes about twice that
+	// for either one, and no more than the system's limits (net.core.rmem_max and wmem_max on Linux). Absent and 0: the
+	// daemon's default, which is 96 KiB, and on Linux more for a few connections at a time that move much.
+	SocketBufferBytes uint32 `protobuf:"varint,6,opt,name=socket_buffer_bytes,json=socketBufferBytes,proto3" json:"socket_buffer_bytes,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TcpOptions) Reset() {
@@ -345,6 +365,27 @@ func (x *TcpOptions) GetMaxConnections() uint32 {
 	return 0
 }
 
+func (x *TcpOptions) GetStallTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.StallTimeout
+	}
+	return nil
+}
+
+func (x *TcpOptions) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *TcpOptions) GetSocketBufferBytes() uint32 {
+	if x != nil {
+		return x.SocketBufferBytes
+	}
+	return 0
+}
+
 // UdpOptions are the options of a UDP endpoint.
 type UdpOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -352,9 +393,18 @@ type UdpOptions struct {
 	// would start: datagrams from multicast, broadcast and unspecified addresses, from the ports of services that answer
 	// anything (7, 13, 17, 19, 53, 69, 123, 161, 389, 1900, 5353, 11211), and from UDP endpoints of this daemon; and, on
 	// Linux, whether an answer has one hop less than what it answers (TTL and hop limit, at most 64). Absent: true.
-	LoopGuard     *bool `protobuf:"varint,1,opt,name=loop_guard,json=loopGuard,proto3,oneof" json:"loop_guard,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LoopGuard *bool `protobuf:"varint,1,opt,name=loop_guard,json=loopGuard,proto3,oneof" json:"loop_guard,omitempty"`
+	// How many datagrams one source may send a second; what is over it is dropped, never queued. A source is an IPv4 address
+	// or the first 64 bits of an IPv6 one; one that was silent for a second may send a second's worth at once. Absent and 0:
+	// no limit.
+	//
+	// An endpoint keeps account of up to 4,096 sources that have sent in the last second or so; more share one allowance, so
+	// that forged sources cost no memory.
+	MaxSourceDatagrams uint32 `protobuf:"varint,2,opt,name=max_source_datagrams,json=maxSourceDatagrams,proto3" json:"max_source_datagrams,omitempty"`
+	// How many bytes of payload one source may send a second, likewise. Absent and 0: no limit.
+	MaxSourceBytes uint64 `protobuf:"varint,3,opt,name=max_source_bytes,json=maxSourceBytes,proto3" json:"max_source_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UdpOptions) Reset() {
@@ -394,6 +444,77 @@ func (x *UdpOptions) GetLoopGuard() bool {
 	return false
 }
 
+func (x *UdpOptions) GetMaxSourceDatagrams() uint32 {
+	if x != nil {
+		return x.MaxSourceDatagrams
+	}
+	return 0
+}
+
+func (x *UdpOptions) GetMaxSourceBytes() uint64 {
+	if x != nil {
+		return x.MaxSourceBytes
+	}
+	return 0
+}
+
+// Sources say whose connections and datagrams are taken, by prefix ("192.0.2.0/24", "2001:db8::/32") or by address, which
+// is a prefix of nothing else and answered as one ("192.0.2.1/32"). Which of two prefixes is the longer does not matter:
+// deny wins.
+type Sources struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is not empty, only what comes from these is taken. At most 256.
+	Allow []string `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
+	// What comes from these is not taken, whatever allow says. At most 256.
+	Deny          []string `protobuf:"bytes,2,rep,name=deny,proto3" json:"deny,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sources) Reset() {
+	*x = Sources{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sources) ProtoMessage() {}
+
+func (x *Sources) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sources.ProtoReflect.Descriptor instead.
+func (*Sources) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Sources) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *Sources) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
 // Counters are running totals; bytes are payload, without headers. Whatever the daemon refuses or throws away is in drops.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -409,7 +530,7 @@ type Counters struct {
 	DatagramsIn uint64 `protobuf:"varint,5,opt,name=datagrams_in,json=datagramsIn,proto3" json:"datagrams_in,omitempty"`
 	// UDP datagrams sent back.
 	DatagramsOut uint64 `protobuf:"varint,6,opt,name=datagrams_out,json=datagramsOut,proto3" json:"datagrams_out,omitempty"`
-	// What was refused or thrown away, by reason: max_connections, one_shot_rest, ...
+	// What was refused or thrown away, by reason: max_connections, source_denied, ...
 	Drops map[string]uint64 `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// What went wrong, by kind: accept, read, write, reset, ...
 	Errors map[string]uint64 `protobuf:"bytes,8,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -421,7 +542,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +554,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[3]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +567,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{3}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Counters) GetConnectionsOpen() uint32 {
@@ -525,7 +646,7 @@ type CreateEndpointRequest struct {
 
 func (x *CreateEndpointRequest) Reset() {
 	*x = CreateEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +658,7 @@ func (x *CreateEndpointRequest) String() string {
 func (*CreateEndpointRequest) ProtoMessage() {}
 
 func (x *CreateEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[4]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +671,7 @@ func (x *CreateEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEndpointRequest.ProtoReflect.Descriptor instead.
 func (*CreateEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{4}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateEndpointRequest) GetEndpoint() *Endpoint {
@@ -578,7 +699,7 @@ type GetEndpointRequest struct {
 
 func (x *GetEndpointRequest) Reset() {
 	*x = GetEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +711,7 @@ func (x *GetEndpointRequest) String() string {
 func (*GetEndpointRequest) ProtoMessage() {}
 
 func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[5]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +724,7 @@ func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEndpointRequest.ProtoReflect.Descriptor instead.
 func (*GetEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{5}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetEndpointRequest) GetName() string {
@@ -631,7 +752,7 @@ type ListEndpointsRequest struct {
 
 func (x *ListEndpointsRequest) Reset() {
 	*x = ListEndpointsRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +764,7 @@ func (x *ListEndpointsRequest) String() string {
 func (*ListEndpointsRequest) ProtoMessage() {}
 
 func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[6]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +777,7 @@ func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{6}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListEndpointsRequest) GetPageSize() int32 {
@@ -693,7 +814,7 @@ type ListEndpointsResponse struct {
 
 func (x *ListEndpointsResponse) Reset() {
 	*x = ListEndpointsResponse{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +826,7 @@ func (x *ListEndpointsResponse) String() string {
 func (*ListEndpointsResponse) ProtoMessage() {}
 
 func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[7]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +839,7 @@ func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{7}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEndpointsResponse) GetEndpoints() []*Endpoint {
@@ -756,7 +877,7 @@ type UpdateEndpointRequest struct {
 
 func (x *UpdateEndpointRequest) Reset() {
 	*x = UpdateEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +889,7 @@ func (x *UpdateEndpointRequest) String() string {
 func (*UpdateEndpointRequest) ProtoMessage() {}
 
 func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[8]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +902,7 @@ func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEndpointRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{8}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateEndpointRequest) GetName() string {
@@ -834,7 +955,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +967,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[9]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +980,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{9}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -894,7 +1015,7 @@ type StartEndpointRequest struct {
 
 func (x *StartEndpointRequest) Reset() {
 	*x = StartEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1027,7 @@ func (x *StartEndpointRequest) String() string {
 func (*StartEndpointRequest) ProtoMessage() {}
 
 func (x *StartEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[10]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1040,7 @@ func (x *StartEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEndpointRequest.ProtoReflect.Descriptor instead.
 func (*StartEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{10}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartEndpointRequest) GetName() string {
@@ -942,7 +1063,7 @@ type StopEndpointRequest struct {
 
 func (x *StopEndpointRequest) Reset() {
 	*x = StopEndpointRequest{}
-	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1075,7 @@ func (x *StopEndpointRequest) String() string {
 func (*StopEndpointRequest) ProtoMessage() {}
 
 func (x *StopEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_endpoint_proto_msgTypes[11]
+	mi := &file_echo_v1_endpoint_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1088,7 @@ func (x *StopEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopEndpointRequest.ProtoReflect.Descriptor instead.
 func (*StopEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{11}
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopEndpointRequest) GetName() string {
@@ -988,7 +1109,7 @@ var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x0e\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x0e\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
@@ -1008,7 +1129,8 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\flabels.value\x12Pa label's value must be at most 255 characters, none of them a control character\x1a2this.size() <= 255 && !this.matches('[[:cntrl:]]')R\x06labels\x12*\n" +
 	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12%\n" +
 	"\x03tcp\x18\f \x01(\v2\x13.echo.v1.TcpOptionsR\x03tcp\x12%\n" +
-	"\x03udp\x18\r \x01(\v2\x13.echo.v1.UdpOptionsR\x03udp\x122\n" +
+	"\x03udp\x18\r \x01(\v2\x13.echo.v1.UdpOptionsR\x03udp\x12*\n" +
+	"\asources\x18\x0e \x01(\v2\x10.echo.v1.SourcesR\asources\x122\n" +
 	"\bcounters\x18\x14 \x01(\v2\x11.echo.v1.CountersB\x03\xe0A\x03R\bcounters\x12@\n" +
 	"\vcreate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"createTime\x12@\n" +
@@ -1026,20 +1148,32 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
 	"\x06FAILED\x10\x04:\xde\x01\xbaH\xda\x01\x1ak\n" +
 	"\x1dendpoint.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a&!(has(this.tcp) && this.protocol == 2)\x1ak\n" +
-	"\x1dendpoint.udp_options_need_udp\x12\"udp options need \"protocol\": \"UDP\"\x1a&!(has(this.udp) && this.protocol == 1)\"\xed\x02\n" +
+	"\x1dendpoint.udp_options_need_udp\x12\"udp options need \"protocol\": \"UDP\"\x1a&!(has(this.udp) && this.protocol == 1)\"\x89\x06\n" +
 	"\n" +
 	"TcpOptions\x12\x19\n" +
 	"\bone_shot\x18\x01 \x01(\bR\aoneShot\x12\xa9\x01\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationBk\xbaHh\xba\x01e\n" +
 	"\x12idle_timeout.range\x12\x1amust be 0 (never) to 8760h\x1a3this >= duration('0s') && this <= duration('8760h')R\vidleTimeout\x12\x83\x01\n" +
 	"\x0fmax_connections\x18\x03 \x01(\rBU\xbaHR\xba\x01O\n" +
-	"\x15max_connections.range\x12\x1fmust be 0 (no limit) to 1000000\x1a\x15this <= uint(1000000)H\x00R\x0emaxConnections\x88\x01\x01B\x12\n" +
-	"\x10_max_connections\"?\n" +
+	"\x15max_connections.range\x12\x1fmust be 0 (no limit) to 1000000\x1a\x15this <= uint(1000000)H\x00R\x0emaxConnections\x88\x01\x01\x12\xac\x01\n" +
+	"\rstall_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationBl\xbaHi\xba\x01f\n" +
+	"\x13stall_timeout.range\x12\x1amust be 0 (never) to 8760h\x1a3this >= duration('0s') && this <= duration('8760h')R\fstallTimeout\x12\x1b\n" +
+	"\tmax_bytes\x18\x05 \x01(\x04R\bmaxBytes\x12\xcd\x01\n" +
+	"\x13socket_buffer_bytes\x18\x06 \x01(\rB\x9c\x01\xbaH\x98\x01\xba\x01\x94\x01\n" +
+	"\x19socket_buffer_bytes.range\x124must be 0 (the daemon's default) or 4096 to 67108864\x1aAthis == uint(0) || (this >= uint(4096) && this <= uint(67108864))R\x11socketBufferBytesB\x12\n" +
+	"\x10_max_connections\"\x9b\x01\n" +
 	"\n" +
 	"UdpOptions\x12\"\n" +
 	"\n" +
-	"loop_guard\x18\x01 \x01(\bH\x00R\tloopGuard\x88\x01\x01B\r\n" +
-	"\v_loop_guard\"\x8c\x04\n" +
+	"loop_guard\x18\x01 \x01(\bH\x00R\tloopGuard\x88\x01\x01\x120\n" +
+	"\x14max_source_datagrams\x18\x02 \x01(\rR\x12maxSourceDatagrams\x12(\n" +
+	"\x10max_source_bytes\x18\x03 \x01(\x04R\x0emaxSourceBytesB\r\n" +
+	"\v_loop_guard\"\xc3\x01\n" +
+	"\aSources\x12\\\n" +
+	"\x05allow\x18\x01 \x03(\tBF\xbaHC\xba\x01@\n" +
+	"\fsources.size\x12\x1cmust be at most 256 prefixes\x1a\x12this.size() <= 256R\x05allow\x12Z\n" +
+	"\x04deny\x18\x02 \x03(\tBF\xbaHC\xba\x01@\n" +
+	"\fsources.size\x12\x1cmust be at most 256 prefixes\x1a\x12this.size() <= 256R\x04deny\"\x8c\x04\n" +
 	"\bCounters\x12)\n" +
 	"\x10connections_open\x18\x01 \x01(\rR\x0fconnectionsOpen\x12+\n" +
 	"\x11connections_total\x18\x02 \x01(\x04R\x10connectionsTotal\x12\x19\n" +
@@ -1109,68 +1243,71 @@ func file_echo_v1_endpoint_proto_rawDescGZIP() []byte {
 }
 
 var file_echo_v1_endpoint_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_echo_v1_endpoint_proto_goTypes = []any{
 	(Endpoint_State)(0),           // 0: echo.v1.Endpoint.State
 	(*Endpoint)(nil),              // 1: echo.v1.Endpoint
 	(*TcpOptions)(nil),            // 2: echo.v1.TcpOptions
 	(*UdpOptions)(nil),            // 3: echo.v1.UdpOptions
-	(*Counters)(nil),              // 4: echo.v1.Counters
-	(*CreateEndpointRequest)(nil), // 5: echo.v1.CreateEndpointRequest
-	(*GetEndpointRequest)(nil),    // 6: echo.v1.GetEndpointRequest
-	(*ListEndpointsRequest)(nil),  // 7: echo.v1.ListEndpointsRequest
-	(*ListEndpointsResponse)(nil), // 8: echo.v1.ListEndpointsResponse
-	(*UpdateEndpointRequest)(nil), // 9: echo.v1.UpdateEndpointRequest
-	(*DeleteEndpointRequest)(nil), // 10: echo.v1.DeleteEndpointRequest
-	(*StartEndpointRequest)(nil),  // 11: echo.v1.StartEndpointRequest
-	(*StopEndpointRequest)(nil),   // 12: echo.v1.StopEndpointRequest
-	nil,                           // 13: echo.v1.Endpoint.LabelsEntry
-	nil,                           // 14: echo.v1.Counters.DropsEntry
-	nil,                           // 15: echo.v1.Counters.ErrorsEntry
-	(Protocol)(0),                 // 16: echo.v1.Protocol
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil), // 19: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),         // 20: google.protobuf.Empty
+	(*Sources)(nil),               // 4: echo.v1.Sources
+	(*Counters)(nil),              // 5: echo.v1.Counters
+	(*CreateEndpointRequest)(nil), // 6: echo.v1.CreateEndpointRequest
+	(*GetEndpointRequest)(nil),    // 7: echo.v1.GetEndpointRequest
+	(*ListEndpointsRequest)(nil),  // 8: echo.v1.ListEndpointsRequest
+	(*ListEndpointsResponse)(nil), // 9: echo.v1.ListEndpointsResponse
+	(*UpdateEndpointRequest)(nil), // 10: echo.v1.UpdateEndpointRequest
+	(*DeleteEndpointRequest)(nil), // 11: echo.v1.DeleteEndpointRequest
+	(*StartEndpointRequest)(nil),  // 12: echo.v1.StartEndpointRequest
+	(*StopEndpointRequest)(nil),   // 13: echo.v1.StopEndpointRequest
+	nil,                           // 14: echo.v1.Endpoint.LabelsEntry
+	nil,                           // 15: echo.v1.Counters.DropsEntry
+	nil,                           // 16: echo.v1.Counters.ErrorsEntry
+	(Protocol)(0),                 // 17: echo.v1.Protocol
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil), // 20: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),         // 21: google.protobuf.Empty
 }
 var file_echo_v1_endpoint_proto_depIdxs = []int32{
-	16, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
+	17, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
 	0,  // 1: echo.v1.Endpoint.state:type_name -> echo.v1.Endpoint.State
-	13, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
+	14, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
 	2,  // 3: echo.v1.Endpoint.tcp:type_name -> echo.v1.TcpOptions
 	3,  // 4: echo.v1.Endpoint.udp:type_name -> echo.v1.UdpOptions
-	4,  // 5: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
-	17, // 6: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
-	17, // 7: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
-	18, // 8: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
-	14, // 9: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
-	15, // 10: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
-	17, // 11: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
-	1,  // 12: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	1,  // 13: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
-	1,  // 14: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	19, // 15: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
-	18, // 16: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	18, // 17: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	5,  // 18: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
-	6,  // 19: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
-	7,  // 20: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
-	9,  // 21: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
-	10, // 22: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
-	11, // 23: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
-	12, // 24: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
-	1,  // 25: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 26: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
-	8,  // 27: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
-	1,  // 28: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
-	20, // 29: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
-	1,  // 30: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 31: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
-	25, // [25:32] is the sub-list for method output_type
-	18, // [18:25] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 5: echo.v1.Endpoint.sources:type_name -> echo.v1.Sources
+	5,  // 6: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
+	18, // 7: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
+	18, // 8: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
+	19, // 9: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
+	19, // 10: echo.v1.TcpOptions.stall_timeout:type_name -> google.protobuf.Duration
+	15, // 11: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
+	16, // 12: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
+	18, // 13: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
+	1,  // 14: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	1,  // 15: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	1,  // 16: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	20, // 17: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 18: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	19, // 19: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	6,  // 20: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
+	7,  // 21: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
+	8,  // 22: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
+	10, // 23: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
+	11, // 24: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
+	12, // 25: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
+	13, // 26: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
+	1,  // 27: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
+	1,  // 28: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
+	9,  // 29: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
+	1,  // 30: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
+	21, // 31: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
+	1,  // 32: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
+	1,  // 33: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_endpoint_proto_init() }
@@ -1188,7 +1325,7 @@ func file_echo_v1_endpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_endpoint_proto_rawDesc), len(file_echo_v1_endpoint_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
