@@ -48,7 +48,9 @@ func setBuffers(fd int, b buffers) error {
 }
 
 // setWindow lets a peer send so much ahead, as far as the receive buffer allows.
-func setWindow(fd, bytes int) { _ = setOptions(fd, option{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, bytes}) }
+func setWindow(fd, bytes int) {
+	_ = setOptions(fd, option{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, bytes})
+}
 
 // deep are the connections of a loop that have deep buffers.
 type deep [deepAtOnce]*loopConn
