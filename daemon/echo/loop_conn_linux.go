@@ -15,6 +15,9 @@ const (
 	// smallRead is the most that is read at once of a connection that moves little at a time, and so the most that ever
 	// waits here for a peer that does not take it.
 	smallRead = 16 << 10
+	// aloneRead is the most of a bulk connection when no other has something to do: in small bites, the peer works at the
+	// same time. Among others, large ones cost less.
+	aloneRead = 32 << 10
 	// canGoOn are those by which a full connection can go on.
 	canGoOn = unix.EPOLLOUT | unix.EPOLLERR | unix.EPOLLHUP
 )
@@ -144,7 +147,11 @@ func (c *loopConn) echoSmall() bool {
 
 // echoBulk sends back what the receive buffer holds, and takes out of it what the peer took.
 func (c *loopConn) echoBulk() bool {
-	b := c.loop.buffer[:min(uint64(bufferBytes), c.left)]
+	most := bufferBytes
+	if c.loop.events == 1 {
+		most = aloneRead
+	}
+	b := c.loop.buffer[:min(uint64(most), c.left)]
 	n, errno := peekFD(c.fd, b)
 	if n <= 0 || errno != 0 {
 		return c.noBytes(errno)

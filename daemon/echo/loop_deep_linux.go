@@ -11,17 +11,11 @@ import (
 // connections begin with shallow buffers, and a few of a loop have deep ones at a time: those whose peers take what they
 // are sent.
 
-// buffers are asked of the kernel, in bytes; it takes about twice as much.
-type buffers struct{ receive, send int }
-
-var (
-	shallow = buffers{64 << 10, tcpSocketBytes}
-	deepest = buffers{512 << 10, 512 << 10}
-)
+var deepest = buffers{2 << 20, 2 << 20}
 
 const (
-	// deepAtOnce connections of a loop have deep buffers: 32 MiB of the kernel's memory at the most.
-	deepAtOnce = 16
+	// deepAtOnce connections of a loop have deep buffers: 64 MiB of the kernel's memory at the most.
+	deepAtOnce = 8
 	// earnBytes must a peer take before its connection may have them, more than most hold unread.
 	earnBytes = 1 << 20
 	// deepRest is how long one that has them must not have moved to lose them to another.
@@ -32,8 +26,8 @@ const (
 // once they are accepted; 0: none. To give it before would fix the window scale (RFC 7323) at what is shallow. To give less
 // than they have then would have the kernel drop what their peers may send.
 func prepareBuffers(listener int, o TCPOptions) (receive int, err error) {
-	if b := o.SocketBufferBytes; b != 0 {
-		return 0, setBuffers(listener, buffers{b, b})
+	if o.SocketBufferBytes != 0 {
+		return 0, setBuffers(listener, o.buffers())
 	}
 	given, err := unix.GetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_RCVBUF)
 	if err != nil {

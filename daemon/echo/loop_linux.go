@@ -59,7 +59,7 @@ type slot struct {
 
 const (
 	// bufferBytes is the most that one read takes.
-	bufferBytes = 128 << 10
+	bufferBytes = 256 << 10
 	// edges are the events of every socket. Edge-triggered, so that a read that comes back short need not be tried
 	// again; RDHUP tells of a FIN that is behind such a read, PRI of an urgent mark that may have cut it short.
 	edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET

@@ -111,9 +111,9 @@ type TCPOptions struct {
 	// [MinSocketBufferBytes] to [MaxSocketBufferBytes]. The kernel takes about twice that for either one, and no more than
 	// the system's limits (net.core.rmem_max and wmem_max on Linux).
 	//
-	// 0 is 96 KiB, so that a peer which writes and never reads holds half a mebibyte of the kernel's memory at most. On
-	// Linux, few connections at a time have more: those of peers that have taken a mebibyte of their echo, while they move
-	// much.
+	// 0 is 64 KiB to receive and 96 KiB to send, so that a peer which writes and never reads holds half a mebibyte of the
+	// kernel's memory at most. On Linux, eight connections of a loop at a time have 2 MiB of each: those of peers that have
+	// taken a mebibyte of their echo, while they move much.
 	SocketBufferBytes int
 }
 

@@ -13,9 +13,10 @@ import (
 const (
 	// tcpReadBytes is the most that one read takes and, with it, all that a connection ever holds here.
 	tcpReadBytes = 32 << 10
-	// tcpSocketBytes is asked of the kernel as send and as receive buffer. A fixed size switches its autotuning off, by
+	// tcpReceiveBytes and tcpSendBytes are asked of the kernel as buffers. A fixed size switches its autotuning off, by
 	// which a peer that writes without reading could fill tens of megabytes.
-	tcpSocketBytes = 96 << 10
+	tcpReceiveBytes = 64 << 10
+	tcpSendBytes    = 96 << 10
 	// oneShotGrace is how long a one-shot connection still takes bytes after its answer.
 	oneShotGrace = time.Second
 )
@@ -57,16 +58,16 @@ type tcpConn struct {
 
 // prepare has the connection wait for bytes without a buffer, and bounds the kernel's. It fails for one that is dead
 // already.
-func (c *tcpConn) prepare(conn *net.TCPConn, bufferBytes int) error {
+func (c *tcpConn) prepare(conn *net.TCPConn, b buffers) error {
 	waiter, err := newWaiter(conn)
 	if err != nil {
 		return err
 	}
 	c.await = waiter.wait
-	if err := conn.SetReadBuffer(bufferBytes); err != nil {
+	if err := conn.SetReadBuffer(b.receive); err != nil {
 		return err
 	}
-	return conn.SetWriteBuffer(bufferBytes)
+	return conn.SetWriteBuffer(b.send)
 }
 
 // run echoes until the peer ends its side, something fails or the connection is cut, and closes it.

@@ -120,10 +120,17 @@ func (t *timeouts) after(stalled bool) (time.Duration, event) {
 	return t.idle, dropIdleTimeout
 }
 
-// socketBuffer is what to ask of the kernel for a connection.
-func (o TCPOptions) socketBuffer() int {
-	if o.SocketBufferBytes != 0 {
-		return o.SocketBufferBytes
+// buffers are asked of the kernel, in bytes; it takes about twice as much, and no more than the system lets it
+// (net.core.rmem_max and wmem_max on Linux).
+type buffers struct{ receive, send int }
+
+// shallow are those of connections that nobody has said anything of.
+var shallow = buffers{tcpReceiveBytes, tcpSendBytes}
+
+// buffers are those of a connection.
+func (o TCPOptions) buffers() buffers {
+	if b := o.SocketBufferBytes; b != 0 {
+		return buffers{b, b}
 	}
-	return tcpSocketBytes
+	return shallow
 }

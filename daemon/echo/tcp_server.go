@@ -98,7 +98,7 @@ func (s *tcpServer) take(conn *net.TCPConn) {
 	}
 	c.oneShot, c.maxBytes = options.OneShot, options.MaxBytes
 	s.counters.active(time.Now())
-	if err := c.prepare(conn, options.socketBuffer()); err != nil { // it is dead already
+	if err := c.prepare(conn, options.buffers()); err != nil { // it is dead already
 		s.counters.count(errorAccept, 1)
 		_ = conn.Close()
 		s.leave(c)
