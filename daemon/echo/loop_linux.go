@@ -38,6 +38,7 @@ type loop struct {
 	batch   *udpBatch // made with the first UDP socket
 	armed   time.Duration
 	ended   bool
+	over    chan struct{} // closed when run has returned
 
 	woken atomic.Bool // there is mail, or was
 	mu    sync.Mutex  // guards mail and the setting of the deadline
@@ -81,7 +82,7 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	l := &loop{epoll: file, fd: fd, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline}
+	l := &loop{epoll: file, fd: fd, raw: raw, start: time.Now(), buffer: make([]byte, bufferBytes), armed: noDeadline, over: make(chan struct{})}
 	l.epoch = l.start.UnixNano()
 	l.poll = l.look
 	return l, nil
@@ -89,7 +90,10 @@ func newLoop() (*loop, error) {
 
 // run serves until end.
 func (l *loop) run() {
-	defer func() { _ = l.epoll.Close() }()
+	defer func() {
+		_ = l.epoll.Close()
+		close(l.over)
+	}()
 	for !l.ended {
 		l.wait()
 		l.now = time.Since(l.start)
@@ -163,14 +167,17 @@ func (l *loop) readMail() {
 	l.armed = -1 // the wake-up has moved the deadline
 }
 
-// await is do, and returns when f has been called.
+// await is do, and returns when f has been called, or the loop has ended.
 func (l *loop) await(f func()) {
 	called := make(chan struct{})
 	l.do(func() {
 		f()
 		close(called)
 	})
-	<-called
+	select {
+	case <-called:
+	case <-l.over:
+	}
 }
 
 // clock is the time of this turn, in Unix nanoseconds.

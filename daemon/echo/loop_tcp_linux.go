@@ -161,7 +161,7 @@ func (s *loopTCP) end(err error) {
 
 func (s *loopTCP) update(spec Spec) {
 	timeouts := s.connections.update(spec)
-	s.home.do(func() {
+	s.home.await(func() {
 		if !s.closed {
 			s.receive, _ = prepareBuffers(s.listener, spec.TCP) // it went well before
 		}

@@ -104,6 +104,9 @@ func soakOne(e *echo.Endpoint, random *rand.Rand) error {
 		return err
 	}
 	sent := randomBytes(random.IntN(300_000))
+	if random.IntN(8) == 0 {
+		sent = randomBytes(random.IntN(5_000_000)) // enough for deep buffers
+	}
 	ending := random.IntN(3)
 	written := make(chan error, 1)
 	chunk := 1 + random.IntN(70_000)

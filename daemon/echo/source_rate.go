@@ -59,7 +59,8 @@ func (r *sourceRates) take(from netip.Addr, datagrams, bytes int, now time.Durat
 	if !kept {
 		u = r.others
 	}
-	if u.datagrams-now >= burst || u.bytes-now >= burst {
+	// At least the first datagram, and the first byte, must be within it.
+	if u.datagrams-now > burst-timeFor(1, limit.datagrams) || u.bytes-now > burst-timeFor(1, limit.bytes) {
 		return false
 	}
 	u.datagrams = max(u.datagrams, now) + timeFor(datagrams, limit.datagrams)

@@ -2,6 +2,7 @@ package echo
 
 import (
 	"errors"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -35,12 +36,16 @@ const (
 	meminfoDrops   = 8
 )
 
+func meminfo(fd int) (info [meminfoNumbers]uint32, errno syscall.Errno) {
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno = syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info, errno
+}
+
 // observeDrops notes what the kernel has dropped of a socket's datagrams since it was made.
 func observeDrops(fd int, c *counters) {
-	var info [meminfoNumbers]uint32
-	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	info, errno := meminfo(fd)
 	if errno == 0 && info[meminfoDrops] > 0 { // most endpoints never lose any
 		c.of(dropReceiveBufferFull).Store(uint64(info[meminfoDrops]))
 	}

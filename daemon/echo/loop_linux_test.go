@@ -1,0 +1,265 @@
+package echo
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// serveLoop opens a TCP endpoint of an engine of its own and a connection to it, and returns the loop's end of that.
+func serveLoop(t *testing.T, o TCPOptions) (*Endpoint, *net.TCPConn, *loopConn) {
+	t.Helper()
+	g := New(Options{})
+	t.Cleanup(func() {
+		cut, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := g.Close(cut); err != nil {
+			t.Error(err)
+		}
+	})
+	e, err := g.Listen(t.Context(), Spec{Protocol: TCP, Listen: "127.0.0.1:0", TCP: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, c := connectLoop(t, e)
+	return e, peer, c
+}
+
+// connectLoop opens one more connection.
+func connectLoop(t *testing.T, e *Endpoint) (*net.TCPConn, *loopConn) {
+	t.Helper()
+	s := e.server.(*loopTCP)
+	before := map[*loopConn]bool{}
+	for _, c := range s.all() {
+		before[c] = true
+	}
+	conn, err := net.Dial("tcp", e.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, conn, 1) // it is accepted by now
+	for _, c := range s.all() {
+		if !before[c] {
+			return conn.(*net.TCPConn), c
+		}
+	}
+	t.Fatal("the connection is not there")
+	return nil, nil
+}
+
+// ask has n bytes echoed.
+func ask(t *testing.T, conn net.Conn, n int) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(make([]byte, n))
+		done <- err
+	}()
+	if _, err := io.CopyN(io.Discard, conn, int64(n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stuff writes to a connection, and reads nothing, until the loop waits for it.
+func stuff(t *testing.T, peer net.Conn, c *loopConn, chunk int) {
+	t.Helper()
+	stop := make(chan struct{})
+	t.Cleanup(func() { <-stop })
+	go func() {
+		defer close(stop)
+		b := make([]byte, chunk)
+		for {
+			if _, err := peer.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	waitFull(t, c)
+}
+
+// waitFull waits until the loop waits for the peer.
+func waitFull(t *testing.T, c *loopConn) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		full := false
+		c.loop.await(func() { full = c.full })
+		if full {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not fill")
+		}
+	}
+}
+
+// Of what a peer does not take, the kernel holds what is bulk, and the loop no more than a small read.
+func TestStalledPeersHoldNoMemoryHere(t *testing.T) {
+	for chunk, most := range map[int]int{256 << 10: 0, 500: smallRead} {
+		_, peer, c := serveLoop(t, TCPOptions{})
+		stuff(t, peer, c, chunk)
+		held := 0
+		c.loop.await(func() { held = len(c.pending) })
+		if held > most {
+			t.Errorf("chunks of %d: %d bytes are held, want %d at the most", chunk, held, most)
+		}
+		if received, sent := kernelHolds(t, c.fd); received+sent > 512<<10 {
+			t.Errorf("chunks of %d: the kernel holds %d and %d bytes, more than half a mebibyte", chunk, received, sent)
+		}
+		peer.Close()
+	}
+}
+
+// kernelHolds reads what memory a socket's buffers take: the first and the sixth number of SO_MEMINFO.
+func kernelHolds(t *testing.T, fd int) (received, sent int) {
+	t.Helper()
+	info, errno := meminfo(fd)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	const receiveMemory, sendQueued = 0, 5
+	return int(info[receiveMemory]), int(info[sendQueued])
+}
+
+// A full connection whose peer takes something now and then has not stalled; one that takes nothing has.
+func TestSlowPeerDoesNotStall(t *testing.T) {
+	const timeout = time.Hour
+	e, peer, c := serveLoop(t, TCPOptions{StallTimeout: timeout})
+	stuff(t, peer, c, 64<<10)
+	later := func() {
+		c.loop.await(func() {
+			c.moved -= 2 * timeout
+			c.loop.timers.cancel(&c.timer)
+			c.expire()
+		})
+	}
+	later() // the first time nobody knows what it has taken before
+	for range 3 {
+		takeSome(t, peer, c)
+		later()
+		if n := e.counters.connectionsOpen.Load(); n != 1 {
+			t.Fatal("a peer that takes some of it was taken for stalled")
+		}
+		waitFull(t, c)
+	}
+	later() // it may have been full anew
+	later()
+	if n, drops := e.counters.connectionsOpen.Load(), e.counters.snapshot().Drops; n != 0 || drops[DropStallTimeout] != 1 {
+		t.Errorf("%d open, drops %v", n, drops)
+	}
+}
+
+// takeSome reads until less waits for the peer than when the loop looked last, or the connection goes on.
+func takeSome(t *testing.T, peer net.Conn, c *loopConn) {
+	t.Helper()
+	for {
+		if _, err := io.CopyN(io.Discard, peer, 64<<10); err != nil {
+			t.Fatal(err)
+		}
+		less := false
+		c.loop.await(func() { less = !c.full || unsentBytes(c.fd) < c.unsent })
+		if less {
+			return
+		}
+	}
+}
+
+// Few connections have deep buffers, those that have earned them; one that rests gives way.
+func TestDeepBuffersGoToTheFew(t *testing.T) {
+	e, peer, c := serveLoop(t, TCPOptions{})
+	c.loop.await(func() { c.loop.deep = deep{} })
+	isDeep := func(c *loopConn) (deep bool) {
+		c.loop.await(func() {
+			for _, other := range c.loop.deep {
+				deep = deep || other == c
+			}
+		})
+		return deep
+	}
+	receiveBuffer := func(c *loopConn) int {
+		n, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := receiveBuffer(c)
+	if before > 4*tcpReceiveBytes {
+		t.Errorf("a connection begins with %d bytes", before)
+	}
+	for range 100 {
+		ask(t, peer, 1000)
+	}
+	if isDeep(c) {
+		t.Error("small requests made it deep")
+	}
+	ask(t, peer, 4*earnBytes)
+	if after := receiveBuffer(c); !isDeep(c) || after <= before {
+		t.Errorf("bulk did not make it deep: %d bytes, before %d", after, before)
+	}
+
+	// All places are taken by connections that move: there is none for another.
+	newcomer, n := connectLoop(t, e)
+	n.loop.await(func() {
+		for i := range n.loop.deep {
+			n.loop.deep[i] = c
+		}
+		c.moved = n.loop.now + time.Hour
+	})
+	ask(t, newcomer, 4*earnBytes)
+	if isDeep(n) {
+		t.Error("there was no place")
+	}
+	n.loop.await(func() {
+		n.loop.deep = deep{c}
+		for i := range n.loop.deep {
+			n.loop.deep[i] = c
+		}
+		c.moved = n.loop.now - deepRest
+	})
+	ask(t, newcomer, 4*earnBytes)
+	if !isDeep(n) {
+		t.Error("the one that rests did not give way")
+	}
+	ask(t, peer, 4*earnBytes) // it goes on all the same
+	n.loop.await(n.cut)
+	if isDeep(n) {
+		t.Error("it is gone and has a place")
+	}
+}
+
+// Connections have the buffers that their endpoint asks for, from then on.
+func TestSocketBuffersAreAskedFor(t *testing.T) {
+	size := func(c *loopConn, name int) int {
+		n, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	e, peer, c := serveLoop(t, TCPOptions{SocketBufferBytes: 32 << 10})
+	ask(t, peer, 4*earnBytes)
+	if r, w := size(c, unix.SO_RCVBUF), size(c, unix.SO_SNDBUF); r != 64<<10 || w != 64<<10 {
+		t.Errorf("receive %d, send %d; want twice what was asked for, and to stay so", r, w)
+	}
+	if err := e.Update(Spec{Protocol: TCP, Listen: "127.0.0.1:0", TCP: TCPOptions{SocketBufferBytes: 64 << 10}}); err != nil {
+		t.Fatal(err)
+	}
+	_, later := connectLoop(t, e)
+	if r, w := size(later, unix.SO_RCVBUF), size(later, unix.SO_SNDBUF); r != 128<<10 || w != 128<<10 {
+		t.Errorf("after the update: receive %d, send %d", r, w)
+	}
+	if r := size(c, unix.SO_RCVBUF); r != 64<<10 {
+		t.Errorf("a connection that was open has %d now", r)
+	}
+}
