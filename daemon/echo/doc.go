@@ -8,10 +8,12 @@
 //
 // # TCP
 //
-// Every byte comes back in order. When the peer ends its side, the rest is echoed and our side ends, too. Nothing is
-// queued here: what a peer does not read back stops the reading from it, and the kernel's buffers are of fixed size, so
-// a peer that only writes costs a bounded amount of memory. [TCPOptions] limit idle and surplus connections and switch
-// to answering once.
+// Every byte comes back in order, urgent data (RFC 6093) where it stood; Windows echoes none of that. When the peer ends its
+// side, the rest is echoed and our side ends, too. What a peer does not take stops the reading from it: it stays in the
+// kernel's buffers, which are of fixed size, but for a small read (16 KiB; 32 KiB where package net serves). So a peer that
+// only writes costs a bounded amount of memory. [TCPOptions] limit idle, stalling and surplus connections, and what is echoed.
+//
+// On Linux what a connection sends has the DSCP of its SYN.
 //
 // # UDP
 //
@@ -24,7 +26,8 @@
 // broadcasts are answered; endpoints of one address behave alike everywhere.
 //
 // Unless UDPOptions say otherwise, what another echo service may have sent is not answered, so that no two of them can
-// go on for ever. On Linux an answer has the DSCP of its request.
+// go on for ever. On Linux an answer has the DSCP of its request, and datagrams that came as a train (UDP_GRO) go back as
+// one (UDP_SEGMENT).
 //
 // # Addresses
 //
@@ -33,8 +36,8 @@
 //
 // # How it serves
 //
-// On Linux a loop for each processor but one serves all sockets: readiness comes from epoll (loop_linux.go), a connection's life
-// is in loop_tcp_linux.go, a datagram's in loop_udp_linux.go. An idle connection or endpoint holds no buffer and no
+// On Linux a loop for each processor but one serves all sockets: readiness comes from epoll (loop_linux.go), connections are
+// accepted in loop_tcp_linux.go and live in loop_conn_linux.go, a datagram's way is in loop_udp_linux.go. An idle connection or endpoint holds no buffer and no
 // goroutine. Elsewhere, and where Options say so, package net serves with a goroutine a socket (tcp_server.go, tcp.go,
 // udp.go); the same tests hold both.
 package echo

@@ -157,15 +157,15 @@ func (d *daemon) warnings() []string {
 			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
 		}
 	}
+	if got, asked, err := echo.UDPReceiveBuffer(); err == nil && got < asked {
+		all = append(all, receiveBufferWarning(got, asked))
+	}
 	return all
 }
 
 // receiveBufferWarning says what UDP endpoints lack when the kernel gives them less receive buffer than they ask for, both
-// in bytes; empty when they have it all.
+// in bytes.
 func receiveBufferWarning(got, asked int) string {
-	if got >= asked {
-		return ""
-	}
 	return fmt.Sprintf("UDP endpoints get %d KiB of receive buffer, not the %d KiB asked for, and lose datagrams sooner; raise net.core.rmem_max",
 		got>>10, asked>>10)
 }

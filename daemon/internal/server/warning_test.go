@@ -7,8 +7,6 @@ func TestReceiveBufferWarning(t *testing.T) {
 		got, asked int
 		want       string
 	}{
-		{1 << 20, 1 << 20, ""},
-		{2 << 20, 1 << 20, ""},
 		{212992, 1 << 20, "UDP endpoints get 208 KiB of receive buffer, not the 1024 KiB asked for, and lose datagrams sooner; raise net.core.rmem_max"},
 		{1<<20 - 1, 1 << 20, "UDP endpoints get 1023 KiB of receive buffer, not the 1024 KiB asked for, and lose datagrams sooner; raise net.core.rmem_max"},
 	} {

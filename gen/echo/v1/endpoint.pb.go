@@ -308,7 +308,7 @@ type TcpOptions struct {
 	MaxBytes uint64 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// What is asked of the kernel as receive and as send buffer of each connection to come. The kernel takes about twice that
 	// for either one, and no more than the system's limits (net.core.rmem_max and wmem_max on Linux). Absent and 0: the
-	// daemon's default, which is 96 KiB, and on Linux more for a few connections at a time that move much.
+	// daemon's default, 64 KiB to receive and 96 KiB to send, and on Linux more for a few connections at a time that move much.
 	SocketBufferBytes uint32 `protobuf:"varint,6,opt,name=socket_buffer_bytes,json=socketBufferBytes,proto3" json:"socket_buffer_bytes,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
