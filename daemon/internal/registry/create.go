@@ -20,7 +20,8 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 		return Endpoint{}, err
 	}
 	now := time.Now()
-	e := &entry{turn: make(chan struct{}, 1), def: def, uid: uuid.NewString(), created: now, updated: now, state: Stopped}
+	e := &entry{turn: make(chan struct{}, 1), uid: uuid.NewString(), created: now, updated: now, state: Stopped}
+	e.define(def)
 	e.turn <- struct{}{}
 	defer e.release()
 	if err := r.reserve(e, validateOnly); err != nil {
@@ -63,6 +64,7 @@ func (r *Registry) reserve(e *entry, validateOnly bool) error {
 		name := strings.ToLower(e.def.Protocol.String()) + "-" + uuid.NewString()[:6]
 		if r.entries[name] == nil {
 			e.def.Name = name
+			e.define(e.def)
 		}
 	}
 	if !validateOnly {

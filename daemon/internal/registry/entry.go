@@ -17,6 +17,7 @@ type entry struct {
 	announced bool // false while it is being created: its name is taken, but nobody is shown it
 	gone      bool // deleted; who waited for the turn finds this
 	def       Definition
+	tag       string // def's etag, kept since it is asked for at each reading
 	uid       string
 	address   netip.AddrPort
 	state     State
@@ -47,6 +48,9 @@ func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
 	return e, nil
 }
 
+// define gives the entry its definition. The caller holds the registry's lock, if others know the entry.
+func (e *entry) define(def Definition) { e.def, e.tag = def, def.etag() }
+
 func (e *entry) release() { <-e.turn }
 
 func (e *entry) servesLocked(live *echo.Endpoint) {
@@ -57,8 +61,8 @@ func (e *entry) servesLocked(live *echo.Endpoint) {
 func (e *entry) running() bool { return e.state == Serving || e.state == Failed }
 
 func (e *entry) checkETag(etag string) error {
-	if etag != "" && etag != e.def.etag() {
-		return fmt.Errorf("%w: %q has etag %s now, not %s; get it again and decide anew", ErrStale, e.def.Name, e.def.etag(), etag)
+	if etag != "" && etag != e.tag {
+		return fmt.Errorf("%w: %q has etag %s now, not %s; get it again and decide anew", ErrStale, e.def.Name, e.tag, etag)
 	}
 	return nil
 }
@@ -67,7 +71,7 @@ func (e *entry) checkETag(etag string) error {
 func (e *entry) snapshotLocked() Endpoint {
 	s := Endpoint{
 		Definition: e.def.clone(), UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, Stats: e.past,
-		CreateTime: e.created, UpdateTime: e.updated, ETag: e.def.etag(),
+		CreateTime: e.created, UpdateTime: e.updated, ETag: e.tag,
 	}
 	if e.live == nil {
 		return s

@@ -65,9 +65,10 @@ func (r *Registry) Restore(ctx context.Context) error {
 			return fmt.Errorf("cannot understand endpoint %q in the state file: %w", key, err)
 		}
 		e := &entry{
-			turn: make(chan struct{}, 1), announced: true, def: rec.Definition, uid: rec.UID, address: rec.Address,
+			turn: make(chan struct{}, 1), announced: true, uid: rec.UID, address: rec.Address,
 			state: Stopped, created: rec.CreateTime, updated: rec.UpdateTime,
 		}
+		e.define(rec.Definition)
 		if rec.Running {
 			e.state = Failed // until it serves
 		}

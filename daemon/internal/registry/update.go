@@ -39,9 +39,10 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	if err != nil {
 		return Endpoint{}, err
 	}
-	if opt.ValidateOnly || e.def.etag() == def.etag() {
+	if opt.ValidateOnly || e.tag == def.etag() {
 		wanted := *e
-		wanted.def, wanted.address = def, address
+		wanted.define(def)
+		wanted.address = address
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return wanted.snapshotLocked(), nil
@@ -59,7 +60,8 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.def, e.address, e.updated = def, address, changed.UpdateTime
+	e.define(def)
+	e.address, e.updated = address, changed.UpdateTime
 	return e.snapshotLocked(), nil
 }
 
