@@ -19,11 +19,14 @@ type Endpoint struct {
 
 	stopOnce sync.Once
 	stopped  atomic.Bool
-	done     chan struct{}
-	err      error // written before done is closed, read after
 
-	mu    sync.Mutex // guards asked and orders updates
-	asked Address
+	updating sync.Mutex // orders updates, and guards asked
+	asked    Address
+
+	mu   sync.Mutex // guards what follows; never held over anything else
+	over bool
+	err  error         // why, once it is over
+	done chan struct{} // made when it is asked for: most of thousands of endpoints are never waited for
 }
 
 // server is the protocol's half of an endpoint.
@@ -58,11 +61,16 @@ func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 
 // finish notes that nothing of the endpoint is left, and why.
 func (e *Endpoint) finish(err error) {
-	if !e.stopped.Load() || !errors.Is(err, net.ErrClosed) {
-		e.err = err
+	if e.stopped.Load() && errors.Is(err, net.ErrClosed) {
+		err = nil
 	}
 	e.engine.forget(e)
-	close(e.done)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over, e.err = true, err
+	if e.done != nil {
+		close(e.done)
+	}
 }
 
 // Addr returns the address as bound: with the port that was picked for port 0, and "[::]:port" for a socket of all
@@ -82,12 +90,10 @@ func (e *Endpoint) Update(s Spec) error {
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	select {
-	case <-e.done:
+	e.updating.Lock()
+	defer e.updating.Unlock()
+	if e.isOver() {
 		return ErrClosed
-	default:
 	}
 	samePort := address.Port == e.asked.Port || address.Port == e.addr.Port()
 	if s.Protocol != e.protocol || address.IP != e.asked.IP || !samePort {
@@ -105,16 +111,29 @@ func (e *Endpoint) Stats() Stats {
 }
 
 // Done returns a channel that closes when the endpoint no longer serves and all its goroutines have left.
-func (e *Endpoint) Done() <-chan struct{} { return e.done }
+func (e *Endpoint) Done() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done == nil {
+		e.done = make(chan struct{})
+		if e.over {
+			close(e.done)
+		}
+	}
+	return e.done
+}
 
 // Err returns why the endpoint ended without being closed. It is nil if it was closed, and before Done.
 func (e *Endpoint) Err() error {
-	select {
-	case <-e.done:
-		return e.err
-	default:
-		return nil
-	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+func (e *Endpoint) isOver() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.over
 }
 
 // Close stops taking connections and datagrams at once, lets open connections go on until their peers end them or ctx
@@ -137,11 +156,15 @@ func (e *Endpoint) stop() {
 
 // drain waits until everything has left, and cuts what has not when ctx ends.
 func (e *Endpoint) drain(ctx context.Context) {
+	if e.isOver() {
+		return
+	}
+	done := e.Done()
 	select {
-	case <-e.done:
+	case <-done:
 		return
 	case <-ctx.Done():
 	}
 	e.server.cut()
-	<-e.done
+	<-done
 }

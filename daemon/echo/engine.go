@@ -82,7 +82,7 @@ func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
 	}
 	defer g.binding.Done()
 
-	e := &Endpoint{engine: g, done: make(chan struct{}), protocol: s.Protocol, asked: address}
+	e := &Endpoint{engine: g, protocol: s.Protocol, asked: address}
 	if !g.budget.take() {
 		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrTooManyFiles)
 	}

@@ -69,9 +69,9 @@ func (g *guard) loops(from netip.AddrPort) event {
 // ownEndpoints are the UDP endpoints of an engine, by port.
 type ownEndpoints struct {
 	taken [1 << 16 / 64]atomic.Uint64 // a bit for each port that is in ports: most datagrams come from none of them
-	ports sync.Map                    // uint16 -> []netip.Addr, never changed once it is in; unspecified for all addresses
 
-	mu sync.Mutex // orders changes of ports
+	mu    sync.RWMutex            // guards ports
+	ports map[uint16][]netip.Addr // lists never change once they are in; unspecified for all addresses
 
 	localMu sync.Mutex // guards what follows
 	local   []netip.Addr
@@ -82,35 +82,30 @@ type ownEndpoints struct {
 const localAge = 5 * time.Second
 
 func (o *ownEndpoints) add(bound netip.AddrPort) {
-	o.change(bound.Port(), func(addrs []netip.Addr) []netip.Addr { return append(addrs, bound.Addr()) })
-}
-
-func (o *ownEndpoints) remove(bound netip.AddrPort) {
-	o.change(bound.Port(), func(addrs []netip.Addr) []netip.Addr {
-		if i := slices.Index(addrs, bound.Addr()); i >= 0 {
-			return slices.Delete(addrs, i, i+1)
-		}
-		return addrs
-	})
-}
-
-func (o *ownEndpoints) change(port uint16, change func([]netip.Addr) []netip.Addr) {
+	port := bound.Port()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	addrs := change(slices.Clone(o.at(port)))
-	if len(addrs) == 0 {
-		o.taken[port/64].And(^(uint64(1) << (port % 64)))
-		o.ports.Delete(port)
-		return
+	if o.ports == nil {
+		o.ports = make(map[uint16][]netip.Addr)
 	}
-	o.ports.Store(port, addrs)
+	o.ports[port] = append(slices.Clone(o.ports[port]), bound.Addr())
 	o.taken[port/64].Or(uint64(1) << (port % 64))
 }
 
-func (o *ownEndpoints) at(port uint16) []netip.Addr {
-	found, _ := o.ports.Load(port)
-	addrs, _ := found.([]netip.Addr)
-	return addrs
+func (o *ownEndpoints) remove(bound netip.AddrPort) {
+	port := bound.Port()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	addrs := o.ports[port]
+	if i := slices.Index(addrs, bound.Addr()); i >= 0 {
+		addrs = slices.Delete(slices.Clone(addrs), i, i+1)
+	}
+	if len(addrs) > 0 {
+		o.ports[port] = addrs
+		return
+	}
+	delete(o.ports, port)
+	o.taken[port/64].And(^(uint64(1) << (port % 64)))
 }
 
 // have reports whether from is one of the endpoints. One of all addresses is at each address of the host.
@@ -118,7 +113,10 @@ func (o *ownEndpoints) have(from netip.AddrPort) bool {
 	if o.taken[from.Port()/64].Load()&(uint64(1)<<(from.Port()%64)) == 0 {
 		return false
 	}
-	for _, a := range o.at(from.Port()) {
+	o.mu.RLock()
+	addrs := o.ports[from.Port()]
+	o.mu.RUnlock()
+	for _, a := range addrs {
 		if a == from.Addr() || a.IsUnspecified() && o.isLocal(from.Addr()) {
 			return true
 		}
