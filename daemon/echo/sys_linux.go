@@ -48,3 +48,12 @@ func sendBatch(fd int, from []mmsghdr) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&from[0])), uintptr(len(from)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
 }
+
+// unsentBytes is what the peer of a connection has not taken yet, as far as the kernel knows.
+func unsentBytes(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0 // then whatever it was has been taken, or reading says why not
+	}
+	return n
+}

@@ -38,12 +38,3 @@ func dscpOf(header []byte) (six bool, dscp int) {
 	}
 	return true, int(header[0]&0x0f<<4|header[1]>>4) &^ ecnBits
 }
-
-// unsentBytes is what the peer of a connection has not taken yet, as far as the kernel knows.
-func unsentBytes(fd int) int {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-	if err != nil {
-		return 0 // then whatever it was has been taken, or reading says why not
-	}
-	return n
-}
