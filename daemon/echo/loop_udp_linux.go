@@ -271,7 +271,7 @@ func (s *loopUDP) send(batch []mmsghdr, datagrams []int) {
 			if datagrams[0] > 1 {
 				s.sendApart(&batch[0], datagrams[0])
 			} else {
-				s.counters.count(errorWrite, 1)
+				s.counters.count(notSent(errno), 1)
 			}
 			batch, datagrams = batch[1:], datagrams[1:]
 			continue
@@ -305,7 +305,7 @@ func (s *loopUDP) sendApart(train *mmsghdr, datagrams int) {
 				continue
 			}
 			if errno != 0 {
-				s.counters.count(errorWrite, 1)
+				s.counters.count(notSent(errno), 1)
 			} else {
 				s.sent(1, len(one))
 			}

@@ -124,11 +124,19 @@ func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
 	}
 	n, _, err := s.conn.WriteMsgUDPAddrPort(payload, control, from)
 	if err != nil {
-		s.counters.count(errorWrite, 1)
+		s.counters.count(notSent(err), 1)
 		return
 	}
 	s.counters.datagramsOut.Add(1)
 	s.counters.bytesOut.Add(uint64(n))
+}
+
+// notSent is what it counts as that an answer could not be sent.
+func notSent(err error) event {
+	if errors.Is(err, syscall.EACCES) {
+		return dropSourceNotUnicast // to a broadcast address, from which the request had come
+	}
+	return errorWrite
 }
 
 func (s *udpServer) update(spec Spec) { s.guard.set(spec) }

@@ -35,9 +35,13 @@ func askControlRaw(network string, wildcard bool, raw syscall.RawConn) error {
 	return err
 }
 
+// noBroadcast has the kernel refuse to answer a broadcast address, which a forged source may be (RFC 1122 section 4.1.3.6).
+// Which addresses are, it knows best. Package net allows it for every socket.
+var noBroadcast = option{unix.SOL_SOCKET, unix.SO_BROADCAST, 0}
+
 // askControl switches the messages on; six says that the socket is of IPv6, or of both.
 func askControl(fd int, six, wildcard bool) error {
-	wanted := []option{{unix.IPPROTO_IP, unix.IP_RECVTTL, 1}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
+	wanted := []option{noBroadcast, {unix.IPPROTO_IP, unix.IP_RECVTTL, 1}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
 	if wildcard {
 		wanted = append(wanted, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
 	}
@@ -70,7 +74,7 @@ func answerControl(control []byte, guarded bool) (segment int, refused event) {
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TTL && len(data) >= 4,
 			header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
-			if !editHops(data, guarded) {
+			if !editHops(data, guarded) && refused == noEvent {
 				refused = dropHopsSpent
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TOS && len(data) >= 1:

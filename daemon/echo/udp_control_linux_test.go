@@ -72,6 +72,7 @@ func TestAnswerControl(t *testing.T) {
 		"the last hop, no guard":   {received: ttl(1), answer: ttl(64), unguarded: true},
 		"DSCP without ECN":         {received: tos(0xbb), answer: tos(0xb8)},
 		"DSCP without ECN on IPv6": {received: tclass(0xbb), answer: tclass(0xb8)},
+		"a multicast of one hop":   {received: slices.Concat(pktinfo6(3, "ff02::1"), hopLimit(1)), refused: dropDestinationNotUnicast},
 		"a train":                  {received: gro(1200), answer: segments(1200), segment: 1200},
 		"a refused train":          {received: slices.Concat(ttl(1), gro(1200)), refused: dropHopsSpent, segment: 1200},
 		"all of them": {

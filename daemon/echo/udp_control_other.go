@@ -11,7 +11,8 @@ import (
 // that the system picks, with its usual TTL and no DSCP.
 const controlBytes = 0
 
-func askControlRaw(string, bool, syscall.RawConn) error { return nil }
+// askControlRaw asks for none. It has the kernel refuse to answer a broadcast address, which a forged source may be.
+func askControlRaw(_ string, _ bool, raw syscall.RawConn) error { return switchBroadcastOff(raw) }
 
 func answerControl([]byte, bool) (int, event) { return 0, noEvent }
 

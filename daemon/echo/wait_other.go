@@ -17,3 +17,6 @@ func (*waiter) control(func(fd uintptr)) error { return nil }
 
 // takeUrgentInline does nothing: here urgent data is not echoed.
 func takeUrgentInline(_, _ string, _ syscall.RawConn) error { return nil }
+
+// switchBroadcastOff does nothing: here an answer may go to a broadcast address of one network.
+func switchBroadcastOff(syscall.RawConn) error { return nil }

@@ -49,7 +49,14 @@ func (w *waiter) control(f func(fd uintptr)) error { return w.raw.Control(f) }
 // takeUrgentInline has urgent data (RFC 6093) come where it stands in the stream, as all other data. It is for a listener,
 // whose connections are alike.
 func takeUrgentInline(_, _ string, raw syscall.RawConn) error {
+	return setSocket(raw, unix.SO_OOBINLINE, 1)
+}
+
+// switchBroadcastOff has the system refuse to send to a broadcast address.
+func switchBroadcastOff(raw syscall.RawConn) error { return setSocket(raw, unix.SO_BROADCAST, 0) }
+
+func setSocket(raw syscall.RawConn, name, value int) error {
 	var err error
-	controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, name, value) })
 	return errors.Join(controlErr, err)
 }
