@@ -39,8 +39,10 @@ func bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, net
 		return nil, netip.AddrPort{}, errBroadcast
 	}
 	config := net.ListenConfig{
-		// Before the bind: there must be no datagram that came without them.
-		Control: func(network, _ string, raw syscall.RawConn) error { return askControlRaw(network, a.wildcard(), raw) },
+		// Before the bind: there must be no datagram that came without its control messages.
+		Control: func(network, _ string, raw syscall.RawConn) error {
+			return errors.Join(switchBroadcastOff(raw), askControlRaw(network, a.wildcard(), raw))
+		},
 	}
 	packetConn, err := config.ListenPacket(ctx, "udp"+a.family(), a.String())
 	if err != nil {

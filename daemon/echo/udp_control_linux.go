@@ -35,13 +35,9 @@ func askControlRaw(network string, wildcard bool, raw syscall.RawConn) error {
 	return err
 }
 
-// noBroadcast has the kernel refuse to answer a broadcast address, which a forged source may be (RFC 1122 section 4.1.3.6).
-// Which addresses are, it knows best. Package net allows it for every socket.
-var noBroadcast = option{unix.SOL_SOCKET, unix.SO_BROADCAST, 0}
-
 // askControl switches the messages on; six says that the socket is of IPv6, or of both.
 func askControl(fd int, six, wildcard bool) error {
-	wanted := []option{noBroadcast, {unix.IPPROTO_IP, unix.IP_RECVTTL, 1}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
+	wanted := []option{{unix.IPPROTO_IP, unix.IP_RECVTTL, 1}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
 	if wildcard {
 		wanted = append(wanted, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
 	}

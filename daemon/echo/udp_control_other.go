@@ -11,8 +11,7 @@ import (
 // that the system picks, with its usual TTL and no DSCP.
 const controlBytes = 0
 
-// askControlRaw asks for none. It has the kernel refuse to answer a broadcast address, which a forged source may be.
-func askControlRaw(_ string, _ bool, raw syscall.RawConn) error { return switchBroadcastOff(raw) }
+func askControlRaw(string, bool, syscall.RawConn) error { return nil }
 
 func answerControl([]byte, bool) (int, event) { return 0, noEvent }
 

@@ -52,7 +52,8 @@ func takeUrgentInline(_, _ string, raw syscall.RawConn) error {
 	return setSocket(raw, unix.SO_OOBINLINE, 1)
 }
 
-// switchBroadcastOff has the system refuse to send to a broadcast address.
+// switchBroadcastOff has the system refuse to answer a broadcast address, which a forged source may be (RFC 1122 section
+// 4.1.3.6). Which addresses are, it knows best. Package net allows it for every socket.
 func switchBroadcastOff(raw syscall.RawConn) error { return setSocket(raw, unix.SO_BROADCAST, 0) }
 
 func setSocket(raw syscall.RawConn, name, value int) error {
