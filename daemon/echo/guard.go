@@ -33,22 +33,20 @@ func (g *guard) set(s Spec) {
 	g.rates.set(s.UDP)
 }
 
-// refuse answers why so many datagrams with so many bytes in all are not answered, or noEvent. From must not be an
-// IPv4-mapped address; now is the time since any moment, the same for all calls, which come from one goroutine.
-func (g *guard) refuse(from netip.AddrPort, datagrams, bytes int, now time.Duration) event {
+// admit answers how many of some datagrams from there are answered, and why the others are not. They have size bytes each,
+// but for the last, which is what is left of bytes. From must not be an IPv4-mapped address; now is the time since any
+// moment, the same for all calls, which come from one goroutine.
+func (g *guard) admit(from netip.AddrPort, datagrams, size, bytes int, now time.Duration) (answered int, refused event) {
 	switch {
 	case from.Port() == 0:
-		return dropSourcePortZero
+		return 0, dropSourcePortZero
 	case !g.sources.Load().take(from.Addr()):
-		return dropSourceDenied
+		return 0, dropSourceDenied
 	}
 	if reason := g.loops(from); reason != noEvent {
-		return reason
+		return 0, reason
 	}
-	if !g.rates.take(from.Addr(), datagrams, bytes, now) {
-		return dropSourceRate
-	}
-	return noEvent
+	return g.rates.take(from.Addr(), datagrams, size, bytes, now), dropSourceRate
 }
 
 // loops answers why an answer to there might come back as another request, or noEvent.

@@ -30,12 +30,20 @@ func TestGuardRefuses(t *testing.T) {
 		"127.0.0.1:40002":       dropSourceIsEndpoint,
 		"127.0.0.2:40002":       noEvent, // gone
 	} {
-		if got := newGuard(g, Spec{}).refuse(netip.MustParseAddrPort(from), 1, 1, 0); got != want {
+		if got := refused(newGuard(g, Spec{}), from); got != want {
 			t.Errorf("%s: refused for %q, want %q", from, eventNames[got], eventNames[want])
 		}
-		off := newGuard(g, Spec{UDP: UDPOptions{NoLoopGuard: true}}).refuse(netip.MustParseAddrPort(from), 1, 1, 0)
+		off := refused(newGuard(g, Spec{UDP: UDPOptions{NoLoopGuard: true}}), from)
 		if refused := off != noEvent; refused != (netip.MustParseAddrPort(from).Port() == 0) {
 			t.Errorf("%s without the guard: refused %v", from, refused)
 		}
 	}
+}
+
+// refused is why a datagram from there is not answered.
+func refused(g *guard, from string) event {
+	if answered, reason := g.admit(netip.MustParseAddrPort(from), 1, 1, 1, 0); answered == 0 {
+		return reason
+	}
+	return noEvent
 }

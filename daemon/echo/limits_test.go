@@ -17,7 +17,7 @@ import (
 // A peer that takes nothing of its echo is reset; one that is silent is none of that.
 func TestTCPStallTimeout(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, newEngine maker) {
-		e := open(t, newEngine, tcpSpec(echo.TCPOptions{StallTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour}))
+		e := open(t, newEngine, tcpSpec(echo.TCPOptions{StallTimeout: 50 * time.Millisecond}))
 		silent, stuck := dial(t, e), dial(t, e)
 		roundTrip(t, silent, "hello")
 		if _, err := stuck.Write(make([]byte, 64<<20)); !isReset(err) {
@@ -296,5 +296,23 @@ func TestTCPBulkStarvesNobody(t *testing.T) {
 		}
 		reset(t, bulk)
 		<-done
+	})
+}
+
+// Small buffers make a connection slow, and no more than that.
+func TestTCPSmallSocketBuffers(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		for _, size := range []int{echo.MinSocketBufferBytes, 16 << 10, 1 << 20} {
+			e := open(t, newEngine, tcpSpec(echo.TCPOptions{SocketBufferBytes: size}))
+			conn := dial(t, e)
+			payload := randomBytes(1 << 20)
+			go func() {
+				_, _ = conn.Write(payload) // reading tells
+				_ = conn.CloseWrite()
+			}()
+			if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("%d: %d bytes came back, %v", size, len(got), err)
+			}
+		}
 	})
 }

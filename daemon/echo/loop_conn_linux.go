@@ -13,7 +13,7 @@ const (
 	// roundsATurn bounds what one socket may do before others have their turn.
 	roundsATurn = 16
 	// smallRead is the most that is read at once of a connection that moves little at a time, and so the most that ever
-	// waits here for a peer that does not take it.
+	// waits here for a peer that does not take it (tcpReadBytes, if it is one-shot).
 	smallRead = 16 << 10
 	// aloneRead is the most of a bulk connection when no other has something to do: in small bites, the peer works at the
 	// same time. Among others, large ones cost less.
@@ -59,7 +59,7 @@ func (c *loopConn) init(o TCPOptions, receive int) {
 	if o.MaxBytes > 0 {
 		c.left = o.MaxBytes
 	}
-	if receive != 0 {
+	if receive != 0 && o.SocketBufferBytes == 0 {
 		c.mayDeepen = true
 		_ = setOptions(c.fd, option{unix.SOL_SOCKET, unix.SO_RCVBUF, receive})
 	}
@@ -158,17 +158,8 @@ func (c *loopConn) echoBulk() bool {
 	}
 	c.bulk = n >= smallRead
 	taken, errno := writeFD(c.fd, b[:n])
-	switch errno {
-	case 0:
-	case unix.EINTR:
-		return true
-	case unix.EAGAIN:
-		c.fill()
-		return false
-	default:
-		c.resetOnClose()
-		c.fail(errorWrite, errno)
-		return false
+	if errno != 0 {
+		return c.notTaken(errno)
 	}
 	if errno := discardFD(c.fd, c.loop.buffer[:taken]); errno != 0 {
 		c.fail(errorRead, errno)
@@ -221,25 +212,36 @@ func (c *loopConn) mayHaveMore(n int, b []byte) bool { return n == len(b) || c.f
 func (c *loopConn) write(b []byte, kept bool) bool {
 	for len(b) > 0 {
 		n, errno := writeFD(c.fd, b)
-		switch errno {
-		case 0:
+		if errno == 0 {
 			c.progress(&c.server.counters.bytesOut, n)
 			b = b[n:]
-		case unix.EINTR:
-		case unix.EAGAIN:
+			continue
+		}
+		if errno == unix.EAGAIN {
 			if !kept {
 				b = append([]byte(nil), b...)
 			}
 			c.pending = b
-			c.fill()
-			return false
-		default:
-			c.resetOnClose()
-			c.fail(errorWrite, errno)
+		}
+		if !c.notTaken(errno) {
 			return false
 		}
 	}
 	return true
+}
+
+// notTaken does what follows from an errno of writing. It answers whether to try again.
+func (c *loopConn) notTaken(errno syscall.Errno) (again bool) {
+	switch errno {
+	case unix.EINTR:
+		return true
+	case unix.EAGAIN:
+		c.fill()
+	default:
+		c.resetOnClose()
+		c.fail(errorWrite, errno)
+	}
+	return false
 }
 
 // fill notes that the peer has to take something first. From here on it may stall.
@@ -345,6 +347,13 @@ func (c *loopConn) resetOnClose() {
 	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
+// boundLinger has the kernel give up what a closed connection's peer does not take after the time that an open one has.
+func (c *loopConn) boundLinger() {
+	if after, _ := c.server.timeouts.Load().after(true); after > 0 {
+		_ = setOptions(c.fd, option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(after.Milliseconds()+1, math.MaxInt32))})
+	}
+}
+
 // fail counts what ended the connection, as kind if it is nothing more special.
 func (c *loopConn) fail(kind event, errno syscall.Errno) {
 	if isReset(errno) {
@@ -365,6 +374,9 @@ func (c *loopConn) close(reason event) {
 		c.loop.release(c.at)
 	}
 	c.loop.deep.leave(c)
+	if reason == noEvent || reason == dropIdleTimeout {
+		c.boundLinger()
+	}
 	closeFD(c.fd)
 	c.loop.leave()
 	c.server.gone(c)

@@ -24,17 +24,24 @@ const (
 
 // prepareBuffers sets what a listener hands on to its connections, and answers the receive buffer that they are to be given
 // once they are accepted; 0: none. To give it before would fix the window scale (RFC 7323) at what is shallow. To give less
-// than they have then would have the kernel drop what their peers may send.
-func prepareBuffers(listener int, o TCPOptions) (receive int, err error) {
+// than they have then would have the kernel drop what their peers may send. Given is the receive buffer that the listener
+// had from the system, as the kernel tells it.
+func prepareBuffers(listener int, o TCPOptions, given int) (receive int, err error) {
 	if o.SocketBufferBytes != 0 {
 		return 0, setBuffers(listener, o.buffers())
 	}
-	given, err := unix.GetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	if err != nil {
-		return 0, err
-	}
 	return max(shallow.receive, given/2), setOptions(listener, option{unix.SOL_SOCKET, unix.SO_SNDBUF, shallow.send})
 }
+
+// unlockReceiveBuffer gives a listener that had one of its own the system's again. Kernels before 5.14 keep the window scale
+// that goes with its own.
+func unlockReceiveBuffer(listener, given int) {
+	_ = setOptions(listener, option{unix.SOL_SOCKET, unix.SO_RCVBUF, given / 2})
+	_ = setOptions(listener, option{unix.SOL_SOCKET, unix.SO_BUF_LOCK, sendBufferLock})
+}
+
+// sendBufferLock keeps the send buffer alone as it is (SOCK_SNDBUF_LOCK of include/uapi/linux/socket.h).
+const sendBufferLock = 1
 
 // setBuffers switches the kernel's autotuning off.
 func setBuffers(fd int, b buffers) error {
@@ -58,21 +65,35 @@ func (d *deep) earn(c *loopConn, taken int) {
 		return
 	}
 	c.taken = 0
-	for i, other := range d {
-		if other != nil {
-			if c.loop.now-other.moved < deepRest {
-				continue
-			}
-			other.mayDeepen = true
-			setWindow(other.fd, shallow.receive) // what it holds is used up; a smaller buffer would drop it
-			_ = setOptions(other.fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, shallow.send})
-		}
-		d[i], c.mayDeepen = c, false
+	if at := d.place(c.loop.now); at >= 0 {
+		d[at], c.mayDeepen = c, false
 		_ = setBuffers(c.fd, deepest) // it goes on with what it has
 		setWindow(c.fd, deepest.receive)
-		return
 	}
 }
+
+// place answers a free place, if need be that of a connection which rests; -1 if there is none.
+func (d *deep) place(now time.Duration) int {
+	for i, c := range d {
+		if c == nil {
+			return i
+		}
+	}
+	for i, c := range d {
+		if now-c.moved >= deepRest && c.holdsNothing() {
+			// What its peer may still send at once and the shallow buffer does not hold has to be sent again.
+			_ = setBuffers(c.fd, shallow)
+			setWindow(c.fd, shallow.receive)
+			c.mayDeepen = true
+			return i
+		}
+	}
+	return -1
+}
+
+// holdsNothing reports whether the kernel holds no byte of a connection, neither from its peer nor for it. All that had
+// come has been read, unless it is full.
+func (c *loopConn) holdsNothing() bool { return !c.full && unsentBytes(c.fd) == 0 }
 
 // leave takes a connection out, if it is in.
 func (d *deep) leave(c *loopConn) {

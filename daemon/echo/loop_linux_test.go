@@ -2,8 +2,11 @@ package echo
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,22 +223,118 @@ func TestDeepBuffersGoToTheFew(t *testing.T) {
 	if isDeep(n) {
 		t.Error("there was no place")
 	}
-	n.loop.await(func() {
-		n.loop.deep = deep{c}
-		for i := range n.loop.deep {
-			n.loop.deep[i] = c
-		}
-		c.moved = n.loop.now - deepRest
-	})
+	// The one that rests gives way, with all that it had.
+	n.loop.await(func() { c.moved = n.loop.now - deepRest })
 	ask(t, newcomer, 4*earnBytes)
-	if !isDeep(n) {
-		t.Error("the one that rests did not give way")
+	if now := receiveBuffer(c); !isDeep(n) || now > 4*tcpReceiveBytes {
+		t.Errorf("the one that rests did not give way: it has %d bytes", now)
 	}
-	ask(t, peer, 4*earnBytes) // it goes on all the same
+	n.loop.await(func() {
+		n.loop.deep = deep{n}
+		c.mayDeepen = true
+	})
+	ask(t, peer, 4*earnBytes)
+	if !isDeep(c) || !isDeep(n) {
+		t.Error("it goes on, and there was a free place")
+	}
 	n.loop.await(n.cut)
 	if isDeep(n) {
 		t.Error("it is gone and has a place")
 	}
+}
+
+// What can be had by resting and stalling again and again is what the places hold, and no more.
+func TestDeepBuffersStayBounded(t *testing.T) {
+	e, _, first := serveLoop(t, TCPOptions{})
+	held := func() (bytes int) {
+		for _, c := range e.server.(*loopTCP).all() {
+			received, sent := 0, 0
+			c.loop.await(func() {
+				if !c.gone {
+					received, sent = kernelHolds(t, c.fd)
+				}
+			})
+			bytes += received + sent
+		}
+		return bytes
+	}
+	const peers = 24
+	for range peers {
+		peer, c := connectLoop(t, e)
+		ask(t, peer, 4*earnBytes)
+		stuff(t, peer, c, 256<<10)
+		c.loop.await(func() { c.moved -= 2 * deepRest }) // it has been so for a while
+	}
+	// Each place holds up to twice what was asked for, in each direction, and a little more.
+	most := deepAtOnce*2*(deepest.receive+deepest.send)*5/4 + peers*512<<10
+	if got := held(); got > most {
+		t.Errorf("%d peers hold %d MiB, want %d at the most", peers, got>>20, most>>20)
+	}
+	if n := len(first.loop.deep); n != deepAtOnce {
+		t.Errorf("%d places", n)
+	}
+	for _, c := range e.server.(*loopTCP).all() {
+		c.loop.do(c.cut)
+	}
+}
+
+// When an endpoint says that it is over, its port is free, also if the last connection leaves while it stops.
+func TestOverMeansThePortIsFree(t *testing.T) {
+	for range 50 {
+		e, peer, _ := serveLoop(t, TCPOptions{})
+		closed := make(chan error, 1)
+		go func() { closed <- e.Close(t.Context()) }()
+		peer.Close()
+		<-e.Done()
+		l, err := net.Listen("tcp", e.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What a peer does not take of a connection that it has ended is given up after the stall timeout.
+func TestClosedConnectionsAreGivenUp(t *testing.T) {
+	e, peer, _ := serveLoop(t, TCPOptions{StallTimeout: 100 * time.Millisecond})
+	if err := peer.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.Write(make([]byte, 100<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); e.counters.connectionsOpen.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not end")
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); lastAcks(t, e.Addr().Port()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the kernel keeps what nobody takes")
+		}
+	}
+}
+
+// lastAcks counts the sockets of a port that wait for the last acknowledgement (state 09 of /proc/net/tcp).
+func lastAcks(t *testing.T, port uint16) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) > 3 && strings.HasSuffix(words[1], fmt.Sprintf(":%04X", port)) && words[3] == "09" {
+			n++
+		}
+	}
+	return n
 }
 
 // Connections have the buffers that their endpoint asks for, from then on.
@@ -261,5 +360,21 @@ func TestSocketBuffersAreAskedFor(t *testing.T) {
 	}
 	if r := size(c, unix.SO_RCVBUF); r != 64<<10 {
 		t.Errorf("a connection that was open has %d now", r)
+	}
+	// And back: those to come are as if nothing had ever been said, and may become deep.
+	if err := e.Update(Spec{Protocol: TCP, Listen: "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	back, last := connectLoop(t, e)
+	_, _, fresh := serveLoop(t, TCPOptions{})
+	if r, want := size(last, unix.SO_RCVBUF), size(fresh, unix.SO_RCVBUF); r != want || !last.mayDeepen {
+		t.Errorf("back at the default: receive %d, want %d", r, want)
+	}
+	if w, want := size(last, unix.SO_SNDBUF), size(fresh, unix.SO_SNDBUF); w != want {
+		t.Errorf("back at the default: send %d, want %d", w, want)
+	}
+	ask(t, back, 4*earnBytes)
+	if r, was := size(last, unix.SO_RCVBUF), size(fresh, unix.SO_RCVBUF); r <= was {
+		t.Errorf("it does not become deep: %d bytes", r)
 	}
 }

@@ -22,6 +22,7 @@ type loopTCP struct {
 
 	// What follows is touched by the home loop alone.
 	listener int
+	given    int // the receive buffer that it had from the system
 	receive  int // what connections are given as receive buffer; 0: what they have
 	at       int32
 	queued   bool // it has asked for another turn
@@ -37,11 +38,15 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	var receive int
+	s := &loopTCP{loops: g}
 	fd, bound, err := bindSocket(a, unix.SOCK_STREAM, func(fd int) (err error) {
-		if receive, err = prepareBuffers(fd, spec.TCP); err != nil {
+		if s.given, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
 			return err
 		}
+		if s.receive, err = prepareBuffers(fd, spec.TCP, s.given); err != nil {
+			return err
+		}
+		_ = setOptions(fd, option{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1}) // its DSCP is wanted, and can be done without
 		return setOptions(fd, listenerOptions...)
 	})
 	if err != nil {
@@ -51,7 +56,7 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 		_ = unix.Close(fd)
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopTCP{loops: g, home: g.assign(nil), listener: fd, receive: receive}
+	s.home, s.listener = g.assign(nil), fd
 	s.retry.owner = s
 	s.init(spec, b, c)
 	return s, bound, nil
@@ -61,7 +66,6 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 var listenerOptions = []option{
 	{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, // over connections in TIME_WAIT
 	{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-	{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1}, // its DSCP is wanted
 	// Urgent data (RFC 6093) is data: it comes back where it stood.
 	{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
@@ -93,7 +97,7 @@ func (s *loopTCP) handle(events uint32) {
 	if events == 0 {
 		s.queued = false
 	}
-	if s.closed {
+	if s.closed || s.retry.index > 0 { // a pause lasts, whatever comes meanwhile
 		return
 	}
 	for range acceptsATurn {
@@ -163,7 +167,10 @@ func (s *loopTCP) update(spec Spec) {
 	timeouts := s.connections.update(spec)
 	s.home.await(func() {
 		if !s.closed {
-			s.receive, _ = prepareBuffers(s.listener, spec.TCP) // it went well before
+			if s.receive == 0 && spec.TCP.SocketBufferBytes == 0 {
+				unlockReceiveBuffer(s.listener, s.given)
+			}
+			s.receive, _ = prepareBuffers(s.listener, spec.TCP, s.given) // it went well before
 		}
 	})
 	if !timeouts {
@@ -176,7 +183,6 @@ func (s *loopTCP) update(spec Spec) {
 
 // stop closes the listener and returns when its port is free.
 func (s *loopTCP) stop() {
-	none := s.connections.stop()
 	s.home.await(func() {
 		if s.closed {
 			return
@@ -186,7 +192,8 @@ func (s *loopTCP) stop() {
 		s.home.release(s.at)
 		s.abandon()
 	})
-	if none {
+	// Only now: with the last connection that leaves from here on, the endpoint is over.
+	if s.connections.stop() {
 		s.end(nil)
 	}
 }

@@ -53,14 +53,14 @@ type loopUDP struct {
 // udpBatch is what one call reads into, and the next one writes from. It belongs to a loop.
 type udpBatch struct {
 	headers   [batchSize]mmsghdr
-	datagrams [batchSize]int // in each message: more than one in a train
+	datagrams [batchSize]int // that each message is answered with: more than one in a train
 	vectors   [batchSize]unix.Iovec
 	names     [batchSize][nameBytes]byte
 	control   []byte
 	payload   []byte
-	used      int // headers from the first that a read has written to
-	size      int // how many headers to read into
-	bytes     int // that were read last
+	used      int // headers from the first that are to be made ready before the next read
+	size      int // headers that the next read may fill
+	bytes     int // that the last one brought
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -149,7 +149,7 @@ func (s *loopUDP) handle(events uint32) {
 	if events == 0 {
 		s.queued = false
 	}
-	if s.closed {
+	if s.closed || s.retry.index > 0 { // a pause lasts, whatever comes meanwhile
 		return
 	}
 	b := s.home.batch
@@ -203,12 +203,15 @@ func (s *loopUDP) reply(n int) {
 	for i := range n {
 		h := &b.headers[i]
 		b.bytes += int(h.length)
-		reason := s.prepare(h, i)
-		datagrams += b.datagrams[i]
-		if reason != noEvent {
-			s.counters.count(reason, uint64(b.datagrams[i]))
+		came, answered, refused := s.prepare(h, i)
+		datagrams += came
+		if answered < came {
+			s.counters.count(refused, uint64(came-answered))
+		}
+		if answered == 0 {
 			continue
 		}
+		b.datagrams[i] = answered
 		if send != i {
 			b.headers[send], b.headers[i] = b.headers[i], b.headers[send]
 			b.datagrams[send], b.datagrams[i] = b.datagrams[i], b.datagrams[send]
@@ -222,20 +225,28 @@ func (s *loopUDP) reply(n int) {
 	b.resize()
 }
 
-// prepare makes a message that was read the one to send, and counts its datagrams, or says why it is not answered.
-func (s *loopUDP) prepare(h *mmsghdr, i int) event {
+// prepare makes a message that was read the one to send. It answers how many datagrams it had, how many of them are
+// answered, and why the others are not.
+func (s *loopUDP) prepare(h *mmsghdr, i int) (came, answered int, refused event) {
 	b := s.home.batch
 	bytes := int(h.length)
-	segment, reason := answerControl(b.control[i*controlBytes:][:h.Controllen], !s.guard.off.Load())
-	b.datagrams[i] = 1
-	if segment > 0 && bytes > segment {
-		b.datagrams[i] = (bytes + segment - 1) / segment
+	control := b.control[i*controlBytes:][:h.Controllen]
+	size, refused := answerControl(control, !s.guard.off.Load())
+	if size <= 0 || size > bytes {
+		size = bytes // not a train
 	}
-	if reason != noEvent {
-		return reason
+	came = max(1, (bytes+size-1)/max(size, 1))
+	if refused == noEvent {
+		answered, refused = s.guard.admit(sourceOf(&b.names[i]), came, size, bytes, s.home.now)
 	}
-	h.Iov.SetLen(bytes)
-	return s.guard.refuse(sourceOf(&b.names[i]), b.datagrams[i], bytes, s.home.now)
+	if answered < came {
+		h.length = uint32(answered * size)
+		if answered == 1 {
+			uncouple(control)
+		}
+	}
+	h.Iov.SetLen(int(h.length))
+	return came, answered, refused
 }
 
 // sourceOf reads a socket address: the family (2 bytes of the host's order), the port in network order, and the address,

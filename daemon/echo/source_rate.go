@@ -1,6 +1,7 @@
 package echo
 
 import (
+	"math"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -43,12 +44,12 @@ func (r *sourceRates) set(o UDPOptions) {
 	}
 }
 
-// take reports whether so many datagrams with so many bytes in all are within the limit of their source, and counts them
-// in. What begins within it passes whole, and is owed. Now is the time since any moment, the same for all calls.
-func (r *sourceRates) take(from netip.Addr, datagrams, bytes int, now time.Duration) bool {
+// take answers how many of some datagrams, of size bytes each but for the last, which is what is left of bytes, are within
+// the limit of their source, and counts them in. Now is the time since any moment, the same for all calls.
+func (r *sourceRates) take(from netip.Addr, datagrams, size, bytes int, now time.Duration) (taken int) {
 	limit := r.limit.Load()
 	if limit == nil {
-		return true
+		return datagrams
 	}
 	if limit != r.known {
 		r.known, r.table, r.others = limit, make(map[netip.Addr]used), used{}
@@ -59,18 +60,22 @@ func (r *sourceRates) take(from netip.Addr, datagrams, bytes int, now time.Durat
 	if !kept {
 		u = r.others
 	}
-	// At least the first datagram, and the first byte, must be within it.
-	if u.datagrams-now > burst-timeFor(1, limit.datagrams) || u.bytes-now > burst-timeFor(1, limit.bytes) {
-		return false
+	taken = min(datagrams, unused(u.datagrams, now, limit.datagrams))
+	if left := unused(u.bytes, now, limit.bytes); taken < datagrams || bytes > left {
+		taken = min(taken, left/max(size, 1))
+		bytes = taken * size
 	}
-	u.datagrams = max(u.datagrams, now) + timeFor(datagrams, limit.datagrams)
+	if taken == 0 {
+		return 0
+	}
+	u.datagrams = max(u.datagrams, now) + timeFor(taken, limit.datagrams)
 	u.bytes = max(u.bytes, now) + timeFor(bytes, limit.bytes)
 	if kept {
 		r.table[from] = u
 	} else {
 		r.others = u
 	}
-	return true
+	return taken
 }
 
 // room reports whether the table has a place for one more, and makes one if it can.
@@ -85,16 +90,31 @@ func (r *sourceRates) room(now time.Duration) bool {
 				delete(r.table, from) // it stands where one that is new would
 			}
 		}
+		if len(r.table) == 0 {
+			r.table = make(map[netip.Addr]used) // an empty map keeps its memory
+		}
 	}
 	return len(r.table) < MaxTrackedSources
 }
+
+// unused is how much of a second's worth at a rate a source has not used that has it again at a time.
+func unused(again, now time.Duration, rate uint64) int {
+	if rate == 0 {
+		return math.MaxInt
+	}
+	free := max(0, burst-max(0, again-now))
+	return int(min(uint64(free)*min(rate, maxRate)/uint64(time.Second), math.MaxInt))
+}
+
+// maxRate is the highest that there is, as larger ones would not fit into the arithmetic: 8 GiB or datagrams a second.
+const maxRate = 8 << 30
 
 // timeFor is how long it takes to earn n at a rate a second.
 func timeFor(n int, rate uint64) time.Duration {
 	if rate == 0 {
 		return 0
 	}
-	return time.Duration(uint64(n) * uint64(time.Second) / rate)
+	return time.Duration(uint64(n) * uint64(time.Second) / min(rate, maxRate))
 }
 
 // sourceKey is what of an address is one source: all of IPv4's, and of IPv6's the half that a network is given.

@@ -77,10 +77,11 @@ type UDPOptions struct {
 	NoLoopGuard bool
 	// MaxSourceDatagrams and MaxSourceBytes are how many datagrams and bytes of payload one source may send a second; what
 	// is over it is dropped, never queued. A source is an IPv4 address or the first 64 bits of an IPv6 one. One that was
-	// silent for a second may send a second's worth at once. 0 is no limit.
+	// silent for a second may send a second's worth at once; so a datagram of more than MaxSourceBytes is never answered.
+	// 0 is no limit.
 	//
 	// An endpoint keeps account of up to [MaxTrackedSources] sources that have sent in the last second or so; more share
-	// one allowance, so that forged sources cost no memory.
+	// one allowance, so that forged sources cost a bounded memory (about 0.3 MiB).
 	MaxSourceDatagrams uint32
 	MaxSourceBytes     uint64
 }
@@ -99,7 +100,10 @@ type TCPOptions struct {
 	// tell when it took the last. 0 never closes, negative is refused.
 	IdleTimeout time.Duration
 	// StallTimeout resets a connection whose peer has taken no byte of its echo for that long, while some waits for it.
-	// It begins when our send buffer is full. 0 never does, negative is refused.
+	// It begins when our send buffer is full, and may last up to twice as long. The peer's system tells only now and then,
+	// when it has room for much, what its reader took: less than some seconds may be too short for one that is slow. A
+	// connection that was closed before its peer took all is given up by the system after that time, too (Linux).
+	// 0 never does, negative is refused.
 	StallTimeout time.Duration
 	// MaxConnections is how many connections may be open at a time; one more is closed as it comes. 0 is no limit,
 	// negative is refused.

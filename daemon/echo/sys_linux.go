@@ -29,6 +29,8 @@ func discardFD(fd int, b []byte) syscall.Errno {
 		case errno == unix.EINTR:
 		case errno != 0:
 			return errno
+		case n == 0:
+			return unix.EIO // it was there
 		default:
 			b = b[n:]
 		}

@@ -56,14 +56,16 @@ type tcpConn struct {
 	discardUntil time.Time // set once our side has ended
 }
 
-// prepare has the connection wait for bytes without a buffer, and bounds the kernel's. It fails for one that is dead
-// already.
+// prepare has the connection wait for bytes without a buffer. It fails for one that is dead already.
 func (c *tcpConn) prepare(conn *net.TCPConn, b buffers) error {
 	waiter, err := newWaiter(conn)
 	if err != nil {
 		return err
 	}
 	c.await = waiter.wait
+	if buffersAreInherited {
+		return nil
+	}
 	if err := conn.SetReadBuffer(b.receive); err != nil {
 		return err
 	}
@@ -207,7 +209,7 @@ func (c *tcpConn) arm(moved time.Time) (due time.Time, reason event) {
 func (c *tcpConn) hasten() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if due, _ := c.dueLocked(c.moved); due.Before(c.deadline) {
+	if due, _ := c.dueLocked(c.moved); !due.IsZero() && (c.deadline.IsZero() || due.Before(c.deadline)) {
 		c.setDeadlineLocked(due)
 	}
 }

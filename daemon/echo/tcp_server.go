@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +25,9 @@ func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) 
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: takeUrgentInline}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error {
+		return errors.Join(takeUrgentInline(raw), setListenerBuffers(raw, spec.TCP.buffers()))
+	}}
 	// Several paths would change what is measured over the connection, and how its buffers are bounded.
 	config.SetMultipathTCP(false)
 	listener, err := config.Listen(ctx, "tcp"+a.family(), a.String())
@@ -111,7 +114,13 @@ func (s *tcpServer) take(conn *net.TCPConn) {
 }
 
 func (s *tcpServer) update(spec Spec) {
-	if !s.connections.update(spec) {
+	timeouts := s.connections.update(spec)
+	if listener, ok := s.listener.(syscall.Conn); ok {
+		if raw, err := listener.SyscallConn(); err == nil {
+			_ = setListenerBuffers(raw, spec.TCP.buffers()) // it went well before
+		}
+	}
+	if !timeouts {
 		return
 	}
 	for _, c := range s.all() {
@@ -121,9 +130,9 @@ func (s *tcpServer) update(spec Spec) {
 
 func (s *tcpServer) stop() {
 	s.connections.stop()
-	close(s.stopping)
 	// The listener is gone whatever Close says; there is nobody to tell and nothing to do about it.
 	_ = s.listener.Close()
+	close(s.stopping)
 }
 
 func (s *tcpServer) cut() {

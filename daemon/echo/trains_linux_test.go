@@ -139,3 +139,81 @@ func TestUDPTrainsAmongOthers(t *testing.T) {
 		}
 	})
 }
+
+// Of a train over its source's rate comes back what is within it.
+func TestUDPTrainsOverTheRate(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		for _, test := range []struct {
+			limit echo.UDPOptions
+			want  int
+		}{
+			{echo.UDPOptions{MaxSourceDatagrams: 1}, 1}, {echo.UDPOptions{MaxSourceDatagrams: 4}, 4}, {echo.UDPOptions{MaxSourceBytes: 350}, 3},
+			{echo.UDPOptions{MaxSourceBytes: 49}, 0},
+		} {
+			s := udpSpec("127.0.0.1:0")
+			s.UDP = test.limit
+			e := open(t, newEngine, s)
+			conn := trainConn(t, e, 100, false)
+			payload := randomBytes(1050)
+			if _, err := conn.Write(payload); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "all have come", func() bool {
+				s := e.Stats()
+				return s.DatagramsIn == 11 && s.DatagramsOut+s.Drops[echo.DropSourceRate] == 11
+			})
+			if s := e.Stats(); int(s.DatagramsOut) < test.want || test.want == 0 && s.DatagramsOut != 0 || s.BytesIn != 1050 {
+				t.Errorf("%+v: %+v", test, s)
+			}
+			got, _ := readTrain(t, conn, test.want*100)
+			if !bytes.Equal(got, payload[:test.want*100]) {
+				t.Errorf("%+v: what came back is not the beginning of what was sent", test)
+			}
+		}
+	})
+}
+
+// Refused and answered, trains and single datagrams, as they fall into batches.
+func TestUDPTrainsAmongRefused(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		e := open(t, newEngine, udpSpec("127.0.0.1:0"))
+		const ssdp = 1900 // a service that answers anything
+		refused, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 9), Port: ssdp}, net.UDPAddrFromAddrPort(e.Addr()))
+		if err != nil {
+			t.Skipf("port %d of 127.0.0.9 is not to be had: %v", ssdp, err)
+		}
+		defer refused.Close()
+		single, train := dialUDP(t, e.Addr()), trainConn(t, e, 300, true)
+		var in, dropped uint64
+		for round := range 100 {
+			var wantSingle, wantTrain []byte
+			for i := range 9 {
+				payload := randomBytes(1 + 300*i + round)
+				conn := [...]*net.UDPConn{refused, single, train}[(i*7+round)%3]
+				if _, err := conn.Write(payload); err != nil {
+					t.Fatal(err)
+				}
+				in++
+				switch conn {
+				case refused:
+					dropped++
+				case single:
+					wantSingle = append(wantSingle, payload...)
+				default:
+					wantTrain = append(wantTrain, payload...)
+					in += uint64(len(payload)+299)/300 - 1
+				}
+			}
+			if got, _ := readTrain(t, single, len(wantSingle)); !bytes.Equal(got, wantSingle) {
+				t.Fatalf("round %d: single datagrams do not come back as they were sent", round)
+			}
+			if got, _ := readTrain(t, train, len(wantTrain)); !bytes.Equal(got, wantTrain) {
+				t.Fatalf("round %d: trains do not come back as they were sent", round)
+			}
+		}
+		eventually(t, "all is counted", func() bool {
+			s := e.Stats()
+			return s.DatagramsIn == in && s.DatagramsOut == in-dropped && s.Drops[echo.DropSourceIsService] == dropped && len(s.Errors) == 0
+		})
+	})
+}

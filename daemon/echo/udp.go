@@ -117,10 +117,11 @@ func (s *udpServer) echoOnce() error {
 func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
 	source := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	_, reason := answerControl(control, !s.guard.off.Load())
+	answered := 0
 	if reason == noEvent {
-		reason = s.guard.refuse(source, 1, len(payload), time.Since(s.opened))
+		answered, reason = s.guard.admit(source, 1, len(payload), len(payload), time.Since(s.opened))
 	}
-	if reason != noEvent {
+	if answered == 0 {
 		s.counters.count(reason, 1)
 		return
 	}

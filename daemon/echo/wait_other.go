@@ -16,7 +16,12 @@ func (*waiter) wait() error { return nil }
 func (*waiter) control(func(fd uintptr)) error { return nil }
 
 // takeUrgentInline does nothing: here urgent data is not echoed.
-func takeUrgentInline(_, _ string, _ syscall.RawConn) error { return nil }
+func takeUrgentInline(syscall.RawConn) error { return nil }
+
+// buffersAreInherited: here each connection is given its socket buffers.
+const buffersAreInherited = false
+
+func setListenerBuffers(syscall.RawConn, buffers) error { return nil }
 
 // switchBroadcastOff does nothing: here an answer may go to a broadcast address of one network.
 func switchBroadcastOff(syscall.RawConn) error { return nil }

@@ -48,8 +48,14 @@ func (w *waiter) control(f func(fd uintptr)) error { return w.raw.Control(f) }
 
 // takeUrgentInline has urgent data (RFC 6093) come where it stands in the stream, as all other data. It is for a listener,
 // whose connections are alike.
-func takeUrgentInline(_, _ string, raw syscall.RawConn) error {
-	return setSocket(raw, unix.SO_OOBINLINE, 1)
+func takeUrgentInline(raw syscall.RawConn) error { return setSocket(raw, unix.SO_OOBINLINE, 1) }
+
+// buffersAreInherited: connections have the socket buffers of their listener. To give them less once they are there would
+// have the kernel drop what their peers may send.
+const buffersAreInherited = true
+
+func setListenerBuffers(raw syscall.RawConn, b buffers) error {
+	return errors.Join(setSocket(raw, unix.SO_RCVBUF, b.receive), setSocket(raw, unix.SO_SNDBUF, b.send))
 }
 
 // switchBroadcastOff has the system refuse to answer a broadcast address, which a forged source may be (RFC 1122 section

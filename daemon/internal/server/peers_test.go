@@ -75,13 +75,29 @@ func testContextOf(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// onUnknownPort creates an endpoint on a port of which nmap knows no service. It takes an echo of the question that it puts
+// to such a port for that service's answer.
+func onUnknownPort(t *testing.T, client echov1.EndpointServiceClient, e *echov1.Endpoint) *echov1.Endpoint {
+	t.Helper()
+	const first, last = 29980, 29999
+	for port := first; port < last; port++ {
+		e.Listen = fmt.Sprintf("127.0.0.1:%d", port)
+		created, err := client.CreateEndpoint(testContext(t), &echov1.CreateEndpointRequest{Endpoint: e})
+		if err == nil {
+			return created
+		}
+	}
+	e.Listen = fmt.Sprintf("127.0.0.1:%d", last)
+	return mustCreate(t, client, e)
+}
+
 func hostPort(e *echov1.Endpoint) (string, string) { return e.GetHost(), fmt.Sprint(e.GetPort()) }
 
 func TestForeignClients(t *testing.T) {
 	d := startDaemon(t, testConfig(t))
 	client := echov1.NewEndpointServiceClient(d.dial(t, d.GRPC))
-	tcp := mustCreate(t, client, &echov1.Endpoint{Name: "tcp", Protocol: echov1.Protocol_TCP})
-	udp := mustCreate(t, client, &echov1.Endpoint{Name: "udp", Protocol: echov1.Protocol_UDP})
+	tcp := onUnknownPort(t, client, &echov1.Endpoint{Name: "tcp", Protocol: echov1.Protocol_TCP})
+	udp := onUnknownPort(t, client, &echov1.Endpoint{Name: "udp", Protocol: echov1.Protocol_UDP})
 	once := mustCreate(t, client, &echov1.Endpoint{Name: "once", Protocol: echov1.Protocol_TCP, Tcp: &echov1.TcpOptions{OneShot: true}})
 	// Larger than the socket buffers on the way, so that it only comes back from a server that reads and writes.
 	large := strings.Repeat("0123456789abcdef", 1<<16)

@@ -399,9 +399,10 @@ type UdpOptions struct {
 	// no limit.
 	//
 	// An endpoint keeps account of up to 4,096 sources that have sent in the last second or so; more share one allowance, so
-	// that forged sources cost no memory.
+	// that forged sources cost a bounded memory.
 	MaxSourceDatagrams uint32 `protobuf:"varint,2,opt,name=max_source_datagrams,json=maxSourceDatagrams,proto3" json:"max_source_datagrams,omitempty"`
-	// How many bytes of payload one source may send a second, likewise. Absent and 0: no limit.
+	// How many bytes of payload one source may send a second, likewise; so a larger datagram is never answered. Absent and 0:
+	// no limit.
 	MaxSourceBytes uint64 `protobuf:"varint,3,opt,name=max_source_bytes,json=maxSourceBytes,proto3" json:"max_source_bytes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
