@@ -92,6 +92,26 @@ func TestTCPSoak(t *testing.T) {
 	})
 }
 
+// A connection that dies while its event is pending leaves nothing to the one that has its descriptor and its place next.
+func TestTCPDyingConnectionsLeaveNothingToOthers(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		e := open(t, newEngine, tcpSpec(echo.TCPOptions{}))
+		const rounds = 300
+		for round := range rounds {
+			dying := dial(t, e)
+			if _, err := dying.Write(randomBytes(1000 + round)); err != nil {
+				t.Fatal(err)
+			}
+			reset(t, dying)
+			roundTrip(t, dial(t, e), strings.Repeat("mine alone ", 1+round))
+		}
+		eventually(t, "the dead are gone", func() bool { return e.Stats().ConnectionsOpen <= rounds })
+		if s := e.Stats(); s.ConnectionsTotal != 2*rounds {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // soakOne makes one connection, sends it something while reading, and ends it in one of three ways.
 func soakOne(e *echo.Endpoint, random *rand.Rand) error {
 	raw, err := net.Dial("tcp", e.Addr().String())

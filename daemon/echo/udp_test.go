@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -255,4 +256,36 @@ func TestUDPOnABroadcastAddress(t *testing.T) {
 	if !errors.Is(err, echo.ErrBadSpec) || !strings.Contains(err.Error(), "broadcast") {
 		t.Errorf("Listen = %v", err)
 	}
+}
+
+// A flood to one endpoint leaves others their turns.
+func TestUDPFloodStarvesNobody(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		engine := newEngine()
+		defer closeEngine(t, engine)
+		flooded, quiet := listen(t, engine, udpSpec("127.0.0.1:0")), listen(t, engine, udpSpec("127.0.0.1:0"))
+		stop := make(chan struct{})
+		var floods sync.WaitGroup
+		defer floods.Wait()
+		defer close(stop)
+		for range 2 {
+			conn := dialUDP(t, flooded.Addr())
+			floods.Go(func() {
+				for payload := make([]byte, 1200); ; {
+					select {
+					case <-stop:
+						return
+					default:
+						_, _ = conn.Write(payload) // whatever becomes of it
+					}
+				}
+			})
+		}
+		conn := dialUDP(t, quiet.Addr())
+		for range 200 {
+			if err := exchange(conn, []byte("a turn, please")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
