@@ -241,6 +241,8 @@ func (c *loopConn) write(b []byte, kept bool) bool {
 				b = append([]byte(nil), b...)
 			}
 			c.pending = b
+		} else if errno != unix.EINTR {
+			c.server.counters.count(dropNotTaken, uint64(len(b)))
 		}
 		if !c.notTaken(errno) {
 			return false
@@ -384,7 +386,10 @@ func (c *loopConn) fail(kind event, errno syscall.Errno) {
 // close ends the connection and counts why, unless it is the regular end.
 func (c *loopConn) close(reason event) {
 	c.gone = true
-	c.pending = nil
+	if len(c.pending) > 0 {
+		c.server.counters.count(dropNotTaken, uint64(len(c.pending)))
+		c.pending = nil
+	}
 	if reason != noEvent {
 		c.server.counters.count(reason, 1)
 	}

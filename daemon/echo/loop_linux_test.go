@@ -245,7 +245,7 @@ func TestDeepBuffersGoToTheFew(t *testing.T) {
 
 // What can be had by resting and stalling again and again is what the places hold, and no more.
 func TestDeepBuffersStayBounded(t *testing.T) {
-	e, _, first := serveLoop(t, TCPOptions{})
+	e, _, _ := serveLoop(t, TCPOptions{})
 	held := func() (bytes int) {
 		for _, c := range e.server.(*loopTCP).all() {
 			received, sent := 0, 0
@@ -269,9 +269,6 @@ func TestDeepBuffersStayBounded(t *testing.T) {
 	most := deepAtOnce*2*(deepest.receive+deepest.send)*5/4 + peers*512<<10
 	if got := held(); got > most {
 		t.Errorf("%d peers hold %d MiB, want %d at the most", peers, got>>20, most>>20)
-	}
-	if n := len(first.loop.deep); n != deepAtOnce {
-		t.Errorf("%d places", n)
 	}
 	for _, c := range e.server.(*loopTCP).all() {
 		c.loop.do(c.cut)

@@ -47,6 +47,9 @@ func ParseSource(text string) (netip.Prefix, error) {
 		}
 		p = netip.PrefixFrom(addr, addr.BitLen())
 	}
+	if p.Addr().Is4In6() && p.Bits() < mappedBits {
+		return netip.Prefix{}, badSpec("source %s is more than all IPv4-mapped addresses; write the IPv4 prefix itself, such as 192.0.2.0/24", shown(text))
+	}
 	if whole := p.Masked(); whole != p {
 		return netip.Prefix{}, badSpec("source %s has bits behind its prefix; the prefix is %v", shown(text), whole)
 	}

@@ -37,6 +37,8 @@ const (
 	DropMaxSockets = "max_sockets"
 	// DropRest: bytes that came after our side of a connection had ended, for OneShot or MaxBytes.
 	DropRest = "rest"
+	// DropNotTaken: bytes that were read of a connection and not written before it ended, since its peer did not take them.
+	DropNotTaken = "not_taken"
 	// DropClosing: cut, or turned away, because the endpoint closed.
 	DropClosing = "closing"
 	// DropSourceDenied: connections and datagrams from where Spec.Allow and Spec.Deny let none come from.
@@ -82,6 +84,7 @@ const (
 	dropMaxConnections
 	dropMaxSockets
 	dropRest
+	dropNotTaken
 	dropClosing
 	dropSourceDenied
 	dropSourceRate
@@ -101,7 +104,7 @@ const (
 
 var eventNames = [events]string{
 	dropIdleTimeout: DropIdleTimeout, dropStallTimeout: DropStallTimeout, dropMaxBytes: DropMaxBytes, dropMaxConnections: DropMaxConnections,
-	dropMaxSockets: DropMaxSockets, dropRest: DropRest, dropClosing: DropClosing, dropSourceDenied: DropSourceDenied,
+	dropMaxSockets: DropMaxSockets, dropRest: DropRest, dropNotTaken: DropNotTaken, dropClosing: DropClosing, dropSourceDenied: DropSourceDenied,
 	dropSourceRate: DropSourceRate, dropReceiveBufferFull: DropReceiveBufferFull, dropSourcePortZero: DropSourcePortZero,
 	dropSourceNotUnicast: DropSourceNotUnicast, dropSourceIsService: DropSourceIsService, dropSourceIsEndpoint: DropSourceIsEndpoint,
 	dropHopsSpent: DropHopsSpent, dropDestinationNotUnicast: DropDestinationNotUnicast,

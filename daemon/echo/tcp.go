@@ -170,6 +170,9 @@ func (c *tcpConn) write(b []byte) error {
 			b = b[n:]
 		}
 		if err = c.extend(err); err != nil {
+			if len(b) > 0 {
+				c.counters.count(dropNotTaken, uint64(len(b)))
+			}
 			return err
 		}
 	}

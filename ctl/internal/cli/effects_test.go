@@ -162,7 +162,7 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"update --source-datagrams": sourceRateEffect("udp.maxSourceDatagrams", "--source-datagrams", "7", "0"),
 	"update --source-bytes":     sourceRateEffect("udp.maxSourceBytes", "--source-bytes", `"7"`, `"0"`),
 	"update --allow": func(t *testing.T, s *shell) {
-		updateEffect("sources.allow", `["192.0.2.0/24","::1/128"]`, "--allow", "192.0.2.0/24,::1")(t, s)
+		updateEffect("sources.allow", `["192.0.2.0/24","::1/128"]`, "--allow", "192.0.2.0/24, ::1")(t, s)
 		updateEffect("sources.allow", `[]`, "--allow", "")(t, s)
 	},
 	"update --deny": func(t *testing.T, s *shell) {

@@ -83,7 +83,7 @@ func (o *endpointOptions) into(e *echov1.Endpoint, cmd *cobra.Command) (paths []
 		case "udp":
 			e.Udp = o.udp(cmd)
 		default:
-			e.Sources = &echov1.Sources{Allow: o.allow, Deny: o.deny}
+			e.Sources = &echov1.Sources{Allow: trimmed(o.allow), Deny: trimmed(o.deny)}
 		}
 	}
 	return paths
@@ -118,4 +118,12 @@ func checkProtocol(p echov1.Protocol, cmd *cobra.Command) error {
 		}
 	}
 	return nil
+}
+
+// trimmed takes the blanks away that people write behind commas.
+func trimmed(words []string) []string {
+	for i := range words {
+		words[i] = strings.TrimSpace(words[i])
+	}
+	return words
 }
