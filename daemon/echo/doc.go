@@ -37,7 +37,7 @@
 // # How it serves
 //
 // On Linux a loop for each processor but one serves all sockets: readiness comes from epoll (loop_linux.go), connections are
-// accepted in loop_tcp_linux.go and live in loop_conn_linux.go, a datagram's way is in loop_udp_linux.go. An idle connection or endpoint holds no buffer and no
-// goroutine. Elsewhere, and where Options say so, package net serves with a goroutine a socket (tcp_server.go, tcp.go,
-// udp.go); the same tests hold both.
+// accepted in loop_tcp_linux.go and live in loop_conn_linux.go, a datagram's way is in loop_udp_linux.go. An idle
+// connection or endpoint holds no buffer and no goroutine. Elsewhere, and where Options say so, package net serves with a
+// goroutine a socket (tcp_server.go, tcp.go, udp.go); the same tests hold both.
 package echo

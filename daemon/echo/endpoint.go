@@ -79,8 +79,8 @@ func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
 
 // Update changes the options of the endpoint while it serves; no connection is dropped by it.
 //
-// A new IdleTimeout or StallTimeout counts from now for all open connections. All other TCP options, Allow and Deny are for
-// connections to come: a lower MaxConnections closes none. A Listen that means the same address is no change, nor is
+// A new IdleTimeout or StallTimeout counts from now for all open connections. All other options, Allow
+// and Deny are for connections and datagrams to come: a lower MaxConnections closes none. A Listen that means the same address is no change, nor is
 // port 0 again, nor the port that port 0 picked.
 //
 // Errors satisfy errors.Is with [ErrBadSpec], [ErrNeedsRebind], or [ErrClosed] after the endpoint is done; nothing has
@@ -156,9 +156,6 @@ func (e *Endpoint) stop() {
 
 // drain waits until everything has left, and cuts what has not when ctx ends.
 func (e *Endpoint) drain(ctx context.Context) {
-	if e.isOver() {
-		return
-	}
 	done := e.Done()
 	select {
 	case <-done:

@@ -23,7 +23,7 @@ const (
 )
 
 // prepareBuffers sets what a listener hands on to its connections, and answers the receive buffer that they are to be given
-// once they are accepted; 0: none. To give it before would fix the window scale (RFC 7323) at what is shallow. To give less
+// later (loopConn.bound); 0: none. To give it before would fix the window scale (RFC 7323) at what is shallow. To give less
 // than they have then would have the kernel drop what their peers may send. Given is the receive buffer that the listener
 // had from the system, as the kernel tells it.
 func prepareBuffers(listener int, o TCPOptions, given int) (receive int, err error) {

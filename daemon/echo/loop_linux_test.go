@@ -177,6 +177,51 @@ func takeSome(t *testing.T, peer net.Conn, c *loopConn) {
 	}
 }
 
+// However much has come, a connection moves so much a turn, and asks for another.
+func TestBulkHasItsTurnAndNoMore(t *testing.T) {
+	const asked, most = 4 << 20, roundsATurn * aloneRead
+	e, peer, c := serveLoop(t, TCPOptions{SocketBufferBytes: asked})
+	if given, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil || given < asked {
+		t.Skipf("net.core.rmem_max of this host is too small: %d, %v", given, err)
+	}
+	written := make(chan struct{})
+	start := make(chan struct{})
+	go func() {
+		defer close(written)
+		<-start
+		_, _ = peer.Write(make([]byte, 2*most)) // what came is looked at, not what was written
+	}()
+	c.loop.await(func() {
+		close(start)
+		for deadline := time.Now().Add(time.Minute); unread(t, c.fd) < most*3/2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Error("it does not come")
+				return
+			}
+		}
+		before := e.counters.bytesOut.Load()
+		c.bulk, c.loop.events = true, 1
+		c.handle(unix.EPOLLIN)
+		if moved := e.counters.bytesOut.Load() - before; moved == 0 || moved > most || !c.queued {
+			t.Errorf("%d bytes moved in a turn, want %d at the most; another asked for: %v", moved, most, c.queued)
+		}
+	})
+	if _, err := io.CopyN(io.Discard, peer, 2*most); err != nil { // all of it comes in the end
+		t.Error(err)
+	}
+	<-written
+}
+
+// unread is how many bytes wait to be read.
+func unread(t *testing.T, fd int) int {
+	t.Helper()
+	n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	if err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
 // Few connections have deep buffers, those that have earned them; one that rests gives way.
 func TestDeepBuffersGoToTheFew(t *testing.T) {
 	e, peer, c := serveLoop(t, TCPOptions{})

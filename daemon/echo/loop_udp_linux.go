@@ -288,42 +288,30 @@ func (s *loopUDP) send(batch []mmsghdr, datagrams []int) {
 			continue
 		}
 		for i := range sent {
-			s.sent(datagrams[i], int(batch[i].length))
+			s.counters.datagramsOut.Add(uint64(datagrams[i]))
+			s.counters.bytesOut.Add(uint64(batch[i].length))
 		}
 		batch, datagrams = batch[sent:], datagrams[sent:]
 	}
 }
 
-func (s *loopUDP) sent(datagrams, bytes int) {
-	s.counters.datagramsOut.Add(uint64(datagrams))
-	s.counters.bytesOut.Add(uint64(bytes))
-}
-
 // sendApart sends a train that cannot be sent as one, a datagram after the other: the way back may have a smaller MTU than
 // the way here, or a device that does not do its part.
 func (s *loopUDP) sendApart(train *mmsghdr, datagrams int) {
-	control := unsafe.Slice(train.Control, train.Controllen)
-	segment := uncouple(control)
+	segment := uncouple(unsafe.Slice(train.Control, train.Controllen))
 	payload := unsafe.Slice(train.Iov.Base, train.length)
 	for range datagrams {
 		one := payload[:min(segment, len(payload))]
 		payload = payload[len(one):]
 		train.Iov.Base = unsafe.SliceData(one)
 		train.Iov.SetLen(len(one))
-		for {
-			_, errno := sendBatch(s.fd, unsafe.Slice(train, 1))
-			if errno == unix.EINTR {
-				continue
-			}
-			if errno != 0 {
-				s.counters.count(notSent(errno), 1)
-			} else {
-				s.sent(1, len(one))
-			}
-			break
-		}
+		train.length = uint32(len(one))
+		s.send(unsafe.Slice(train, 1), single[:])
 	}
 }
+
+// single is how many datagrams a message is that is no train.
+var single = [...]int{1}
 
 func (s *loopUDP) update(spec Spec) { s.guard.set(spec) }
 

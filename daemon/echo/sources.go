@@ -53,8 +53,8 @@ func ParseSource(text string) (netip.Prefix, error) {
 	if whole := p.Masked(); whole != p {
 		return netip.Prefix{}, badSpec("source %s has bits behind its prefix; the prefix is %v", shown(text), whole)
 	}
-	if mapped := p.Addr(); mapped.Is4In6() && p.Bits() >= mappedBits {
-		p = netip.PrefixFrom(mapped.Unmap(), p.Bits()-mappedBits)
+	if p.Addr().Is4In6() {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mappedBits)
 	}
 	return p, nil
 }
