@@ -24,7 +24,7 @@ test: ## run every test
 race: ## run every test under the race detector
 	$(GO) test -count=1 -race ./...
 
-fuzz: ## run each fuzz target for FUZZTIME (default 10s)
+fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many inputs)
 	@for pkg in $$($(GO) list ./daemon/... ./ctl/...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
