@@ -268,7 +268,14 @@ func TestDeepBuffersGoToTheFew(t *testing.T) {
 	if isDeep(n) {
 		t.Error("there was no place")
 	}
-	// The one that rests gives way, with all that it had.
+	// The one that rests gives way, with all that it had, once its peer's kernel has acknowledged the last of its bytes.
+	rests := false
+	for deadline := time.Now().Add(time.Minute); !rests; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the kernel still holds something of the one that rests")
+		}
+		c.loop.await(func() { rests = c.holdsNothing() })
+	}
 	n.loop.await(func() { c.moved = n.loop.now - deepRest })
 	ask(t, newcomer, 4*earnBytes)
 	if now := receiveBuffer(c); !isDeep(n) || now > 4*tcpReceiveBytes {
