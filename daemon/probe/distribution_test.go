@@ -3,6 +3,7 @@ package probe
 import (
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -18,8 +19,9 @@ func TestOneTime(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, 12345, time.Second + 1, longestTime, longestTime + time.Hour} {
 		var x times
 		x.add(d)
-		want := Distribution{Count: 1, Min: d, Mean: d, P50: d, P90: d, P99: d, P999: d, Max: d}
-		if got := *x.distribution(); got != want {
+		want := Distribution{Count: 1, Min: d, Mean: d, P50: d, P90: d, P95: d, P99: d, P999: d, Max: d,
+			Buckets: []Bucket{{bucketEnd(d), 1}}}
+		if got := *x.distribution(); !reflect.DeepEqual(got, want) {
 			t.Errorf("of %v: %+v", d, got)
 		}
 	}
@@ -60,5 +62,25 @@ func TestAccuracy(t *testing.T) {
 		if off := math.Abs(float64(c.got - c.want)); off > c.within*float64(c.want)+1 {
 			t.Errorf("%s = %v, want %v", name, c.got, c.want)
 		}
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{
+		0: 1, 1: 1, 2: 2, 10: 10, 11: 12, 12: 12, 13: 15, 99: 100, 100: 100, 101: 120, 199_999: 200_000, 200_001: 250_000,
+		800_001: time.Millisecond, time.Second: time.Second, time.Second + 1: 1200 * time.Millisecond,
+	} {
+		if got := bucketEnd(d); got != want {
+			t.Errorf("%d ns lie in the bucket to %d, want %d", d, got, want)
+		}
+	}
+	var x times
+	for range 3 {
+		x.add(90 * time.Microsecond)
+	}
+	x.add(130 * time.Microsecond)
+	want := []Bucket{{100 * time.Microsecond, 3}, {120 * time.Microsecond, 0}, {150 * time.Microsecond, 1}}
+	if got := x.distribution().Buckets; !reflect.DeepEqual(got, want) {
+		t.Errorf("buckets %v, want %v", got, want)
 	}
 }

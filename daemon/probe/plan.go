@@ -33,6 +33,8 @@ const (
 	MaxPayloadUDP4 = 65507
 	// MaxPayloadUDP6 is what fits an IPv6 packet (RFC 8200), whose length does not count the IP header.
 	MaxPayloadUDP6 = 65527
+	MaxFlows       = 256
+	MaxSizes       = 64
 )
 
 // ErrBadPlan is what errors.Is finds in every error of Plan.Validate.
@@ -60,6 +62,33 @@ func (p Protocol) String() string {
 	}
 }
 
+// Pacing is how rounds keep to the interval.
+type Pacing uint8
+
+const (
+	// Fixed is an open loop: rounds leave an interval apart, whether or not those before have come back.
+	Fixed Pacing = iota
+	// Poisson is an open loop, too: the times between rounds are drawn from an exponential distribution whose mean is the
+	// interval, so that rounds do not march in step with what they measure (RFC 2330, 11.1.1).
+	Poisson
+	// Closed is Fixed, but a flow's round waits until the one before it has ended.
+	Closed
+)
+
+// String answers "fixed", "poisson", "closed" or "Pacing(n)".
+func (p Pacing) String() string {
+	switch p {
+	case Fixed:
+		return "fixed"
+	case Poisson:
+		return "poisson"
+	case Closed:
+		return "closed"
+	default:
+		return fmt.Sprintf("Pacing(%d)", uint8(p))
+	}
+}
+
 // Plan says what to probe, and how. Its zero values mean what is said here, not a default.
 type Plan struct {
 	// Protocol is TCP or UDP.
@@ -71,14 +100,30 @@ type Plan struct {
 	Count uint32
 	// Duration is for how long rounds leave, 0 to MaxDuration. 0: no bound.
 	Duration time.Duration
-	// Interval is the time between the starts of two rounds, 0 to MaxInterval. 0: each round leaves when the one
-	// before has ended.
+	// Interval is the time between the starts of two rounds of the run, 0 to MaxInterval. 0: a flow's round leaves when the
+	// one before it has ended, whatever Pacing says.
 	Interval time.Duration
+	// Pacing is how rounds keep to the interval.
+	Pacing Pacing
+	// Flows is how many sockets (UDP) or connections (TCP) take turns with the rounds, up to MaxFlows; round n belongs to
+	// flow (n-1) modulo Flows. 0: 1.
+	Flows int
 	// Timeout is how long a round waits for its reply, and a TCP connect for its connection: MinTimeout to MaxTimeout.
 	Timeout time.Duration
 	// PayloadBytes is the payload of a round. 0 is an empty datagram over UDP and is refused over TCP. At most
 	// MaxPayloadTCP, MaxPayloadUDP4 or MaxPayloadUDP6.
 	PayloadBytes int
+	// Sizes are the payloads of rounds by turns, instead of PayloadBytes: up to MaxSizes, each within its limits. Nil: none.
+	Sizes []int
+	// Source is where rounds come from. The zero address lets the system choose. A port is that of the first flow, and
+	// those after it have the ports that follow; 0 lets the system choose. Of TCP with NewConnection it must be 0.
+	Source netip.AddrPort
+	// DSCP is the DiffServ code point (RFC 2474) of packets, 0 to 63.
+	DSCP uint8
+	// DontFragment has packets sent with the DF bit, and never fragmented by this host. UDP only.
+	DontFragment bool
+	// TTL is the time to live or hop limit of packets. 0: the system's default.
+	TTL uint8
 	// NewConnection makes a new connection for each round. TCP only.
 	NewConnection bool
 	// AwaitClose sends a FIN after the echo and waits until the server closes, too, for up to another Timeout. It implies

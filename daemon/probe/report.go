@@ -33,13 +33,130 @@ type Report struct {
 	// Reordered counts the right replies that were overtaken by the reply of a later round (RFC 4737). Nil where
 	// Duplicated is.
 	Reordered *uint32
-	// RTT is over the received rounds; nil when there is none.
+	// WrongAddress counts the right replies that came from another address than the one asked; they answer nothing. Nil
+	// over TCP, and where the system does not show them.
+	WrongAddress *uint32
+	// Ignored counts the datagrams that came and belong to no round of this run. Nil over TCP.
+	Ignored *uint32
+	// RTT is over the received rounds, on the network as well as Timestamps tells; nil when there is none.
 	RTT *Distribution
+	// ApplicationRTT is the same as this process saw it; nil when there is none.
+	ApplicationRTT *Distribution
 	// Connect is over the TCP connections that were established; nil when there is none.
 	Connect *Distribution
+	// Jitter is the interarrival jitter of round trips at the end (RFC 3550, 6.4.1), of several flows the mean. Nil below
+	// two round trips of a flow.
+	Jitter *time.Duration
+	// IPDV is over the absolute differences of the RTT of rounds that follow each other in a flow (RFC 3393).
+	IPDV *Distribution
+	// Timestamps tells where the times of RTT were taken.
+	Timestamps Timestamps
+	// Schedule tells how well rounds kept to their times. Nil where they have none: without an Interval.
+	Schedule *Schedule
+	// Loss sums up Lost. Nil until a round has ended.
+	Loss *Loss
+	// Outages are the longest rows of rounds of one flow without a reply in time, by start; at most maxOutages. Empty
+	// without an Interval.
+	Outages []Outage
+	// MoreOutages is how many there are besides.
+	MoreOutages uint32
+	// Throughput is nil until a round has been received.
+	Throughput *Throughput
+	// Flows has an entry for each flow, when there are several.
+	Flows []FlowReport
+	// Sizes has an entry for each of the plan's Sizes.
+	Sizes []SizeReport
 	// Errors says why rounds were lost or corrupted, most frequent first. The counts add up to Lost + Corrupted, but
 	// for ReasonNotClosed, which comes on top: its rounds are among the received.
 	Errors []ErrorCount
+	// Run is the number that this run's payloads carry.
+	Run uint64
+	// Start is when the first round could leave; the zero time before that.
+	Start time.Time
+}
+
+// Clock is who takes the times of packets.
+type Clock uint8
+
+const (
+	// UserClock is this process, as it writes and after it has read.
+	UserClock Clock = iota + 1
+	// KernelClock is the kernel, where a packet goes to the network card's driver and where it comes from there.
+	KernelClock
+	// HardwareClock is the network card.
+	HardwareClock
+)
+
+// Timestamps tells where and how well times were taken.
+type Timestamps struct {
+	Clock Clock
+	// Resolution is the least difference that the clock can tell.
+	Resolution time.Duration
+	// Uncertainty is how far an RTT may be off.
+	Uncertainty time.Duration
+	// Missing counts the received rounds without a time of that clock; RTT has the process's time for them.
+	Missing uint32
+	// Paused counts the received rounds that this process's own pauses made longer by more than pauseLeast. With
+	// UserClock RTT leaves them out; ApplicationRTT has them all.
+	Paused uint32
+	// LongestPause is the longest of those pauses; 0: none.
+	LongestPause time.Duration
+}
+
+// Schedule tells how well rounds kept to their times.
+type Schedule struct {
+	// Error is how much later than its time a round left; nil when none left.
+	Error *Distribution
+	// Late counts the rounds that left more than lateLeast after their time.
+	Late uint32
+	// Moved is how often the run was more than maxBehind behind, and moved the schedule instead of making up for it.
+	Moved uint32
+}
+
+// Loss tells how much was lost, of the rounds that have ended.
+type Loss struct {
+	// Ratio is the share that was lost, 0 to 1.
+	Ratio float64
+	// UpperBound is what the share is not above with 95 % confidence, if rounds are lost independently of one another.
+	UpperBound float64
+	// Bursts is how often rounds of a flow were lost in a row, a single one being a row of 1; LongestBurst is the longest.
+	Bursts, LongestBurst uint32
+}
+
+// Outage is a row of rounds of one flow that had no reply in time.
+type Outage struct {
+	Flow int
+	// Start is when the first of them left, since the run's start.
+	Start time.Duration
+	// Length is from then until the next round left that was answered, or the last of them was given up where there is
+	// none. It is exact to the time between two rounds of the flow.
+	Length time.Duration
+	// Lost is how many they are.
+	Lost uint32
+	// Open: no round after it has been answered.
+	Open bool
+}
+
+// Throughput is payload that moved, in bits a second, over the time in which rounds were on their way.
+type Throughput struct{ Sent, Received float64 }
+
+// FlowReport is what one flow measured.
+type FlowReport struct {
+	// Source is where it comes from; of TCP its last connection. Invalid when it never had a socket.
+	Source               netip.AddrPort
+	Sent, Received, Lost uint32
+	// RTT is within 1 %; nil when there is none.
+	RTT *Distribution
+	// LossOutlier and RTTOutlier: it stands out from the other flows.
+	LossOutlier, RTTOutlier bool
+}
+
+// SizeReport is what the rounds of one payload size measured.
+type SizeReport struct {
+	PayloadBytes         int
+	Sent, Received, Lost uint32
+	// RTT is within 1 %; nil when there is none.
+	RTT *Distribution
 }
 
 // ErrorCount says how often something went wrong.
@@ -55,6 +172,14 @@ type ErrorCount struct {
 // that of the whole set, not an estimate from a part of it.
 type Distribution struct {
 	// Count is how many times it sums up, at least 1.
-	Count                                       uint32
-	Min, Mean, P50, P90, P99, P999, Max, StdDev time.Duration
+	Count                                            uint32
+	Min, Mean, P50, P90, P95, P99, P999, Max, StdDev time.Duration
+	// Buckets say how many times lie where, in order, for drawing. Nil in the reports of flows and sizes.
+	Buckets []Bucket
+}
+
+// Bucket counts the times above the end of the bucket before it, up to Upper.
+type Bucket struct {
+	Upper time.Duration
+	Count uint32
 }

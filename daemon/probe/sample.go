@@ -19,9 +19,12 @@ const (
 	Late
 	// Duplicated: the reply came again. The round has been told of before.
 	Duplicated
+	// WrongAddress: the right reply came from another address than the one asked. The round goes on waiting.
+	WrongAddress
 )
 
-// String answers the outcome in lower case: "received", "lost", "corrupted", "late", "duplicated".
+// String answers the outcome in lower case: "received", "lost", "corrupted", "late", "duplicated",
+// "wrong_address".
 func (o Outcome) String() string {
 	switch o {
 	case Received:
@@ -34,6 +37,8 @@ func (o Outcome) String() string {
 		return "late"
 	case Duplicated:
 		return "duplicated"
+	case WrongAddress:
+		return "wrong_address"
 	default:
 		return fmt.Sprintf("Outcome(%d)", uint8(o))
 	}
@@ -72,9 +77,19 @@ type Sample struct {
 	Seq uint32
 	// Outcome is what became of it.
 	Outcome Outcome
-	// RTT is the time from the first byte written to the last byte read; nil unless the reply was right (Received and
-	// Late, and Duplicated when the reply that came again was right).
+	// Flow is which flow it belongs to, from 0.
+	Flow int
+	// Left is when the round left, since the run's start.
+	Left time.Duration
+	// PayloadBytes is the payload of the round.
+	PayloadBytes int
+	// RTT is the round trip on the network, as well as Report.Timestamps tells; nil unless the reply was right (Received
+	// and Late, and Duplicated when the reply that came again was right).
 	RTT *time.Duration
+	// ApplicationRTT is the time from the first byte written to the last byte read, in this process; nil where RTT is.
+	ApplicationRTT *time.Duration
+	// Paused: a pause of this process made ApplicationRTT longer by more than a millisecond.
+	Paused bool
 	// Connect is how long it took to connect; nil when no connection was made for this round.
 	Connect *time.Duration
 	// Reason is NoReason unless the round was Lost or Corrupted, or Received but ReasonNotClosed.

@@ -83,6 +83,181 @@ func (Probe_State) EnumDescriptor() ([]byte, []int) {
 	return file_echo_v1_probe_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// Pacing tells when rounds leave.
+type Probe_Pacing int32
+
+const (
+	// As the daemon chooses: FIXED, or CLOSED where the interval is 0.
+	Probe_PACING_UNSPECIFIED Probe_Pacing = 0
+	// Open loop: an interval apart, whether or not the rounds before have come back.
+	Probe_FIXED Probe_Pacing = 1
+	// Open loop: at times that know nothing of one another (a Poisson process), an interval apart on average.
+	Probe_POISSON Probe_Pacing = 2
+	// Closed loop: as FIXED, but a flow's round waits until the one before it has ended.
+	Probe_CLOSED Probe_Pacing = 3
+)
+
+// Enum value maps for Probe_Pacing.
+var (
+	Probe_Pacing_name = map[int32]string{
+		0: "PACING_UNSPECIFIED",
+		1: "FIXED",
+		2: "POISSON",
+		3: "CLOSED",
+	}
+	Probe_Pacing_value = map[string]int32{
+		"PACING_UNSPECIFIED": 0,
+		"FIXED":              1,
+		"POISSON":            2,
+		"CLOSED":             3,
+	}
+)
+
+func (x Probe_Pacing) Enum() *Probe_Pacing {
+	p := new(Probe_Pacing)
+	*p = x
+	return p
+}
+
+func (x Probe_Pacing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Probe_Pacing) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_probe_proto_enumTypes[1].Descriptor()
+}
+
+func (Probe_Pacing) Type() protoreflect.EnumType {
+	return &file_echo_v1_probe_proto_enumTypes[1]
+}
+
+func (x Probe_Pacing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Probe_Pacing.Descriptor instead.
+func (Probe_Pacing) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{0, 1}
+}
+
+// Source is who takes a time.
+type Timestamps_Source int32
+
+const (
+	// Not known.
+	Timestamps_SOURCE_UNSPECIFIED Timestamps_Source = 0
+	// The daemon's process, as it writes and after it has read.
+	Timestamps_USER Timestamps_Source = 1
+	// The kernel, as a packet goes to the network card's driver and as it comes from there.
+	Timestamps_KERNEL Timestamps_Source = 2
+	// The network card.
+	Timestamps_HARDWARE Timestamps_Source = 3
+)
+
+// Enum value maps for Timestamps_Source.
+var (
+	Timestamps_Source_name = map[int32]string{
+		0: "SOURCE_UNSPECIFIED",
+		1: "USER",
+		2: "KERNEL",
+		3: "HARDWARE",
+	}
+	Timestamps_Source_value = map[string]int32{
+		"SOURCE_UNSPECIFIED": 0,
+		"USER":               1,
+		"KERNEL":             2,
+		"HARDWARE":           3,
+	}
+)
+
+func (x Timestamps_Source) Enum() *Timestamps_Source {
+	p := new(Timestamps_Source)
+	*p = x
+	return p
+}
+
+func (x Timestamps_Source) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Timestamps_Source) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_probe_proto_enumTypes[2].Descriptor()
+}
+
+func (Timestamps_Source) Type() protoreflect.EnumType {
+	return &file_echo_v1_probe_proto_enumTypes[2]
+}
+
+func (x Timestamps_Source) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Timestamps_Source.Descriptor instead.
+func (Timestamps_Source) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{9, 0}
+}
+
+// Limit is how it is known that more does not come back.
+type PathMtu_Limit int32
+
+const (
+	// Nothing came back, of any size.
+	PathMtu_LIMIT_UNSPECIFIED PathMtu_Limit = 0
+	// The system refused to send more: the interface's or the route's MTU.
+	PathMtu_LOCAL PathMtu_Limit = 1
+	// A router reported that more is too big (ICMP).
+	PathMtu_REPORTED PathMtu_Limit = 2
+	// More vanishes without a word while this comes back: a black hole.
+	PathMtu_SILENT PathMtu_Limit = 3
+	// Nothing larger was to be tried.
+	PathMtu_MAX_PAYLOAD PathMtu_Limit = 4
+)
+
+// Enum value maps for PathMtu_Limit.
+var (
+	PathMtu_Limit_name = map[int32]string{
+		0: "LIMIT_UNSPECIFIED",
+		1: "LOCAL",
+		2: "REPORTED",
+		3: "SILENT",
+		4: "MAX_PAYLOAD",
+	}
+	PathMtu_Limit_value = map[string]int32{
+		"LIMIT_UNSPECIFIED": 0,
+		"LOCAL":             1,
+		"REPORTED":          2,
+		"SILENT":            3,
+		"MAX_PAYLOAD":       4,
+	}
+)
+
+func (x PathMtu_Limit) Enum() *PathMtu_Limit {
+	p := new(PathMtu_Limit)
+	*p = x
+	return p
+}
+
+func (x PathMtu_Limit) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathMtu_Limit) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_probe_proto_enumTypes[3].Descriptor()
+}
+
+func (PathMtu_Limit) Type() protoreflect.EnumType {
+	return &file_echo_v1_probe_proto_enumTypes[3]
+}
+
+func (x PathMtu_Limit) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathMtu_Limit.Descriptor instead.
+func (PathMtu_Limit) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{18, 0}
+}
+
 // Outcome tells what became of a round.
 type Sample_Outcome int32
 
@@ -99,6 +274,8 @@ const (
 	Sample_LATE Sample_Outcome = 4
 	// The reply came again. The round has been told of before.
 	Sample_DUPLICATED Sample_Outcome = 5
+	// The right reply came from another address; the round goes on waiting.
+	Sample_WRONG_ADDRESS Sample_Outcome = 6
 )
 
 // Enum value maps for Sample_Outcome.
@@ -110,6 +287,7 @@ var (
 		3: "CORRUPTED",
 		4: "LATE",
 		5: "DUPLICATED",
+		6: "WRONG_ADDRESS",
 	}
 	Sample_Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED": 0,
@@ -118,6 +296,7 @@ var (
 		"CORRUPTED":           3,
 		"LATE":                4,
 		"DUPLICATED":          5,
+		"WRONG_ADDRESS":       6,
 	}
 )
 
@@ -132,11 +311,11 @@ func (x Sample_Outcome) String() string {
 }
 
 func (Sample_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_echo_v1_probe_proto_enumTypes[1].Descriptor()
+	return file_echo_v1_probe_proto_enumTypes[4].Descriptor()
 }
 
 func (Sample_Outcome) Type() protoreflect.EnumType {
-	return &file_echo_v1_probe_proto_enumTypes[1]
+	return &file_echo_v1_probe_proto_enumTypes[4]
 }
 
 func (x Sample_Outcome) Number() protoreflect.EnumNumber {
@@ -145,7 +324,7 @@ func (x Sample_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Sample_Outcome.Descriptor instead.
 func (Sample_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{6, 0}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Probe is a series of round trips to one target.
@@ -162,16 +341,38 @@ type Probe struct {
 	Count *uint32 `protobuf:"varint,4,opt,name=count,proto3,oneof" json:"count,omitempty"`
 	// For how long rounds leave. Absent or 0: no bound.
 	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
-	// Time between the starts of two rounds. Absent: 200 ms; 0: each round leaves when the one before has ended.
+	// Time between the starts of two rounds of the probe, all flows taken together. Absent: 200 ms, unless there is a rate;
+	// 0: a flow's round leaves when the one before it has ended.
 	Interval *durationpb.Duration `protobuf:"bytes,6,opt,name=interval,proto3" json:"interval,omitempty"`
 	// How long a round waits for its reply, and a TCP connect for its connection. Absent: 1 s.
 	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Payload bytes of a round. Absent: 64. Up to 1,048,576 over TCP; up to 65,507 over UDP (65,527 over IPv6).
+	// Payload bytes of a round. Absent: 64, unless there is a sweep. Up to 1,048,576 over TCP; up to 65,507 over UDP (65,527
+	// over IPv6).
 	// Over UDP a payload below 16 bytes has no room for a sequence number: then one round is on its way at a time, and
 	// duplicated and reordered are not known.
 	PayloadSize *uint32 `protobuf:"varint,8,opt,name=payload_size,json=payloadSize,proto3,oneof" json:"payload_size,omitempty"`
 	// Options of a TCP probe.
 	Tcp *TcpProbeOptions `protobuf:"bytes,9,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	// Rounds a second, instead of an interval. It is answered as interval.
+	Rate *float64 `protobuf:"fixed64,10,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
+	// When rounds leave. Absent: FIXED, or CLOSED where the interval is 0.
+	Pacing Probe_Pacing `protobuf:"varint,11,opt,name=pacing,proto3,enum=echo.v1.Probe_Pacing" json:"pacing,omitempty"`
+	// How many flows take turns with the rounds: UDP sockets, or TCP connections, each with a source port of its own. Round n
+	// belongs to flow (n - 1) modulo flows. Absent: 1.
+	Flows *uint32 `protobuf:"varint,12,opt,name=flows,proto3,oneof" json:"flows,omitempty"`
+	// Payloads of several sizes by turns, instead of one size.
+	PayloadSweep *PayloadSweep `protobuf:"bytes,13,opt,name=payload_sweep,json=payloadSweep,proto3" json:"payload_sweep,omitempty"`
+	// Where rounds come from.
+	Source *ProbeSource `protobuf:"bytes,14,opt,name=source,proto3" json:"source,omitempty"`
+	// Options of the IP packets that carry the rounds.
+	Ip *IpOptions `protobuf:"bytes,15,opt,name=ip,proto3" json:"ip,omitempty"`
+	// What the report is expected to say, as in "loss <= 0.1%" or "p99 < 2ms && reordered == 0"; verdicts answers each.
+	Expect []string `protobuf:"bytes,16,rep,name=expect,proto3" json:"expect,omitempty"`
+	// Search for the largest datagram that comes back, instead of making rounds of one size. UDP only.
+	PathMtu *PathMtuSearch `protobuf:"bytes,17,opt,name=path_mtu,json=pathMtu,proto3" json:"path_mtu,omitempty"`
+	// Where the target's ledger is to be had, which tells in which direction datagrams were lost. Absent: of this daemon,
+	// when the target is one of its endpoints.
+	Ledger *LedgerSource `protobuf:"bytes,18,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	// How far it is.
 	State Probe_State `protobuf:"varint,20,opt,name=state,proto3,enum=echo.v1.Probe_State" json:"state,omitempty"`
 	// What it measured, so far or in all.
@@ -273,6 +474,69 @@ func (x *Probe) GetPayloadSize() uint32 {
 func (x *Probe) GetTcp() *TcpProbeOptions {
 	if x != nil {
 		return x.Tcp
+	}
+	return nil
+}
+
+func (x *Probe) GetRate() float64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
+}
+
+func (x *Probe) GetPacing() Probe_Pacing {
+	if x != nil {
+		return x.Pacing
+	}
+	return Probe_PACING_UNSPECIFIED
+}
+
+func (x *Probe) GetFlows() uint32 {
+	if x != nil && x.Flows != nil {
+		return *x.Flows
+	}
+	return 0
+}
+
+func (x *Probe) GetPayloadSweep() *PayloadSweep {
+	if x != nil {
+		return x.PayloadSweep
+	}
+	return nil
+}
+
+func (x *Probe) GetSource() *ProbeSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Probe) GetIp() *IpOptions {
+	if x != nil {
+		return x.Ip
+	}
+	return nil
+}
+
+func (x *Probe) GetExpect() []string {
+	if x != nil {
+		return x.Expect
+	}
+	return nil
+}
+
+func (x *Probe) GetPathMtu() *PathMtuSearch {
+	if x != nil {
+		return x.PathMtu
+	}
+	return nil
+}
+
+func (x *Probe) GetLedger() *LedgerSource {
+	if x != nil {
+		return x.Ledger
 	}
 	return nil
 }
@@ -425,6 +689,283 @@ func (x *TcpProbeOptions) GetAwaitClose() bool {
 	return false
 }
 
+// PayloadSweep is payloads of several sizes: from, from + step, and so on, not above to, then from the start again. At
+// most 64 sizes.
+type PayloadSweep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The smallest payload, in bytes.
+	From uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	// No payload is larger than this. The limits are those of payload_size.
+	To uint32 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	// From one size to the next, in bytes.
+	Step          uint32 `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PayloadSweep) Reset() {
+	*x = PayloadSweep{}
+	mi := &file_echo_v1_probe_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PayloadSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PayloadSweep) ProtoMessage() {}
+
+func (x *PayloadSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PayloadSweep.ProtoReflect.Descriptor instead.
+func (*PayloadSweep) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PayloadSweep) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *PayloadSweep) GetTo() uint32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *PayloadSweep) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+// ProbeSource is where the rounds of a probe come from.
+type ProbeSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An address of this host. Empty: the one that the system chooses.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// The source port of the first flow; those after it have the ports that follow. 0: ports that the system chooses.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeSource) Reset() {
+	*x = ProbeSource{}
+	mi := &file_echo_v1_probe_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeSource) ProtoMessage() {}
+
+func (x *ProbeSource) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeSource.ProtoReflect.Descriptor instead.
+func (*ProbeSource) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ProbeSource) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ProbeSource) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// IpOptions are options of IP packets.
+type IpOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The DiffServ code point (RFC 2474).
+	Dscp uint32 `protobuf:"varint,1,opt,name=dscp,proto3" json:"dscp,omitempty"`
+	// Send with the DF bit, and do not fragment here (IPv6 routers never do). UDP only.
+	DontFragment bool `protobuf:"varint,2,opt,name=dont_fragment,json=dontFragment,proto3" json:"dont_fragment,omitempty"`
+	// Time to live, over IPv6 hop limit. 0: the system's default.
+	Ttl           uint32 `protobuf:"varint,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpOptions) Reset() {
+	*x = IpOptions{}
+	mi := &file_echo_v1_probe_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpOptions) ProtoMessage() {}
+
+func (x *IpOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpOptions.ProtoReflect.Descriptor instead.
+func (*IpOptions) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IpOptions) GetDscp() uint32 {
+	if x != nil {
+		return x.Dscp
+	}
+	return 0
+}
+
+func (x *IpOptions) GetDontFragment() bool {
+	if x != nil {
+		return x.DontFragment
+	}
+	return false
+}
+
+func (x *IpOptions) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+// PathMtuSearch is a search for the largest datagram that comes back with the DF bit set. Then count is how often a size
+// is tried before it is taken for lost (absent: 3), and interval the time between two tries.
+type PathMtuSearch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The largest payload to try, in bytes. 0: what fits the interface that leads to the target.
+	MaxPayload    uint32 `protobuf:"varint,1,opt,name=max_payload,json=maxPayload,proto3" json:"max_payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathMtuSearch) Reset() {
+	*x = PathMtuSearch{}
+	mi := &file_echo_v1_probe_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathMtuSearch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathMtuSearch) ProtoMessage() {}
+
+func (x *PathMtuSearch) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathMtuSearch.ProtoReflect.Descriptor instead.
+func (*PathMtuSearch) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PathMtuSearch) GetMaxPayload() uint32 {
+	if x != nil {
+		return x.MaxPayload
+	}
+	return 0
+}
+
+// LedgerSource is where a target's ledger is to be had.
+type LedgerSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "HOST:PORT" of the gRPC API of the echod whose endpoint is probed.
+	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedgerSource) Reset() {
+	*x = LedgerSource{}
+	mi := &file_echo_v1_probe_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedgerSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedgerSource) ProtoMessage() {}
+
+func (x *LedgerSource) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedgerSource.ProtoReflect.Descriptor instead.
+func (*LedgerSource) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *LedgerSource) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // ProbeReport is what a probe measured. Each round that was sent is exactly one of received, lost, corrupted, late and
 // outstanding. What is not known is absent, never 0.
 type ProbeReport struct {
@@ -457,19 +998,60 @@ type ProbeReport struct {
 	Duplicated *uint32 `protobuf:"varint,13,opt,name=duplicated,proto3,oneof" json:"duplicated,omitempty"`
 	// Replies overtaken by the reply of a later round (RFC 4737). Absent where duplicated is.
 	Reordered *uint32 `protobuf:"varint,14,opt,name=reordered,proto3,oneof" json:"reordered,omitempty"`
-	// Round-trip times of the received rounds, as the daemon's process saw them; absent when there is none.
+	// Round-trip times of the received rounds on the network, as well as timestamps tells; absent when there is none.
 	Rtt *Distribution `protobuf:"bytes,15,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	// Times to connect, of the TCP connections that were established; absent when there is none.
 	Connect *Distribution `protobuf:"bytes,16,opt,name=connect,proto3" json:"connect,omitempty"`
 	// Why rounds were lost or corrupted, most frequent first.
-	Errors        []*ErrorCount `protobuf:"bytes,17,rep,name=errors,proto3" json:"errors,omitempty"`
+	Errors []*ErrorCount `protobuf:"bytes,17,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Right replies that came from another address than the one asked; they answer nothing. Absent over TCP, and where it
+	// cannot be seen.
+	WrongAddress *uint32 `protobuf:"varint,18,opt,name=wrong_address,json=wrongAddress,proto3,oneof" json:"wrong_address,omitempty"`
+	// Datagrams that came and belong to no round of this probe. Absent over TCP.
+	Ignored *uint32 `protobuf:"varint,19,opt,name=ignored,proto3,oneof" json:"ignored,omitempty"`
+	// The same as rtt as the daemon's process saw it: with the time that its machine took to send, and to wake it up.
+	// Absent when there is none.
+	ApplicationRtt *Distribution `protobuf:"bytes,20,opt,name=application_rtt,json=applicationRtt,proto3" json:"application_rtt,omitempty"`
+	// Interarrival jitter of round trips (RFC 3550, 6.4.1), at the end; of several flows the mean. Absent below two round trips.
+	Jitter *durationpb.Duration `protobuf:"bytes,21,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// Absolute differences of the round-trip times of rounds that follow each other in one flow (RFC 3393). Absent when
+	// there is none.
+	Ipdv *Distribution `protobuf:"bytes,22,opt,name=ipdv,proto3" json:"ipdv,omitempty"`
+	// Where the times of rtt were taken.
+	Timestamps *Timestamps `protobuf:"bytes,23,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	// How well the schedule was kept. Absent where rounds have no time to leave at (interval 0).
+	Schedule *Schedule `protobuf:"bytes,24,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// How much was lost. Absent until something is known.
+	Loss *Loss `protobuf:"bytes,25,opt,name=loss,proto3" json:"loss,omitempty"`
+	// Rounds of one flow lost in a row, where rounds have times to leave at: the 100 longest, by start.
+	Outages []*Outage `protobuf:"bytes,26,rep,name=outages,proto3" json:"outages,omitempty"`
+	// Outages besides those.
+	MoreOutages uint32 `protobuf:"varint,27,opt,name=more_outages,json=moreOutages,proto3" json:"more_outages,omitempty"`
+	// Payload that moved. Absent until a round has been received.
+	Throughput *Throughput `protobuf:"bytes,28,opt,name=throughput,proto3" json:"throughput,omitempty"`
+	// Each flow, when there are several.
+	Flows []*FlowReport `protobuf:"bytes,29,rep,name=flows,proto3" json:"flows,omitempty"`
+	// How likely it is that flows covered all of so many equal paths, when there are several flows.
+	Coverage []*PathCoverage `protobuf:"bytes,30,rep,name=coverage,proto3" json:"coverage,omitempty"`
+	// Each payload size, in a sweep.
+	Sizes []*SizeReport `protobuf:"bytes,31,rep,name=sizes,proto3" json:"sizes,omitempty"`
+	// Which way datagrams were lost. Absent over TCP.
+	Directions *Directions `protobuf:"bytes,32,opt,name=directions,proto3" json:"directions,omitempty"`
+	// What a search for the path MTU found.
+	PathMtu *PathMtu `protobuf:"bytes,33,opt,name=path_mtu,json=pathMtu,proto3" json:"path_mtu,omitempty"`
+	// What was expected, in the order asked.
+	Verdicts []*Verdict `protobuf:"bytes,34,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	// Whether all that was expected was met; absent when nothing was expected.
+	Met *bool `protobuf:"varint,35,opt,name=met,proto3,oneof" json:"met,omitempty"`
+	// When the first round could leave.
+	StartTime     *timestamppb.Timestamp `protobuf:"bytes,36,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProbeReport) Reset() {
 	*x = ProbeReport{}
-	mi := &file_echo_v1_probe_proto_msgTypes[3]
+	mi := &file_echo_v1_probe_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +1063,7 @@ func (x *ProbeReport) String() string {
 func (*ProbeReport) ProtoMessage() {}
 
 func (x *ProbeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[3]
+	mi := &file_echo_v1_probe_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +1076,7 @@ func (x *ProbeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
 func (*ProbeReport) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{3}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProbeReport) GetProbe() string {
@@ -616,7 +1198,1038 @@ func (x *ProbeReport) GetErrors() []*ErrorCount {
 	return nil
 }
 
-// Distribution sums up a set of times. Percentiles are within 0.1 % of the exact value.
+func (x *ProbeReport) GetWrongAddress() uint32 {
+	if x != nil && x.WrongAddress != nil {
+		return *x.WrongAddress
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetIgnored() uint32 {
+	if x != nil && x.Ignored != nil {
+		return *x.Ignored
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetApplicationRtt() *Distribution {
+	if x != nil {
+		return x.ApplicationRtt
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetJitter() *durationpb.Duration {
+	if x != nil {
+		return x.Jitter
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetIpdv() *Distribution {
+	if x != nil {
+		return x.Ipdv
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetTimestamps() *Timestamps {
+	if x != nil {
+		return x.Timestamps
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetLoss() *Loss {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetOutages() []*Outage {
+	if x != nil {
+		return x.Outages
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetMoreOutages() uint32 {
+	if x != nil {
+		return x.MoreOutages
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetThroughput() *Throughput {
+	if x != nil {
+		return x.Throughput
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetFlows() []*FlowReport {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetCoverage() []*PathCoverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetSizes() []*SizeReport {
+	if x != nil {
+		return x.Sizes
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetDirections() *Directions {
+	if x != nil {
+		return x.Directions
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetPathMtu() *PathMtu {
+	if x != nil {
+		return x.PathMtu
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetVerdicts() []*Verdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetMet() bool {
+	if x != nil && x.Met != nil {
+		return *x.Met
+	}
+	return false
+}
+
+func (x *ProbeReport) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+// Timestamps tells where and how well times were taken.
+type Timestamps struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who took the times of rtt.
+	Source Timestamps_Source `protobuf:"varint,1,opt,name=source,proto3,enum=echo.v1.Timestamps_Source" json:"source,omitempty"`
+	// The least difference that its clock can tell.
+	Resolution *durationpb.Duration `protobuf:"bytes,2,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	// How far a round-trip time may be off: from the clock, and for USER from the time that it takes to wake the process.
+	Uncertainty *durationpb.Duration `protobuf:"bytes,3,opt,name=uncertainty,proto3" json:"uncertainty,omitempty"`
+	// Rounds received without a time of that source; rtt has the process's time for them.
+	Missing uint32 `protobuf:"varint,4,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Rounds that the daemon's own pauses (scheduling, garbage collection) made longer by more than a millisecond. With a
+	// source of USER rtt leaves them out; application_rtt has them all.
+	Paused uint32 `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
+	// The longest of those pauses; absent when there is none.
+	LongestPause  *durationpb.Duration `protobuf:"bytes,6,opt,name=longest_pause,json=longestPause,proto3" json:"longest_pause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timestamps) Reset() {
+	*x = Timestamps{}
+	mi := &file_echo_v1_probe_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timestamps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timestamps) ProtoMessage() {}
+
+func (x *Timestamps) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timestamps.ProtoReflect.Descriptor instead.
+func (*Timestamps) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Timestamps) GetSource() Timestamps_Source {
+	if x != nil {
+		return x.Source
+	}
+	return Timestamps_SOURCE_UNSPECIFIED
+}
+
+func (x *Timestamps) GetResolution() *durationpb.Duration {
+	if x != nil {
+		return x.Resolution
+	}
+	return nil
+}
+
+func (x *Timestamps) GetUncertainty() *durationpb.Duration {
+	if x != nil {
+		return x.Uncertainty
+	}
+	return nil
+}
+
+func (x *Timestamps) GetMissing() uint32 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *Timestamps) GetPaused() uint32 {
+	if x != nil {
+		return x.Paused
+	}
+	return 0
+}
+
+func (x *Timestamps) GetLongestPause() *durationpb.Duration {
+	if x != nil {
+		return x.LongestPause
+	}
+	return nil
+}
+
+// Schedule tells how well rounds left at their times.
+type Schedule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much later than its time a round left. Absent when none left.
+	Error *Distribution `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// Rounds that left more than a millisecond after their time.
+	Late uint32 `protobuf:"varint,2,opt,name=late,proto3" json:"late,omitempty"`
+	// How often the daemon was more than 100 ms behind and moved the schedule instead of making up for it.
+	Moved         uint32 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_echo_v1_probe_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Schedule) GetError() *Distribution {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *Schedule) GetLate() uint32 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *Schedule) GetMoved() uint32 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+// Loss tells how much was lost, of the rounds that have ended.
+type Loss struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The share that was lost, 0 to 1.
+	Ratio float64 `protobuf:"fixed64,1,opt,name=ratio,proto3" json:"ratio,omitempty"`
+	// What the share is not above, with 95 % confidence, if rounds are lost independently (Clopper and Pearson): with 0 of
+	// 100 lost it is 0.03, and not 0.
+	UpperBound float64 `protobuf:"fixed64,2,opt,name=upper_bound,json=upperBound,proto3" json:"upper_bound,omitempty"`
+	// How often rounds of one flow were lost in a row, a single one being a row of 1.
+	Bursts uint32 `protobuf:"varint,3,opt,name=bursts,proto3" json:"bursts,omitempty"`
+	// The longest such row, in rounds.
+	LongestBurst  uint32 `protobuf:"varint,4,opt,name=longest_burst,json=longestBurst,proto3" json:"longest_burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loss) Reset() {
+	*x = Loss{}
+	mi := &file_echo_v1_probe_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loss) ProtoMessage() {}
+
+func (x *Loss) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loss.ProtoReflect.Descriptor instead.
+func (*Loss) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Loss) GetRatio() float64 {
+	if x != nil {
+		return x.Ratio
+	}
+	return 0
+}
+
+func (x *Loss) GetUpperBound() float64 {
+	if x != nil {
+		return x.UpperBound
+	}
+	return 0
+}
+
+func (x *Loss) GetBursts() uint32 {
+	if x != nil {
+		return x.Bursts
+	}
+	return 0
+}
+
+func (x *Loss) GetLongestBurst() uint32 {
+	if x != nil {
+		return x.LongestBurst
+	}
+	return 0
+}
+
+// Outage is a row of rounds of one flow that had no reply in time.
+type Outage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which flow, from 0.
+	Flow uint32 `protobuf:"varint,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// When the first of them left.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// From then until the next round left that was answered; where there is none, until the last one was given up. It is
+	// exact to the time between two rounds of the flow.
+	Length *durationpb.Duration `protobuf:"bytes,3,opt,name=length,proto3" json:"length,omitempty"`
+	// How many they are.
+	Lost uint32 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// No round after it was answered.
+	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outage) Reset() {
+	*x = Outage{}
+	mi := &file_echo_v1_probe_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outage) ProtoMessage() {}
+
+func (x *Outage) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outage.ProtoReflect.Descriptor instead.
+func (*Outage) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Outage) GetFlow() uint32 {
+	if x != nil {
+		return x.Flow
+	}
+	return 0
+}
+
+func (x *Outage) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Outage) GetLength() *durationpb.Duration {
+	if x != nil {
+		return x.Length
+	}
+	return nil
+}
+
+func (x *Outage) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Outage) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+// Throughput is payload that moved, over the time in which rounds were on their way.
+type Throughput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bits of payload sent a second.
+	SentBitsPerSecond float64 `protobuf:"fixed64,1,opt,name=sent_bits_per_second,json=sentBitsPerSecond,proto3" json:"sent_bits_per_second,omitempty"`
+	// Bits of payload received a second, in right replies that came in time.
+	ReceivedBitsPerSecond float64 `protobuf:"fixed64,2,opt,name=received_bits_per_second,json=receivedBitsPerSecond,proto3" json:"received_bits_per_second,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *Throughput) Reset() {
+	*x = Throughput{}
+	mi := &file_echo_v1_probe_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Throughput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Throughput) ProtoMessage() {}
+
+func (x *Throughput) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Throughput.ProtoReflect.Descriptor instead.
+func (*Throughput) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Throughput) GetSentBitsPerSecond() float64 {
+	if x != nil {
+		return x.SentBitsPerSecond
+	}
+	return 0
+}
+
+func (x *Throughput) GetReceivedBitsPerSecond() float64 {
+	if x != nil {
+		return x.ReceivedBitsPerSecond
+	}
+	return 0
+}
+
+// FlowReport is what one flow measured.
+type FlowReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which flow, from 0.
+	Flow uint32 `protobuf:"varint,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Where it comes from, "ADDRESS:PORT", of TCP its last connection; empty when it never had a socket.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Rounds begun.
+	Sent uint32 `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`
+	// Rounds whose right reply came in time.
+	Received uint32 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`
+	// Rounds without any reply.
+	Lost uint32 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Round-trip times, within 1 %; absent when there is none.
+	Rtt *Distribution `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// In what it stands out from the other flows: "loss", "rtt".
+	Outlier       []string `protobuf:"bytes,7,rep,name=outlier,proto3" json:"outlier,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowReport) Reset() {
+	*x = FlowReport{}
+	mi := &file_echo_v1_probe_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowReport) ProtoMessage() {}
+
+func (x *FlowReport) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
+func (*FlowReport) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FlowReport) GetFlow() uint32 {
+	if x != nil {
+		return x.Flow
+	}
+	return 0
+}
+
+func (x *FlowReport) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *FlowReport) GetSent() uint32 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *FlowReport) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *FlowReport) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *FlowReport) GetRtt() *Distribution {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+func (x *FlowReport) GetOutlier() []string {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+// PathCoverage is how likely it is that the probe's flows took every one of so many paths, if each flow takes one of them
+// at random, all alike.
+type PathCoverage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many paths.
+	Paths uint32 `protobuf:"varint,1,opt,name=paths,proto3" json:"paths,omitempty"`
+	// How likely, 0 to 1.
+	Probability   float64 `protobuf:"fixed64,2,opt,name=probability,proto3" json:"probability,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathCoverage) Reset() {
+	*x = PathCoverage{}
+	mi := &file_echo_v1_probe_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathCoverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathCoverage) ProtoMessage() {}
+
+func (x *PathCoverage) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathCoverage.ProtoReflect.Descriptor instead.
+func (*PathCoverage) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PathCoverage) GetPaths() uint32 {
+	if x != nil {
+		return x.Paths
+	}
+	return 0
+}
+
+func (x *PathCoverage) GetProbability() float64 {
+	if x != nil {
+		return x.Probability
+	}
+	return 0
+}
+
+// SizeReport is what the rounds of one payload size measured.
+type SizeReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Payload bytes.
+	PayloadSize uint32 `protobuf:"varint,1,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
+	// Rounds begun.
+	Sent uint32 `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`
+	// Rounds whose right reply came in time.
+	Received uint32 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
+	// Rounds without any reply.
+	Lost uint32 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Round-trip times, within 1 %; absent when there is none.
+	Rtt           *Distribution `protobuf:"bytes,5,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SizeReport) Reset() {
+	*x = SizeReport{}
+	mi := &file_echo_v1_probe_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SizeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SizeReport) ProtoMessage() {}
+
+func (x *SizeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SizeReport.ProtoReflect.Descriptor instead.
+func (*SizeReport) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SizeReport) GetPayloadSize() uint32 {
+	if x != nil {
+		return x.PayloadSize
+	}
+	return 0
+}
+
+func (x *SizeReport) GetSent() uint32 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *SizeReport) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *SizeReport) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *SizeReport) GetRtt() *Distribution {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+// Directions tells which way datagrams went missing, from the ledger that the target keeps of the probe.
+type Directions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why it is not known; then the rest is absent.
+	Unknown string `protobuf:"bytes,1,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// Lost rounds whose datagram did not reach the target.
+	LostThere *uint32 `protobuf:"varint,2,opt,name=lost_there,json=lostThere,proto3,oneof" json:"lost_there,omitempty"`
+	// Lost rounds whose datagram reached the target and whose reply did not come back.
+	LostBack *uint32 `protobuf:"varint,3,opt,name=lost_back,json=lostBack,proto3,oneof" json:"lost_back,omitempty"`
+	// The target's ledger.
+	Ledger        *Ledger `protobuf:"bytes,4,opt,name=ledger,proto3" json:"ledger,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directions) Reset() {
+	*x = Directions{}
+	mi := &file_echo_v1_probe_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directions) ProtoMessage() {}
+
+func (x *Directions) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directions.ProtoReflect.Descriptor instead.
+func (*Directions) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Directions) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+func (x *Directions) GetLostThere() uint32 {
+	if x != nil && x.LostThere != nil {
+		return *x.LostThere
+	}
+	return 0
+}
+
+func (x *Directions) GetLostBack() uint32 {
+	if x != nil && x.LostBack != nil {
+		return *x.LostBack
+	}
+	return 0
+}
+
+func (x *Directions) GetLedger() *Ledger {
+	if x != nil {
+		return x.Ledger
+	}
+	return nil
+}
+
+// PathMtu is what a search for the path MTU found.
+type PathMtu struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The largest payload that came back; absent when none did.
+	Payload *uint32 `protobuf:"varint,1,opt,name=payload,proto3,oneof" json:"payload,omitempty"`
+	// The IP packet that carries it, with its headers; absent when none came back.
+	Mtu *uint32 `protobuf:"varint,2,opt,name=mtu,proto3,oneof" json:"mtu,omitempty"`
+	// How it is known that more does not come back.
+	Limit PathMtu_Limit `protobuf:"varint,3,opt,name=limit,proto3,enum=echo.v1.PathMtu_Limit" json:"limit,omitempty"`
+	// The smallest payload that did not come back; absent when all that were tried did.
+	TooBig *uint32 `protobuf:"varint,4,opt,name=too_big,json=tooBig,proto3,oneof" json:"too_big,omitempty"`
+	// The MTU that the router reported, and which router; empty unless limit is REPORTED.
+	ReportedMtu *uint32 `protobuf:"varint,5,opt,name=reported_mtu,json=reportedMtu,proto3,oneof" json:"reported_mtu,omitempty"`
+	// The router's address; empty unless it is known.
+	Router        string `protobuf:"bytes,6,opt,name=router,proto3" json:"router,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathMtu) Reset() {
+	*x = PathMtu{}
+	mi := &file_echo_v1_probe_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathMtu) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathMtu) ProtoMessage() {}
+
+func (x *PathMtu) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathMtu.ProtoReflect.Descriptor instead.
+func (*PathMtu) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PathMtu) GetPayload() uint32 {
+	if x != nil && x.Payload != nil {
+		return *x.Payload
+	}
+	return 0
+}
+
+func (x *PathMtu) GetMtu() uint32 {
+	if x != nil && x.Mtu != nil {
+		return *x.Mtu
+	}
+	return 0
+}
+
+func (x *PathMtu) GetLimit() PathMtu_Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return PathMtu_LIMIT_UNSPECIFIED
+}
+
+func (x *PathMtu) GetTooBig() uint32 {
+	if x != nil && x.TooBig != nil {
+		return *x.TooBig
+	}
+	return 0
+}
+
+func (x *PathMtu) GetReportedMtu() uint32 {
+	if x != nil && x.ReportedMtu != nil {
+		return *x.ReportedMtu
+	}
+	return 0
+}
+
+func (x *PathMtu) GetRouter() string {
+	if x != nil {
+		return x.Router
+	}
+	return ""
+}
+
+// Verdict is what became of one expectation.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was expected, as asked.
+	Expect string `protobuf:"bytes,1,opt,name=expect,proto3" json:"expect,omitempty"`
+	// Whether it was met. A comparison with a value that is not known is not met.
+	Met bool `protobuf:"varint,2,opt,name=met,proto3" json:"met,omitempty"`
+	// What it speaks of, with what was seen.
+	Seen []*SeenValue `protobuf:"bytes,3,rep,name=seen,proto3" json:"seen,omitempty"`
+	// Why it was not met where that is not plain from the values; else empty.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_echo_v1_probe_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Verdict) GetExpect() string {
+	if x != nil {
+		return x.Expect
+	}
+	return ""
+}
+
+func (x *Verdict) GetMet() bool {
+	if x != nil {
+		return x.Met
+	}
+	return false
+}
+
+func (x *Verdict) GetSeen() []*SeenValue {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Verdict) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// SeenValue is a value that an expectation speaks of.
+type SeenValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in the expectation.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What was seen, as people write it; empty when it is not known.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeenValue) Reset() {
+	*x = SeenValue{}
+	mi := &file_echo_v1_probe_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeenValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeenValue) ProtoMessage() {}
+
+func (x *SeenValue) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeenValue.ProtoReflect.Descriptor instead.
+func (*SeenValue) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SeenValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SeenValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Distribution sums up a set of times. Percentiles are within 0.1 % of the exact value unless the field says otherwise.
 type Distribution struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many times it sums up; at least 1.
@@ -636,14 +2249,19 @@ type Distribution struct {
 	// The longest.
 	Max *durationpb.Duration `protobuf:"bytes,8,opt,name=max,proto3" json:"max,omitempty"`
 	// Standard deviation.
-	Stddev        *durationpb.Duration `protobuf:"bytes,9,opt,name=stddev,proto3" json:"stddev,omitempty"`
+	Stddev *durationpb.Duration `protobuf:"bytes,9,opt,name=stddev,proto3" json:"stddev,omitempty"`
+	// 95 % are not longer.
+	P95 *durationpb.Duration `protobuf:"bytes,10,opt,name=p95,proto3" json:"p95,omitempty"`
+	// How many times lie where, for drawing: those between a bucket's upper end and that of the one before it. Absent in
+	// the reports of flows and sizes.
+	Buckets       []*Bucket `protobuf:"bytes,11,rep,name=buckets,proto3" json:"buckets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Distribution) Reset() {
 	*x = Distribution{}
-	mi := &file_echo_v1_probe_proto_msgTypes[4]
+	mi := &file_echo_v1_probe_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +2273,7 @@ func (x *Distribution) String() string {
 func (*Distribution) ProtoMessage() {}
 
 func (x *Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[4]
+	mi := &file_echo_v1_probe_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +2286,7 @@ func (x *Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Distribution.ProtoReflect.Descriptor instead.
 func (*Distribution) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{4}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Distribution) GetCount() uint32 {
@@ -734,6 +2352,75 @@ func (x *Distribution) GetStddev() *durationpb.Duration {
 	return nil
 }
 
+func (x *Distribution) GetP95() *durationpb.Duration {
+	if x != nil {
+		return x.P95
+	}
+	return nil
+}
+
+func (x *Distribution) GetBuckets() []*Bucket {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+// Bucket counts the times of one range.
+type Bucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it ends, itself included.
+	Upper *durationpb.Duration `protobuf:"bytes,1,opt,name=upper,proto3" json:"upper,omitempty"`
+	// How many times are in it.
+	Count         uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bucket) Reset() {
+	*x = Bucket{}
+	mi := &file_echo_v1_probe_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bucket) ProtoMessage() {}
+
+func (x *Bucket) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
+func (*Bucket) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Bucket) GetUpper() *durationpb.Duration {
+	if x != nil {
+		return x.Upper
+	}
+	return nil
+}
+
+func (x *Bucket) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // ErrorCount says how often something went wrong.
 type ErrorCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -749,7 +2436,7 @@ type ErrorCount struct {
 
 func (x *ErrorCount) Reset() {
 	*x = ErrorCount{}
-	mi := &file_echo_v1_probe_proto_msgTypes[5]
+	mi := &file_echo_v1_probe_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +2448,7 @@ func (x *ErrorCount) String() string {
 func (*ErrorCount) ProtoMessage() {}
 
 func (x *ErrorCount) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[5]
+	mi := &file_echo_v1_probe_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +2461,7 @@ func (x *ErrorCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
 func (*ErrorCount) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{5}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ErrorCount) GetReason() string {
@@ -805,21 +2492,31 @@ type Sample struct {
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// What became of it.
 	Outcome Sample_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=echo.v1.Sample_Outcome" json:"outcome,omitempty"`
-	// The round trip; absent when there was no right reply.
+	// The round trip on the network, as in the report's rtt; absent when there was no right reply.
 	Rtt *durationpb.Duration `protobuf:"bytes,3,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	// Time to connect; absent when no connection was made for this round.
 	Connect *durationpb.Duration `protobuf:"bytes,4,opt,name=connect,proto3" json:"connect,omitempty"`
 	// Why it was not received, as in ErrorCount; else empty.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same in words.
-	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	// Which flow, from 0.
+	Flow uint32 `protobuf:"varint,7,opt,name=flow,proto3" json:"flow,omitempty"`
+	// When the round left, since the report's start_time.
+	SentAfter *durationpb.Duration `protobuf:"bytes,8,opt,name=sent_after,json=sentAfter,proto3" json:"sent_after,omitempty"`
+	// The round trip as the process saw it; absent where rtt is.
+	ApplicationRtt *durationpb.Duration `protobuf:"bytes,9,opt,name=application_rtt,json=applicationRtt,proto3" json:"application_rtt,omitempty"`
+	// A pause of the daemon's own made application_rtt longer by more than a millisecond.
+	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Payload bytes.
+	PayloadSize   uint32 `protobuf:"varint,11,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_echo_v1_probe_proto_msgTypes[6]
+	mi := &file_echo_v1_probe_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +2528,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[6]
+	mi := &file_echo_v1_probe_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +2541,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{6}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Sample) GetSeq() uint32 {
@@ -889,6 +2586,41 @@ func (x *Sample) GetMessage() string {
 	return ""
 }
 
+func (x *Sample) GetFlow() uint32 {
+	if x != nil {
+		return x.Flow
+	}
+	return 0
+}
+
+func (x *Sample) GetSentAfter() *durationpb.Duration {
+	if x != nil {
+		return x.SentAfter
+	}
+	return nil
+}
+
+func (x *Sample) GetApplicationRtt() *durationpb.Duration {
+	if x != nil {
+		return x.ApplicationRtt
+	}
+	return nil
+}
+
+func (x *Sample) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *Sample) GetPayloadSize() uint32 {
+	if x != nil {
+		return x.PayloadSize
+	}
+	return 0
+}
+
 // RunProbeRequest is what RunProbe takes.
 type RunProbeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -900,7 +2632,7 @@ type RunProbeRequest struct {
 
 func (x *RunProbeRequest) Reset() {
 	*x = RunProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[7]
+	mi := &file_echo_v1_probe_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +2644,7 @@ func (x *RunProbeRequest) String() string {
 func (*RunProbeRequest) ProtoMessage() {}
 
 func (x *RunProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[7]
+	mi := &file_echo_v1_probe_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +2657,7 @@ func (x *RunProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunProbeRequest.ProtoReflect.Descriptor instead.
 func (*RunProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{7}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RunProbeRequest) GetProbe() *Probe {
@@ -939,14 +2671,17 @@ func (x *RunProbeRequest) GetProbe() *Probe {
 type StreamProbeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The probe to run.
-	Probe         *Probe `protobuf:"bytes,1,opt,name=probe,proto3" json:"probe,omitempty"`
+	Probe *Probe `protobuf:"bytes,1,opt,name=probe,proto3" json:"probe,omitempty"`
+	// Send one aggregate each such time instead of each round. Absent: each round up to 100 a second, and above that an
+	// aggregate each 500 ms; 0: each round, however many.
+	Aggregate     *durationpb.Duration `protobuf:"bytes,2,opt,name=aggregate,proto3" json:"aggregate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamProbeRequest) Reset() {
 	*x = StreamProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[8]
+	mi := &file_echo_v1_probe_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +2693,7 @@ func (x *StreamProbeRequest) String() string {
 func (*StreamProbeRequest) ProtoMessage() {}
 
 func (x *StreamProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[8]
+	mi := &file_echo_v1_probe_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,12 +2706,19 @@ func (x *StreamProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProbeRequest.ProtoReflect.Descriptor instead.
 func (*StreamProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{8}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamProbeRequest) GetProbe() *Probe {
 	if x != nil {
 		return x.Probe
+	}
+	return nil
+}
+
+func (x *StreamProbeRequest) GetAggregate() *durationpb.Duration {
+	if x != nil {
+		return x.Aggregate
 	}
 	return nil
 }
@@ -990,6 +2732,7 @@ type StreamProbeResponse struct {
 	//
 	//	*StreamProbeResponse_Probe
 	//	*StreamProbeResponse_Sample
+	//	*StreamProbeResponse_Aggregate
 	//	*StreamProbeResponse_Report
 	Message       isStreamProbeResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
@@ -998,7 +2741,7 @@ type StreamProbeResponse struct {
 
 func (x *StreamProbeResponse) Reset() {
 	*x = StreamProbeResponse{}
-	mi := &file_echo_v1_probe_proto_msgTypes[9]
+	mi := &file_echo_v1_probe_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +2753,7 @@ func (x *StreamProbeResponse) String() string {
 func (*StreamProbeResponse) ProtoMessage() {}
 
 func (x *StreamProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[9]
+	mi := &file_echo_v1_probe_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +2766,7 @@ func (x *StreamProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProbeResponse.ProtoReflect.Descriptor instead.
 func (*StreamProbeResponse) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{9}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamProbeResponse) GetMessage() isStreamProbeResponse_Message {
@@ -1046,6 +2789,15 @@ func (x *StreamProbeResponse) GetSample() *Sample {
 	if x != nil {
 		if x, ok := x.Message.(*StreamProbeResponse_Sample); ok {
 			return x.Sample
+		}
+	}
+	return nil
+}
+
+func (x *StreamProbeResponse) GetAggregate() *Aggregate {
+	if x != nil {
+		if x, ok := x.Message.(*StreamProbeResponse_Aggregate); ok {
+			return x.Aggregate
 		}
 	}
 	return nil
@@ -1074,6 +2826,11 @@ type StreamProbeResponse_Sample struct {
 	Sample *Sample `protobuf:"bytes,2,opt,name=sample,proto3,oneof"`
 }
 
+type StreamProbeResponse_Aggregate struct {
+	// The rounds of an interval, instead of its samples.
+	Aggregate *Aggregate `protobuf:"bytes,4,opt,name=aggregate,proto3,oneof"`
+}
+
 type StreamProbeResponse_Report struct {
 	// The last message.
 	Report *ProbeReport `protobuf:"bytes,3,opt,name=report,proto3,oneof"`
@@ -1083,7 +2840,118 @@ func (*StreamProbeResponse_Probe) isStreamProbeResponse_Message() {}
 
 func (*StreamProbeResponse_Sample) isStreamProbeResponse_Message() {}
 
+func (*StreamProbeResponse_Aggregate) isStreamProbeResponse_Message() {}
+
 func (*StreamProbeResponse_Report) isStreamProbeResponse_Message() {}
+
+// Aggregate sums up what happened in one interval of a followed probe.
+type Aggregate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it ended, since the report's start_time.
+	Until *durationpb.Duration `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// Rounds begun in it.
+	Sent uint32 `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`
+	// Rounds received in it.
+	Received uint32 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
+	// Rounds given up for lost in it.
+	Lost uint32 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Rounds with a wrong reply.
+	Corrupted uint32 `protobuf:"varint,5,opt,name=corrupted,proto3" json:"corrupted,omitempty"`
+	// Late replies, of rounds that were given up for lost before.
+	Late uint32 `protobuf:"varint,6,opt,name=late,proto3" json:"late,omitempty"`
+	// Replies that came again.
+	Duplicated uint32 `protobuf:"varint,7,opt,name=duplicated,proto3" json:"duplicated,omitempty"`
+	// Round-trip times of the rounds received in it, within 1 %; absent when there is none.
+	Rtt           *Distribution `protobuf:"bytes,8,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Aggregate) Reset() {
+	*x = Aggregate{}
+	mi := &file_echo_v1_probe_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Aggregate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Aggregate) ProtoMessage() {}
+
+func (x *Aggregate) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_probe_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Aggregate.ProtoReflect.Descriptor instead.
+func (*Aggregate) Descriptor() ([]byte, []int) {
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Aggregate) GetUntil() *durationpb.Duration {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Aggregate) GetSent() uint32 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Aggregate) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Aggregate) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Aggregate) GetCorrupted() uint32 {
+	if x != nil {
+		return x.Corrupted
+	}
+	return 0
+}
+
+func (x *Aggregate) GetLate() uint32 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *Aggregate) GetDuplicated() uint32 {
+	if x != nil {
+		return x.Duplicated
+	}
+	return 0
+}
+
+func (x *Aggregate) GetRtt() *Distribution {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
 
 // CreateProbeRequest is what CreateProbe takes.
 type CreateProbeRequest struct {
@@ -1096,7 +2964,7 @@ type CreateProbeRequest struct {
 
 func (x *CreateProbeRequest) Reset() {
 	*x = CreateProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[10]
+	mi := &file_echo_v1_probe_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +2976,7 @@ func (x *CreateProbeRequest) String() string {
 func (*CreateProbeRequest) ProtoMessage() {}
 
 func (x *CreateProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[10]
+	mi := &file_echo_v1_probe_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +2989,7 @@ func (x *CreateProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateProbeRequest.ProtoReflect.Descriptor instead.
 func (*CreateProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{10}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateProbeRequest) GetProbe() *Probe {
@@ -1142,7 +3010,7 @@ type GetProbeRequest struct {
 
 func (x *GetProbeRequest) Reset() {
 	*x = GetProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[11]
+	mi := &file_echo_v1_probe_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +3022,7 @@ func (x *GetProbeRequest) String() string {
 func (*GetProbeRequest) ProtoMessage() {}
 
 func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[11]
+	mi := &file_echo_v1_probe_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +3035,7 @@ func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeRequest.ProtoReflect.Descriptor instead.
 func (*GetProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{11}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetProbeRequest) GetName() string {
@@ -1190,7 +3058,7 @@ type ListProbesRequest struct {
 
 func (x *ListProbesRequest) Reset() {
 	*x = ListProbesRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[12]
+	mi := &file_echo_v1_probe_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +3070,7 @@ func (x *ListProbesRequest) String() string {
 func (*ListProbesRequest) ProtoMessage() {}
 
 func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[12]
+	mi := &file_echo_v1_probe_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +3083,7 @@ func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
 func (*ListProbesRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{12}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListProbesRequest) GetPageSize() int32 {
@@ -1245,7 +3113,7 @@ type ListProbesResponse struct {
 
 func (x *ListProbesResponse) Reset() {
 	*x = ListProbesResponse{}
-	mi := &file_echo_v1_probe_proto_msgTypes[13]
+	mi := &file_echo_v1_probe_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +3125,7 @@ func (x *ListProbesResponse) String() string {
 func (*ListProbesResponse) ProtoMessage() {}
 
 func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[13]
+	mi := &file_echo_v1_probe_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +3138,7 @@ func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
 func (*ListProbesResponse) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{13}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListProbesResponse) GetProbes() []*Probe {
@@ -1298,7 +3166,7 @@ type StopProbeRequest struct {
 
 func (x *StopProbeRequest) Reset() {
 	*x = StopProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[14]
+	mi := &file_echo_v1_probe_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +3178,7 @@ func (x *StopProbeRequest) String() string {
 func (*StopProbeRequest) ProtoMessage() {}
 
 func (x *StopProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[14]
+	mi := &file_echo_v1_probe_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +3191,7 @@ func (x *StopProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopProbeRequest.ProtoReflect.Descriptor instead.
 func (*StopProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{14}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StopProbeRequest) GetName() string {
@@ -1344,7 +3212,7 @@ type DeleteProbeRequest struct {
 
 func (x *DeleteProbeRequest) Reset() {
 	*x = DeleteProbeRequest{}
-	mi := &file_echo_v1_probe_proto_msgTypes[15]
+	mi := &file_echo_v1_probe_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +3224,7 @@ func (x *DeleteProbeRequest) String() string {
 func (*DeleteProbeRequest) ProtoMessage() {}
 
 func (x *DeleteProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_probe_proto_msgTypes[15]
+	mi := &file_echo_v1_probe_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +3237,7 @@ func (x *DeleteProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteProbeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteProbeRequest) Descriptor() ([]byte, []int) {
-	return file_echo_v1_probe_proto_rawDescGZIP(), []int{15}
+	return file_echo_v1_probe_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteProbeRequest) GetName() string {
@@ -1383,8 +3251,7 @@ var File_echo_v1_probe_proto protoreflect.FileDescriptor
 
 const file_echo_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\n" +
-	"\n" +
+	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x14echo/v1/ledger.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x12\n" +
 	"\x05Probe\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x124\n" +
@@ -1399,7 +3266,21 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\rtimeout.range\x12\x11must be 1ms to 5m\x1a3this >= duration('1ms') && this <= duration('300s')R\atimeout\x12\x90\x01\n" +
 	"\fpayload_size\x18\b \x01(\rBh\xbaHe\xba\x01b\n" +
 	"\x12payload_size.range\x125must be at most 1048576 (UDP: 65507, over IPv6 65527)\x1a\x15this <= uint(1048576)H\x01R\vpayloadSize\x88\x01\x01\x12*\n" +
-	"\x03tcp\x18\t \x01(\v2\x18.echo.v1.TcpProbeOptionsR\x03tcp\x12/\n" +
+	"\x03tcp\x18\t \x01(\v2\x18.echo.v1.TcpProbeOptionsR\x03tcp\x12y\n" +
+	"\x04rate\x18\n" +
+	" \x01(\x01B`\xbaH]\xba\x01Z\n" +
+	"\n" +
+	"rate.range\x12(must be 0.001 to 1000000 rounds a second\x1a\"this >= 0.001 && this <= 1000000.0H\x02R\x04rate\x88\x01\x01\x12}\n" +
+	"\x06pacing\x18\v \x01(\x0e2\x15.echo.v1.Probe.PacingBN\xbaHK\xba\x01H\n" +
+	"\x0epacing.defined\x12 must be FIXED, POISSON or CLOSED\x1a\x14this in [0, 1, 2, 3]R\x06pacing\x12f\n" +
+	"\x05flows\x18\f \x01(\rBK\xbaHH\xba\x01E\n" +
+	"\vflows.range\x12\x10must be 1 to 256\x1a$this >= uint(1) && this <= uint(256)H\x03R\x05flows\x88\x01\x01\x12:\n" +
+	"\rpayload_sweep\x18\r \x01(\v2\x15.echo.v1.PayloadSweepR\fpayloadSweep\x12,\n" +
+	"\x06source\x18\x0e \x01(\v2\x14.echo.v1.ProbeSourceR\x06source\x12\"\n" +
+	"\x02ip\x18\x0f \x01(\v2\x12.echo.v1.IpOptionsR\x02ip\x12)\n" +
+	"\x06expect\x18\x10 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\xf4\x03R\x06expect\x121\n" +
+	"\bpath_mtu\x18\x11 \x01(\v2\x16.echo.v1.PathMtuSearchR\apathMtu\x12-\n" +
+	"\x06ledger\x18\x12 \x01(\v2\x15.echo.v1.LedgerSourceR\x06ledger\x12/\n" +
 	"\x05state\x18\x14 \x01(\x0e2\x14.echo.v1.Probe.StateB\x03\xe0A\x03R\x05state\x121\n" +
 	"\x06report\x18\x15 \x01(\v2\x14.echo.v1.ProbeReportB\x03\xe0A\x03R\x06report\x12@\n" +
 	"\vcreate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
@@ -1409,10 +3290,20 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aRUNNING\x10\x01\x12\b\n" +
 	"\x04DONE\x10\x02\x12\v\n" +
-	"\aSTOPPED\x10\x03:t\xbaHq\x1ao\n" +
+	"\aSTOPPED\x10\x03\"D\n" +
+	"\x06Pacing\x12\x16\n" +
+	"\x12PACING_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05FIXED\x10\x01\x12\v\n" +
+	"\aPOISSON\x10\x02\x12\n" +
+	"\n" +
+	"\x06CLOSED\x10\x03:\xd2\x02\xbaH\xce\x02\x1ab\n" +
+	"\x16probe.interval_or_rate\x12\x1fsay either \"interval\" or \"rate\"\x1a'!(has(this.interval) && has(this.rate))\x1aw\n" +
+	"\x13probe.size_or_sweep\x12*say either \"payloadSize\" or \"payloadSweep\"\x1a4!(has(this.payload_size) && has(this.payload_sweep))\x1ao\n" +
 	"\x1aprobe.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a-!(has(this.tcp) && this.target.protocol == 2)B\b\n" +
 	"\x06_countB\x0f\n" +
-	"\r_payload_size\"\xf2\x04\n" +
+	"\r_payload_sizeB\a\n" +
+	"\x05_rateB\b\n" +
+	"\x06_flows\"\xf2\x04\n" +
 	"\vProbeTarget\x12*\n" +
 	"\bendpoint\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\bendpoint\x12\xa6\x01\n" +
 	"\aaddress\x18\x02 \x01(\tB\x8b\x01\xbaH\x87\x01\xba\x01|\n" +
@@ -1424,7 +3315,32 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x0fTcpProbeOptions\x12%\n" +
 	"\x0enew_connection\x18\x01 \x01(\bR\rnewConnection\x12\x1f\n" +
 	"\vawait_close\x18\x02 \x01(\bR\n" +
-	"awaitClose\"\xf3\x04\n" +
+	"awaitClose\"\xf6\x02\n" +
+	"\fPayloadSweep\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\rR\x04from\x12n\n" +
+	"\x02to\x18\x02 \x01(\rB^\xbaH[\xba\x01X\n" +
+	"\bto.range\x125must be at most 1048576 (UDP: 65507, over IPv6 65527)\x1a\x15this <= uint(1048576)R\x02to\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\rR\x04step:\xcd\x01\xbaH\xc9\x01\x1a\xc6\x01\n" +
+	"\x13payload_sweep.sizes\x12Smust have \"from\" below \"to\", and a \"step\" of at least 1 that makes at most 64 sizes\x1aZthis.from < this.to && this.step > uint(0) && (this.to - this.from) / this.step < uint(64)\"\xb0\x02\n" +
+	"\vProbeSource\x12\xb3\x01\n" +
+	"\aaddress\x18\x01 \x01(\tB\x98\x01\xbaH\x94\x01\xba\x01\x8d\x01\n" +
+	"\x11source.address.ip\x12@must be an IP address of this host, as 192.0.2.1 or fe80::1%eth0\x1a6this.isIp() || this.matches('^[0-9a-fA-F:.]+%[^ /]+$')\xd8\x01\x01R\aaddress\x12k\n" +
+	"\x04port\x18\x02 \x01(\rBW\xbaHT\xba\x01Q\n" +
+	"\x11source.port.range\x12'must be 0 (the system chooses) to 65535\x1a\x13this <= uint(65535)R\x04port\"\xdc\x01\n" +
+	"\tIpOptions\x12I\n" +
+	"\x04dscp\x18\x01 \x01(\rB5\xbaH2\xba\x01/\n" +
+	"\n" +
+	"dscp.range\x12\x0fmust be 0 to 63\x1a\x10this <= uint(63)R\x04dscp\x12#\n" +
+	"\rdont_fragment\x18\x02 \x01(\bR\fdontFragment\x12_\n" +
+	"\x03ttl\x18\x03 \x01(\rBM\xbaHJ\xba\x01G\n" +
+	"\tttl.range\x12'must be 0 (the system's default) to 255\x1a\x11this <= uint(255)R\x03ttl\"\xa1\x01\n" +
+	"\rPathMtuSearch\x12\x8f\x01\n" +
+	"\vmax_payload\x18\x01 \x01(\rBn\xbaHk\xba\x01h\n" +
+	"\x11max_payload.range\x12>must be 0 (what fits the interface) to 65507 (over IPv6 65527)\x1a\x13this <= uint(65527)R\n" +
+	"maxPayload\"\xa6\x01\n" +
+	"\fLedgerSource\x12\x95\x01\n" +
+	"\aaddress\x18\x01 \x01(\tB{\xbaHx\xba\x01u\n" +
+	"\x18ledger.address.host_port\x12*must be \"HOST:PORT\" of an echod's gRPC API\x1a-size(this) <= 300 && this.isHostAndPort(true)R\aaddress\"\xf5\v\n" +
 	"\vProbeReport\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12,\n" +
 	"\x06target\x18\x02 \x01(\v2\x14.echo.v1.ProbeTargetR\x06target\x12\x18\n" +
@@ -1445,10 +3361,133 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\treordered\x18\x0e \x01(\rH\x01R\treordered\x88\x01\x01\x12'\n" +
 	"\x03rtt\x18\x0f \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12/\n" +
 	"\aconnect\x18\x10 \x01(\v2\x15.echo.v1.DistributionR\aconnect\x12+\n" +
-	"\x06errors\x18\x11 \x03(\v2\x13.echo.v1.ErrorCountR\x06errorsB\r\n" +
+	"\x06errors\x18\x11 \x03(\v2\x13.echo.v1.ErrorCountR\x06errors\x12(\n" +
+	"\rwrong_address\x18\x12 \x01(\rH\x02R\fwrongAddress\x88\x01\x01\x12\x1d\n" +
+	"\aignored\x18\x13 \x01(\rH\x03R\aignored\x88\x01\x01\x12>\n" +
+	"\x0fapplication_rtt\x18\x14 \x01(\v2\x15.echo.v1.DistributionR\x0eapplicationRtt\x121\n" +
+	"\x06jitter\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\x06jitter\x12)\n" +
+	"\x04ipdv\x18\x16 \x01(\v2\x15.echo.v1.DistributionR\x04ipdv\x123\n" +
+	"\n" +
+	"timestamps\x18\x17 \x01(\v2\x13.echo.v1.TimestampsR\n" +
+	"timestamps\x12-\n" +
+	"\bschedule\x18\x18 \x01(\v2\x11.echo.v1.ScheduleR\bschedule\x12!\n" +
+	"\x04loss\x18\x19 \x01(\v2\r.echo.v1.LossR\x04loss\x12)\n" +
+	"\aoutages\x18\x1a \x03(\v2\x0f.echo.v1.OutageR\aoutages\x12!\n" +
+	"\fmore_outages\x18\x1b \x01(\rR\vmoreOutages\x123\n" +
+	"\n" +
+	"throughput\x18\x1c \x01(\v2\x13.echo.v1.ThroughputR\n" +
+	"throughput\x12)\n" +
+	"\x05flows\x18\x1d \x03(\v2\x13.echo.v1.FlowReportR\x05flows\x121\n" +
+	"\bcoverage\x18\x1e \x03(\v2\x15.echo.v1.PathCoverageR\bcoverage\x12)\n" +
+	"\x05sizes\x18\x1f \x03(\v2\x13.echo.v1.SizeReportR\x05sizes\x123\n" +
+	"\n" +
+	"directions\x18  \x01(\v2\x13.echo.v1.DirectionsR\n" +
+	"directions\x12+\n" +
+	"\bpath_mtu\x18! \x01(\v2\x10.echo.v1.PathMtuR\apathMtu\x12,\n" +
+	"\bverdicts\x18\" \x03(\v2\x10.echo.v1.VerdictR\bverdicts\x12\x15\n" +
+	"\x03met\x18# \x01(\bH\x04R\x03met\x88\x01\x01\x129\n" +
+	"\n" +
+	"start_time\x18$ \x01(\v2\x1a.google.protobuf.TimestampR\tstartTimeB\r\n" +
 	"\v_duplicatedB\f\n" +
 	"\n" +
-	"_reordered\"\x96\x03\n" +
+	"_reorderedB\x10\n" +
+	"\x0e_wrong_addressB\n" +
+	"\n" +
+	"\b_ignoredB\x06\n" +
+	"\x04_met\"\xf0\x02\n" +
+	"\n" +
+	"Timestamps\x122\n" +
+	"\x06source\x18\x01 \x01(\x0e2\x1a.echo.v1.Timestamps.SourceR\x06source\x129\n" +
+	"\n" +
+	"resolution\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"resolution\x12;\n" +
+	"\vuncertainty\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vuncertainty\x12\x18\n" +
+	"\amissing\x18\x04 \x01(\rR\amissing\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\rR\x06paused\x12>\n" +
+	"\rlongest_pause\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\flongestPause\"D\n" +
+	"\x06Source\x12\x16\n" +
+	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04USER\x10\x01\x12\n" +
+	"\n" +
+	"\x06KERNEL\x10\x02\x12\f\n" +
+	"\bHARDWARE\x10\x03\"a\n" +
+	"\bSchedule\x12+\n" +
+	"\x05error\x18\x01 \x01(\v2\x15.echo.v1.DistributionR\x05error\x12\x12\n" +
+	"\x04late\x18\x02 \x01(\rR\x04late\x12\x14\n" +
+	"\x05moved\x18\x03 \x01(\rR\x05moved\"z\n" +
+	"\x04Loss\x12\x14\n" +
+	"\x05ratio\x18\x01 \x01(\x01R\x05ratio\x12\x1f\n" +
+	"\vupper_bound\x18\x02 \x01(\x01R\n" +
+	"upperBound\x12\x16\n" +
+	"\x06bursts\x18\x03 \x01(\rR\x06bursts\x12#\n" +
+	"\rlongest_burst\x18\x04 \x01(\rR\flongestBurst\"\xa9\x01\n" +
+	"\x06Outage\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\rR\x04flow\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x121\n" +
+	"\x06length\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06length\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\rR\x04lost\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\"v\n" +
+	"\n" +
+	"Throughput\x12/\n" +
+	"\x14sent_bits_per_second\x18\x01 \x01(\x01R\x11sentBitsPerSecond\x127\n" +
+	"\x18received_bits_per_second\x18\x02 \x01(\x01R\x15receivedBitsPerSecond\"\xbf\x01\n" +
+	"\n" +
+	"FlowReport\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\rR\x04flow\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x12\n" +
+	"\x04sent\x18\x03 \x01(\rR\x04sent\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\rR\breceived\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\rR\x04lost\x12'\n" +
+	"\x03rtt\x18\x06 \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12\x18\n" +
+	"\aoutlier\x18\a \x03(\tR\aoutlier\"F\n" +
+	"\fPathCoverage\x12\x14\n" +
+	"\x05paths\x18\x01 \x01(\rR\x05paths\x12 \n" +
+	"\vprobability\x18\x02 \x01(\x01R\vprobability\"\x9c\x01\n" +
+	"\n" +
+	"SizeReport\x12!\n" +
+	"\fpayload_size\x18\x01 \x01(\rR\vpayloadSize\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\rR\x04sent\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\rR\breceived\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\rR\x04lost\x12'\n" +
+	"\x03rtt\x18\x05 \x01(\v2\x15.echo.v1.DistributionR\x03rtt\"\xb2\x01\n" +
+	"\n" +
+	"Directions\x12\x18\n" +
+	"\aunknown\x18\x01 \x01(\tR\aunknown\x12\"\n" +
+	"\n" +
+	"lost_there\x18\x02 \x01(\rH\x00R\tlostThere\x88\x01\x01\x12 \n" +
+	"\tlost_back\x18\x03 \x01(\rH\x01R\blostBack\x88\x01\x01\x12'\n" +
+	"\x06ledger\x18\x04 \x01(\v2\x0f.echo.v1.LedgerR\x06ledgerB\r\n" +
+	"\v_lost_thereB\f\n" +
+	"\n" +
+	"_lost_back\"\xd2\x02\n" +
+	"\aPathMtu\x12\x1d\n" +
+	"\apayload\x18\x01 \x01(\rH\x00R\apayload\x88\x01\x01\x12\x15\n" +
+	"\x03mtu\x18\x02 \x01(\rH\x01R\x03mtu\x88\x01\x01\x12,\n" +
+	"\x05limit\x18\x03 \x01(\x0e2\x16.echo.v1.PathMtu.LimitR\x05limit\x12\x1c\n" +
+	"\atoo_big\x18\x04 \x01(\rH\x02R\x06tooBig\x88\x01\x01\x12&\n" +
+	"\freported_mtu\x18\x05 \x01(\rH\x03R\vreportedMtu\x88\x01\x01\x12\x16\n" +
+	"\x06router\x18\x06 \x01(\tR\x06router\"T\n" +
+	"\x05Limit\x12\x15\n" +
+	"\x11LIMIT_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05LOCAL\x10\x01\x12\f\n" +
+	"\bREPORTED\x10\x02\x12\n" +
+	"\n" +
+	"\x06SILENT\x10\x03\x12\x0f\n" +
+	"\vMAX_PAYLOAD\x10\x04B\n" +
+	"\n" +
+	"\b_payloadB\x06\n" +
+	"\x04_mtuB\n" +
+	"\n" +
+	"\b_too_bigB\x0f\n" +
+	"\r_reported_mtu\"u\n" +
+	"\aVerdict\x12\x16\n" +
+	"\x06expect\x18\x01 \x01(\tR\x06expect\x12\x10\n" +
+	"\x03met\x18\x02 \x01(\bR\x03met\x12&\n" +
+	"\x04seen\x18\x03 \x03(\v2\x12.echo.v1.SeenValueR\x04seen\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"5\n" +
+	"\tSeenValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xee\x03\n" +
 	"\fDistribution\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12+\n" +
 	"\x03min\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03min\x12-\n" +
@@ -1458,19 +3497,32 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x03p99\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12-\n" +
 	"\x04p999\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04p999\x12+\n" +
 	"\x03max\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03max\x121\n" +
-	"\x06stddev\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06stddev\"T\n" +
+	"\x06stddev\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06stddev\x12+\n" +
+	"\x03p95\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x03p95\x12)\n" +
+	"\abuckets\x18\v \x03(\v2\x0f.echo.v1.BucketR\abuckets\"O\n" +
+	"\x06Bucket\x12/\n" +
+	"\x05upper\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05upper\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"T\n" +
 	"\n" +
 	"ErrorCount\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xc6\x02\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xa6\x04\n" +
 	"\x06Sample\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\rR\x03seq\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.echo.v1.Sample.OutcomeR\aoutcome\x12+\n" +
 	"\x03rtt\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x123\n" +
 	"\aconnect\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aconnect\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\tR\amessage\"c\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12\x12\n" +
+	"\x04flow\x18\a \x01(\rR\x04flow\x128\n" +
+	"\n" +
+	"sent_after\x18\b \x01(\v2\x19.google.protobuf.DurationR\tsentAfter\x12B\n" +
+	"\x0fapplication_rtt\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eapplicationRtt\x12\x16\n" +
+	"\x06paused\x18\n" +
+	" \x01(\bR\x06paused\x12!\n" +
+	"\fpayload_size\x18\v \x01(\rR\vpayloadSize\"v\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bRECEIVED\x10\x01\x12\b\n" +
@@ -1478,16 +3530,31 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\tCORRUPTED\x10\x03\x12\b\n" +
 	"\x04LATE\x10\x04\x12\x0e\n" +
 	"\n" +
-	"DUPLICATED\x10\x05\"?\n" +
+	"DUPLICATED\x10\x05\x12\x11\n" +
+	"\rWRONG_ADDRESS\x10\x06\"?\n" +
 	"\x0fRunProbeRequest\x12,\n" +
-	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeB\x06\xbaH\x03\xc8\x01\x01R\x05probe\"B\n" +
+	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeB\x06\xbaH\x03\xc8\x01\x01R\x05probe\"\x8e\x02\n" +
 	"\x12StreamProbeRequest\x12,\n" +
-	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeB\x06\xbaH\x03\xc8\x01\x01R\x05probe\"\xa3\x01\n" +
+	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeB\x06\xbaH\x03\xc8\x01\x01R\x05probe\x12\xc9\x01\n" +
+	"\taggregate\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n" +
+	"\x0faggregate.range\x12$must be 0 (each round) or 10ms to 1h\x1aNthis == duration('0s') || (this >= duration('10ms') && this <= duration('1h'))R\taggregate\"\xd7\x01\n" +
 	"\x13StreamProbeResponse\x12&\n" +
 	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeH\x00R\x05probe\x12)\n" +
-	"\x06sample\x18\x02 \x01(\v2\x0f.echo.v1.SampleH\x00R\x06sample\x12.\n" +
+	"\x06sample\x18\x02 \x01(\v2\x0f.echo.v1.SampleH\x00R\x06sample\x122\n" +
+	"\taggregate\x18\x04 \x01(\v2\x12.echo.v1.AggregateH\x00R\taggregate\x12.\n" +
 	"\x06report\x18\x03 \x01(\v2\x14.echo.v1.ProbeReportH\x00R\x06reportB\t\n" +
-	"\amessage\"B\n" +
+	"\amessage\"\xfb\x01\n" +
+	"\tAggregate\x12/\n" +
+	"\x05until\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05until\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\rR\x04sent\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\rR\breceived\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\rR\x04lost\x12\x1c\n" +
+	"\tcorrupted\x18\x05 \x01(\rR\tcorrupted\x12\x12\n" +
+	"\x04late\x18\x06 \x01(\rR\x04late\x12\x1e\n" +
+	"\n" +
+	"duplicated\x18\a \x01(\rR\n" +
+	"duplicated\x12'\n" +
+	"\x03rtt\x18\b \x01(\v2\x15.echo.v1.DistributionR\x03rtt\"B\n" +
 	"\x12CreateProbeRequest\x12,\n" +
 	"\x05probe\x18\x01 \x01(\v2\x0e.echo.v1.ProbeB\x06\xbaH\x03\xc8\x01\x01R\x05probe\"2\n" +
 	"\x0fGetProbeRequest\x12\x1f\n" +
@@ -1527,86 +3594,151 @@ func file_echo_v1_probe_proto_rawDescGZIP() []byte {
 	return file_echo_v1_probe_proto_rawDescData
 }
 
-var file_echo_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_echo_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_echo_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_echo_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_echo_v1_probe_proto_goTypes = []any{
 	(Probe_State)(0),              // 0: echo.v1.Probe.State
-	(Sample_Outcome)(0),           // 1: echo.v1.Sample.Outcome
-	(*Probe)(nil),                 // 2: echo.v1.Probe
-	(*ProbeTarget)(nil),           // 3: echo.v1.ProbeTarget
-	(*TcpProbeOptions)(nil),       // 4: echo.v1.TcpProbeOptions
-	(*ProbeReport)(nil),           // 5: echo.v1.ProbeReport
-	(*Distribution)(nil),          // 6: echo.v1.Distribution
-	(*ErrorCount)(nil),            // 7: echo.v1.ErrorCount
-	(*Sample)(nil),                // 8: echo.v1.Sample
-	(*RunProbeRequest)(nil),       // 9: echo.v1.RunProbeRequest
-	(*StreamProbeRequest)(nil),    // 10: echo.v1.StreamProbeRequest
-	(*StreamProbeResponse)(nil),   // 11: echo.v1.StreamProbeResponse
-	(*CreateProbeRequest)(nil),    // 12: echo.v1.CreateProbeRequest
-	(*GetProbeRequest)(nil),       // 13: echo.v1.GetProbeRequest
-	(*ListProbesRequest)(nil),     // 14: echo.v1.ListProbesRequest
-	(*ListProbesResponse)(nil),    // 15: echo.v1.ListProbesResponse
-	(*StopProbeRequest)(nil),      // 16: echo.v1.StopProbeRequest
-	(*DeleteProbeRequest)(nil),    // 17: echo.v1.DeleteProbeRequest
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(Protocol)(0),                 // 20: echo.v1.Protocol
-	(*emptypb.Empty)(nil),         // 21: google.protobuf.Empty
+	(Probe_Pacing)(0),             // 1: echo.v1.Probe.Pacing
+	(Timestamps_Source)(0),        // 2: echo.v1.Timestamps.Source
+	(PathMtu_Limit)(0),            // 3: echo.v1.PathMtu.Limit
+	(Sample_Outcome)(0),           // 4: echo.v1.Sample.Outcome
+	(*Probe)(nil),                 // 5: echo.v1.Probe
+	(*ProbeTarget)(nil),           // 6: echo.v1.ProbeTarget
+	(*TcpProbeOptions)(nil),       // 7: echo.v1.TcpProbeOptions
+	(*PayloadSweep)(nil),          // 8: echo.v1.PayloadSweep
+	(*ProbeSource)(nil),           // 9: echo.v1.ProbeSource
+	(*IpOptions)(nil),             // 10: echo.v1.IpOptions
+	(*PathMtuSearch)(nil),         // 11: echo.v1.PathMtuSearch
+	(*LedgerSource)(nil),          // 12: echo.v1.LedgerSource
+	(*ProbeReport)(nil),           // 13: echo.v1.ProbeReport
+	(*Timestamps)(nil),            // 14: echo.v1.Timestamps
+	(*Schedule)(nil),              // 15: echo.v1.Schedule
+	(*Loss)(nil),                  // 16: echo.v1.Loss
+	(*Outage)(nil),                // 17: echo.v1.Outage
+	(*Throughput)(nil),            // 18: echo.v1.Throughput
+	(*FlowReport)(nil),            // 19: echo.v1.FlowReport
+	(*PathCoverage)(nil),          // 20: echo.v1.PathCoverage
+	(*SizeReport)(nil),            // 21: echo.v1.SizeReport
+	(*Directions)(nil),            // 22: echo.v1.Directions
+	(*PathMtu)(nil),               // 23: echo.v1.PathMtu
+	(*Verdict)(nil),               // 24: echo.v1.Verdict
+	(*SeenValue)(nil),             // 25: echo.v1.SeenValue
+	(*Distribution)(nil),          // 26: echo.v1.Distribution
+	(*Bucket)(nil),                // 27: echo.v1.Bucket
+	(*ErrorCount)(nil),            // 28: echo.v1.ErrorCount
+	(*Sample)(nil),                // 29: echo.v1.Sample
+	(*RunProbeRequest)(nil),       // 30: echo.v1.RunProbeRequest
+	(*StreamProbeRequest)(nil),    // 31: echo.v1.StreamProbeRequest
+	(*StreamProbeResponse)(nil),   // 32: echo.v1.StreamProbeResponse
+	(*Aggregate)(nil),             // 33: echo.v1.Aggregate
+	(*CreateProbeRequest)(nil),    // 34: echo.v1.CreateProbeRequest
+	(*GetProbeRequest)(nil),       // 35: echo.v1.GetProbeRequest
+	(*ListProbesRequest)(nil),     // 36: echo.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),    // 37: echo.v1.ListProbesResponse
+	(*StopProbeRequest)(nil),      // 38: echo.v1.StopProbeRequest
+	(*DeleteProbeRequest)(nil),    // 39: echo.v1.DeleteProbeRequest
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(Protocol)(0),                 // 42: echo.v1.Protocol
+	(*Ledger)(nil),                // 43: echo.v1.Ledger
+	(*emptypb.Empty)(nil),         // 44: google.protobuf.Empty
 }
 var file_echo_v1_probe_proto_depIdxs = []int32{
-	3,  // 0: echo.v1.Probe.target:type_name -> echo.v1.ProbeTarget
-	18, // 1: echo.v1.Probe.duration:type_name -> google.protobuf.Duration
-	18, // 2: echo.v1.Probe.interval:type_name -> google.protobuf.Duration
-	18, // 3: echo.v1.Probe.timeout:type_name -> google.protobuf.Duration
-	4,  // 4: echo.v1.Probe.tcp:type_name -> echo.v1.TcpProbeOptions
-	0,  // 5: echo.v1.Probe.state:type_name -> echo.v1.Probe.State
-	5,  // 6: echo.v1.Probe.report:type_name -> echo.v1.ProbeReport
-	19, // 7: echo.v1.Probe.create_time:type_name -> google.protobuf.Timestamp
-	19, // 8: echo.v1.Probe.end_time:type_name -> google.protobuf.Timestamp
-	20, // 9: echo.v1.ProbeTarget.protocol:type_name -> echo.v1.Protocol
-	3,  // 10: echo.v1.ProbeReport.target:type_name -> echo.v1.ProbeTarget
-	0,  // 11: echo.v1.ProbeReport.state:type_name -> echo.v1.Probe.State
-	18, // 12: echo.v1.ProbeReport.elapsed:type_name -> google.protobuf.Duration
-	6,  // 13: echo.v1.ProbeReport.rtt:type_name -> echo.v1.Distribution
-	6,  // 14: echo.v1.ProbeReport.connect:type_name -> echo.v1.Distribution
-	7,  // 15: echo.v1.ProbeReport.errors:type_name -> echo.v1.ErrorCount
-	18, // 16: echo.v1.Distribution.min:type_name -> google.protobuf.Duration
-	18, // 17: echo.v1.Distribution.mean:type_name -> google.protobuf.Duration
-	18, // 18: echo.v1.Distribution.p50:type_name -> google.protobuf.Duration
-	18, // 19: echo.v1.Distribution.p90:type_name -> google.protobuf.Duration
-	18, // 20: echo.v1.Distribution.p99:type_name -> google.protobuf.Duration
-	18, // 21: echo.v1.Distribution.p999:type_name -> google.protobuf.Duration
-	18, // 22: echo.v1.Distribution.max:type_name -> google.protobuf.Duration
-	18, // 23: echo.v1.Distribution.stddev:type_name -> google.protobuf.Duration
-	1,  // 24: echo.v1.Sample.outcome:type_name -> echo.v1.Sample.Outcome
-	18, // 25: echo.v1.Sample.rtt:type_name -> google.protobuf.Duration
-	18, // 26: echo.v1.Sample.connect:type_name -> google.protobuf.Duration
-	2,  // 27: echo.v1.RunProbeRequest.probe:type_name -> echo.v1.Probe
-	2,  // 28: echo.v1.StreamProbeRequest.probe:type_name -> echo.v1.Probe
-	2,  // 29: echo.v1.StreamProbeResponse.probe:type_name -> echo.v1.Probe
-	8,  // 30: echo.v1.StreamProbeResponse.sample:type_name -> echo.v1.Sample
-	5,  // 31: echo.v1.StreamProbeResponse.report:type_name -> echo.v1.ProbeReport
-	2,  // 32: echo.v1.CreateProbeRequest.probe:type_name -> echo.v1.Probe
-	2,  // 33: echo.v1.ListProbesResponse.probes:type_name -> echo.v1.Probe
-	9,  // 34: echo.v1.ProbeService.RunProbe:input_type -> echo.v1.RunProbeRequest
-	10, // 35: echo.v1.ProbeService.StreamProbe:input_type -> echo.v1.StreamProbeRequest
-	12, // 36: echo.v1.ProbeService.CreateProbe:input_type -> echo.v1.CreateProbeRequest
-	13, // 37: echo.v1.ProbeService.GetProbe:input_type -> echo.v1.GetProbeRequest
-	14, // 38: echo.v1.ProbeService.ListProbes:input_type -> echo.v1.ListProbesRequest
-	16, // 39: echo.v1.ProbeService.StopProbe:input_type -> echo.v1.StopProbeRequest
-	17, // 40: echo.v1.ProbeService.DeleteProbe:input_type -> echo.v1.DeleteProbeRequest
-	5,  // 41: echo.v1.ProbeService.RunProbe:output_type -> echo.v1.ProbeReport
-	11, // 42: echo.v1.ProbeService.StreamProbe:output_type -> echo.v1.StreamProbeResponse
-	2,  // 43: echo.v1.ProbeService.CreateProbe:output_type -> echo.v1.Probe
-	2,  // 44: echo.v1.ProbeService.GetProbe:output_type -> echo.v1.Probe
-	15, // 45: echo.v1.ProbeService.ListProbes:output_type -> echo.v1.ListProbesResponse
-	5,  // 46: echo.v1.ProbeService.StopProbe:output_type -> echo.v1.ProbeReport
-	21, // 47: echo.v1.ProbeService.DeleteProbe:output_type -> google.protobuf.Empty
-	41, // [41:48] is the sub-list for method output_type
-	34, // [34:41] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	6,  // 0: echo.v1.Probe.target:type_name -> echo.v1.ProbeTarget
+	40, // 1: echo.v1.Probe.duration:type_name -> google.protobuf.Duration
+	40, // 2: echo.v1.Probe.interval:type_name -> google.protobuf.Duration
+	40, // 3: echo.v1.Probe.timeout:type_name -> google.protobuf.Duration
+	7,  // 4: echo.v1.Probe.tcp:type_name -> echo.v1.TcpProbeOptions
+	1,  // 5: echo.v1.Probe.pacing:type_name -> echo.v1.Probe.Pacing
+	8,  // 6: echo.v1.Probe.payload_sweep:type_name -> echo.v1.PayloadSweep
+	9,  // 7: echo.v1.Probe.source:type_name -> echo.v1.ProbeSource
+	10, // 8: echo.v1.Probe.ip:type_name -> echo.v1.IpOptions
+	11, // 9: echo.v1.Probe.path_mtu:type_name -> echo.v1.PathMtuSearch
+	12, // 10: echo.v1.Probe.ledger:type_name -> echo.v1.LedgerSource
+	0,  // 11: echo.v1.Probe.state:type_name -> echo.v1.Probe.State
+	13, // 12: echo.v1.Probe.report:type_name -> echo.v1.ProbeReport
+	41, // 13: echo.v1.Probe.create_time:type_name -> google.protobuf.Timestamp
+	41, // 14: echo.v1.Probe.end_time:type_name -> google.protobuf.Timestamp
+	42, // 15: echo.v1.ProbeTarget.protocol:type_name -> echo.v1.Protocol
+	6,  // 16: echo.v1.ProbeReport.target:type_name -> echo.v1.ProbeTarget
+	0,  // 17: echo.v1.ProbeReport.state:type_name -> echo.v1.Probe.State
+	40, // 18: echo.v1.ProbeReport.elapsed:type_name -> google.protobuf.Duration
+	26, // 19: echo.v1.ProbeReport.rtt:type_name -> echo.v1.Distribution
+	26, // 20: echo.v1.ProbeReport.connect:type_name -> echo.v1.Distribution
+	28, // 21: echo.v1.ProbeReport.errors:type_name -> echo.v1.ErrorCount
+	26, // 22: echo.v1.ProbeReport.application_rtt:type_name -> echo.v1.Distribution
+	40, // 23: echo.v1.ProbeReport.jitter:type_name -> google.protobuf.Duration
+	26, // 24: echo.v1.ProbeReport.ipdv:type_name -> echo.v1.Distribution
+	14, // 25: echo.v1.ProbeReport.timestamps:type_name -> echo.v1.Timestamps
+	15, // 26: echo.v1.ProbeReport.schedule:type_name -> echo.v1.Schedule
+	16, // 27: echo.v1.ProbeReport.loss:type_name -> echo.v1.Loss
+	17, // 28: echo.v1.ProbeReport.outages:type_name -> echo.v1.Outage
+	18, // 29: echo.v1.ProbeReport.throughput:type_name -> echo.v1.Throughput
+	19, // 30: echo.v1.ProbeReport.flows:type_name -> echo.v1.FlowReport
+	20, // 31: echo.v1.ProbeReport.coverage:type_name -> echo.v1.PathCoverage
+	21, // 32: echo.v1.ProbeReport.sizes:type_name -> echo.v1.SizeReport
+	22, // 33: echo.v1.ProbeReport.directions:type_name -> echo.v1.Directions
+	23, // 34: echo.v1.ProbeReport.path_mtu:type_name -> echo.v1.PathMtu
+	24, // 35: echo.v1.ProbeReport.verdicts:type_name -> echo.v1.Verdict
+	41, // 36: echo.v1.ProbeReport.start_time:type_name -> google.protobuf.Timestamp
+	2,  // 37: echo.v1.Timestamps.source:type_name -> echo.v1.Timestamps.Source
+	40, // 38: echo.v1.Timestamps.resolution:type_name -> google.protobuf.Duration
+	40, // 39: echo.v1.Timestamps.uncertainty:type_name -> google.protobuf.Duration
+	40, // 40: echo.v1.Timestamps.longest_pause:type_name -> google.protobuf.Duration
+	26, // 41: echo.v1.Schedule.error:type_name -> echo.v1.Distribution
+	41, // 42: echo.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	40, // 43: echo.v1.Outage.length:type_name -> google.protobuf.Duration
+	26, // 44: echo.v1.FlowReport.rtt:type_name -> echo.v1.Distribution
+	26, // 45: echo.v1.SizeReport.rtt:type_name -> echo.v1.Distribution
+	43, // 46: echo.v1.Directions.ledger:type_name -> echo.v1.Ledger
+	3,  // 47: echo.v1.PathMtu.limit:type_name -> echo.v1.PathMtu.Limit
+	25, // 48: echo.v1.Verdict.seen:type_name -> echo.v1.SeenValue
+	40, // 49: echo.v1.Distribution.min:type_name -> google.protobuf.Duration
+	40, // 50: echo.v1.Distribution.mean:type_name -> google.protobuf.Duration
+	40, // 51: echo.v1.Distribution.p50:type_name -> google.protobuf.Duration
+	40, // 52: echo.v1.Distribution.p90:type_name -> google.protobuf.Duration
+	40, // 53: echo.v1.Distribution.p99:type_name -> google.protobuf.Duration
+	40, // 54: echo.v1.Distribution.p999:type_name -> google.protobuf.Duration
+	40, // 55: echo.v1.Distribution.max:type_name -> google.protobuf.Duration
+	40, // 56: echo.v1.Distribution.stddev:type_name -> google.protobuf.Duration
+	40, // 57: echo.v1.Distribution.p95:type_name -> google.protobuf.Duration
+	27, // 58: echo.v1.Distribution.buckets:type_name -> echo.v1.Bucket
+	40, // 59: echo.v1.Bucket.upper:type_name -> google.protobuf.Duration
+	4,  // 60: echo.v1.Sample.outcome:type_name -> echo.v1.Sample.Outcome
+	40, // 61: echo.v1.Sample.rtt:type_name -> google.protobuf.Duration
+	40, // 62: echo.v1.Sample.connect:type_name -> google.protobuf.Duration
+	40, // 63: echo.v1.Sample.sent_after:type_name -> google.protobuf.Duration
+	40, // 64: echo.v1.Sample.application_rtt:type_name -> google.protobuf.Duration
+	5,  // 65: echo.v1.RunProbeRequest.probe:type_name -> echo.v1.Probe
+	5,  // 66: echo.v1.StreamProbeRequest.probe:type_name -> echo.v1.Probe
+	40, // 67: echo.v1.StreamProbeRequest.aggregate:type_name -> google.protobuf.Duration
+	5,  // 68: echo.v1.StreamProbeResponse.probe:type_name -> echo.v1.Probe
+	29, // 69: echo.v1.StreamProbeResponse.sample:type_name -> echo.v1.Sample
+	33, // 70: echo.v1.StreamProbeResponse.aggregate:type_name -> echo.v1.Aggregate
+	13, // 71: echo.v1.StreamProbeResponse.report:type_name -> echo.v1.ProbeReport
+	40, // 72: echo.v1.Aggregate.until:type_name -> google.protobuf.Duration
+	26, // 73: echo.v1.Aggregate.rtt:type_name -> echo.v1.Distribution
+	5,  // 74: echo.v1.CreateProbeRequest.probe:type_name -> echo.v1.Probe
+	5,  // 75: echo.v1.ListProbesResponse.probes:type_name -> echo.v1.Probe
+	30, // 76: echo.v1.ProbeService.RunProbe:input_type -> echo.v1.RunProbeRequest
+	31, // 77: echo.v1.ProbeService.StreamProbe:input_type -> echo.v1.StreamProbeRequest
+	34, // 78: echo.v1.ProbeService.CreateProbe:input_type -> echo.v1.CreateProbeRequest
+	35, // 79: echo.v1.ProbeService.GetProbe:input_type -> echo.v1.GetProbeRequest
+	36, // 80: echo.v1.ProbeService.ListProbes:input_type -> echo.v1.ListProbesRequest
+	38, // 81: echo.v1.ProbeService.StopProbe:input_type -> echo.v1.StopProbeRequest
+	39, // 82: echo.v1.ProbeService.DeleteProbe:input_type -> echo.v1.DeleteProbeRequest
+	13, // 83: echo.v1.ProbeService.RunProbe:output_type -> echo.v1.ProbeReport
+	32, // 84: echo.v1.ProbeService.StreamProbe:output_type -> echo.v1.StreamProbeResponse
+	5,  // 85: echo.v1.ProbeService.CreateProbe:output_type -> echo.v1.Probe
+	5,  // 86: echo.v1.ProbeService.GetProbe:output_type -> echo.v1.Probe
+	37, // 87: echo.v1.ProbeService.ListProbes:output_type -> echo.v1.ListProbesResponse
+	13, // 88: echo.v1.ProbeService.StopProbe:output_type -> echo.v1.ProbeReport
+	44, // 89: echo.v1.ProbeService.DeleteProbe:output_type -> google.protobuf.Empty
+	83, // [83:90] is the sub-list for method output_type
+	76, // [76:83] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_probe_proto_init() }
@@ -1614,13 +3746,17 @@ func file_echo_v1_probe_proto_init() {
 	if File_echo_v1_probe_proto != nil {
 		return
 	}
+	file_echo_v1_ledger_proto_init()
 	file_echo_v1_protocol_proto_init()
 	file_echo_v1_rules_proto_init()
 	file_echo_v1_probe_proto_msgTypes[0].OneofWrappers = []any{}
-	file_echo_v1_probe_proto_msgTypes[3].OneofWrappers = []any{}
-	file_echo_v1_probe_proto_msgTypes[9].OneofWrappers = []any{
+	file_echo_v1_probe_proto_msgTypes[8].OneofWrappers = []any{}
+	file_echo_v1_probe_proto_msgTypes[17].OneofWrappers = []any{}
+	file_echo_v1_probe_proto_msgTypes[18].OneofWrappers = []any{}
+	file_echo_v1_probe_proto_msgTypes[27].OneofWrappers = []any{
 		(*StreamProbeResponse_Probe)(nil),
 		(*StreamProbeResponse_Sample)(nil),
+		(*StreamProbeResponse_Aggregate)(nil),
 		(*StreamProbeResponse_Report)(nil),
 	}
 	type x struct{}
@@ -1628,8 +3764,8 @@ func file_echo_v1_probe_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_probe_proto_rawDesc), len(file_echo_v1_probe_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      5,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -62,12 +62,20 @@ func local_request_ProbeService_RunProbe_0(ctx context.Context, marshaler runtim
 	return msg, metadata, err
 }
 
+var filter_ProbeService_StreamProbe_0 = &utilities.DoubleArray{Encoding: map[string]int{"probe": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
 func request_ProbeService_StreamProbe_0(ctx context.Context, marshaler runtime.Marshaler, client ProbeServiceClient, req *http.Request, pathParams map[string]string) (ProbeService_StreamProbeClient, runtime.ServerMetadata, error) {
 	var (
 		protoReq StreamProbeRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq.Probe); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_ProbeService_StreamProbe_0); err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
