@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,222 +21,357 @@ const (
 	// recentRounds is how far back the reply to a payload without a number is looked for. It is small, because a
 	// payload of one byte has but 256 values.
 	recentRounds = 16
+	// searchedRounds is how many of the rounds on their way a damaged reply is compared with.
+	searchedRounds = 1024
+	// sentNumbers is how many datagrams of a socket may wait for the kernel's word that they have left.
+	sentNumbers = 4096
 )
 
-// datagram is what the reader of a socket tells: a datagram, or an error.
-type datagram struct {
-	from net.Conn
-	at   time.Duration
-	seq  uint32 // of a payload that is right, byte for byte
-	data []byte // of one that is not; nil when seq is set
-	err  error
+// arrival is what the reader of a socket tells: a datagram, an error, or when a datagram has left.
+type arrival struct {
+	from   *udpFlow
+	socket int // which of the flow's sockets, counted from 1
+	at     time.Duration
+	when   stamp // of the packet, if the kernel tells
+
+	seq       uint32 // of a payload that is right, byte for byte; of an error, the round that it is about, if it says
+	data      []byte // of a payload that is not; nil when seq is set
+	elsewhere bool   // it came from another address than the one asked
+	err       error
+
+	left   bool   // the datagram with this number has left
+	number uint32 // counted from 0, of those that the socket has sent
 }
 
-// datagrams carries rounds over one connected UDP socket. It is connected so that an ICMP port unreachable comes back
-// as an error of the socket, at once. (Not on Windows, where the sockets of package net keep such reports to
-// themselves: there the rounds time out.) Replies are matched by run and sequence number, in any order.
+// udpSocket is the socket of a flow. Its methods may be called at the same time; write and number are the run's alone.
+type udpSocket interface {
+	// write sends a datagram. It waits for room in the socket's buffer until the deadline.
+	write(b []byte, deadline time.Time) error
+	// read tells of what comes until the socket is closed or fails, or tell answers false.
+	read(tell func(arrival) bool)
+	// local is where the flow comes from, as far as it is known.
+	local() netip.AddrPort
+	// countAnew has the kernel number the datagrams that leave from 0 again.
+	countAnew()
+	// stamps says whether the kernel tells when datagrams leave and come.
+	stamps() bool
+	// close ends the reader.
+	close()
+}
+
+// udpFlow is one flow of datagrams.
+type udpFlow struct {
+	number  int
+	socket  udpSocket // nil: none yet, or the last one broke
+	sockets int       // that it has had
+	payload []byte    // of its last round
+	last    uint32    // its last round; 0: none
+
+	sent    uint32   // datagrams that its socket has sent
+	numbers []uint32 // the round of each, at its number modulo sentNumbers; nil unless the kernel stamps
+}
+
+// datagrams carries rounds over UDP sockets, one a flow. Replies are matched by run and sequence number, in any order.
 //
-// What cannot be ours is ignored: another run's replies, and what resembles no round that was sent.
+// What cannot be ours is counted and ignored: another run's replies, and what resembles no round that was sent.
 type datagrams struct {
 	run     *run
 	ctx     context.Context
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
-	in      chan datagram
-
-	conn    net.Conn // nil: none yet, or the last one broke
-	payload []byte   // of the last round
-	window  window
-	oldest  uint32 // no round before this one is on its way
-	onWay   int
-	highest uint32 // the last round in order whose right reply has come
+	in      chan arrival
+	flows   []udpFlow
 }
 
 func newDatagrams(ctx context.Context, r *run) *datagrams {
 	ctx, cancel := context.WithCancel(ctx)
-	return &datagrams{
-		run:     r,
-		ctx:     ctx,
-		cancel:  cancel,
-		in:      make(chan datagram, 256),
-		payload: make([]byte, r.plan.PayloadBytes),
-		oldest:  1,
+	d := &datagrams{run: r, ctx: ctx, cancel: cancel, in: make(chan arrival, 256), flows: make([]udpFlow, r.plan.flows())}
+	for i := range d.flows {
+		d.flows[i].number = i
 	}
+	return d
 }
 
-func (d *datagrams) events() <-chan datagram { return d.in }
-func (d *datagrams) outstanding() int        { return d.onWay }
+func (d *datagrams) events() <-chan arrival { return d.in }
+func (d *datagrams) room(int) bool          { return true }
 
-// room also keeps the window from forgetting a round that is still on its way.
-func (d *datagrams) room() bool {
-	return d.onWay == 0 || d.onWay < d.run.plan.maxOutstanding() && d.window.last-d.oldest < windowRounds-1
-}
+func (d *datagrams) stamped() bool { return d.flows[0].socket != nil && d.flows[0].socket.stamps() }
 
 func (d *datagrams) close() {
 	d.cancel()
-	d.hangUp()
+	for i := range d.flows {
+		d.flows[i].hangUp()
+	}
 	d.readers.Wait()
 }
 
 // hangUp closes the socket, which ends its reader.
-func (d *datagrams) hangUp() {
-	if d.conn != nil {
-		_ = d.conn.Close() // Nothing was buffered that could fail.
-		d.conn = nil
+func (f *udpFlow) hangUp() {
+	if f.socket != nil {
+		f.socket.close()
+		f.socket = nil
 	}
 }
 
-func (d *datagrams) begin(seq uint32) {
-	t := d.window.add()
-	d.onWay++
-	if err := d.send(seq, t); err != nil && d.ctx.Err() == nil {
-		d.lose(seq, t, reasonOf(err), err)
+func (d *datagrams) begin(seq uint32, flow int, t *trip) {
+	f := &d.flows[flow]
+	f.last = seq
+	if cap(f.payload) < int(t.size) {
+		f.payload = make([]byte, d.run.plan.largest())
+	}
+	f.payload = f.payload[:t.size]
+	if err := d.send(seq, f, t); err != nil && d.ctx.Err() == nil {
+		d.run.lost(seq, nil, reasonOf(err), err)
 	}
 }
 
-func (d *datagrams) send(seq uint32, t *trip) error {
-	t.left = d.run.now()
-	if err := d.open(); err != nil {
+func (d *datagrams) send(seq uint32, f *udpFlow, t *trip) error {
+	if err := d.open(f); err != nil {
 		return err
 	}
-	wire.Fill(d.payload, d.run.id, seq)
-	err := d.write(t)
+	wire.Fill(f.payload, d.run.id, seq)
+	err := d.write(f, t)
 	if err != nil && reasonOf(err) == ReasonRefused {
-		// A report on a datagram before this one, which the kernel hands to whoever comes first. Ours has not left.
-		d.loseBefore(seq, d.run.now(), err)
-		err = d.write(t)
+		// A report on a datagram before this one, which the kernel hands to whoever comes first. Ours has not left. Where
+		// such reports come with the datagram that they are about, the reader has it, too.
+		if !f.socket.stamps() {
+			d.loseBefore(f, seq, d.run.now(), err)
+		}
+		err = d.write(f, t)
 	}
-	return err
-}
-
-func (d *datagrams) write(t *trip) error {
-	if err := d.conn.SetWriteDeadline(time.Now().Add(d.run.plan.Timeout)); err != nil {
-		return err
-	}
-	t.left = d.run.now()
-	_, err := d.conn.Write(d.payload)
-	return err
-}
-
-// open makes the socket, when there is none.
-func (d *datagrams) open() error {
-	if d.conn != nil {
-		return nil
-	}
-	conn, err := d.run.dial(d.ctx)
 	if err != nil {
 		return err
 	}
-	if c, ok := conn.(interface{ SetReadBuffer(int) error }); ok {
-		_ = c.SetReadBuffer(receiveBuffer) // A wish: a socket with a smaller buffer works, too.
+	if f.numbers != nil {
+		f.numbers[f.sent%sentNumbers] = seq
 	}
-	d.conn = conn
-	d.readers.Go(func() { d.read(conn) })
+	f.sent++
 	return nil
 }
 
-// read hands on what comes in until the socket fails or is closed.
-func (d *datagrams) read(conn net.Conn) {
-	buffer := make([]byte, longestDatagram)
-	for {
-		n, err := conn.Read(buffer)
-		event := datagram{from: conn, at: d.run.now(), err: err}
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err == nil:
-			event.seq, event.data = d.judge(buffer[:n])
-		}
-		select {
-		case d.in <- event:
-		case <-d.ctx.Done():
-			return
-		}
-		if err != nil && !isReport(err) {
-			return
-		}
+func (d *datagrams) write(f *udpFlow, t *trip) error {
+	deadline := time.Now().Add(d.run.plan.Timeout)
+	t.left = d.run.now()
+	err := f.socket.write(f.payload, deadline)
+	if err != nil && f.numbers != nil {
+		// Kernels before 6.9 may have numbered the datagram that did not leave.
+		f.socket.countAnew()
+		f.sent = 0
 	}
+	return err
+}
+
+// open makes the flow's socket, when there is none.
+func (d *datagrams) open(f *udpFlow) error {
+	if f.socket != nil {
+		return nil
+	}
+	socket, err := d.newSocket(f)
+	if err != nil {
+		return err
+	}
+	f.socket, f.sent, f.numbers = socket, 0, nil
+	f.sockets++
+	which := f.sockets
+	if socket.stamps() {
+		f.numbers = make([]uint32, sentNumbers)
+	}
+	d.run.tally.comeFrom(f.number, socket.local())
+	d.readers.Go(func() {
+		socket.read(func(a arrival) bool {
+			a.from, a.socket = f, which
+			select {
+			case d.in <- a:
+				return true
+			case <-d.ctx.Done():
+				return false
+			}
+		})
+	})
+	return nil
+}
+
+// newSocket opens a socket that sees all that comes, with the kernel's times, where the system has such; else, or where
+// the run has a way of its own to connect, one that is connected.
+func (d *datagrams) newSocket(f *udpFlow) (udpSocket, error) {
+	if d.run.prober.options.DialContext == nil && hasStamps {
+		socket, err := openStamped(d.ctx, d.run, f.number)
+		if err == nil {
+			d.run.tally.seeSenders()
+		}
+		return socket, err
+	}
+	conn, err := d.run.dial(d.ctx, f.number)
+	if err != nil {
+		return nil, err
+	}
+	return newConnected(d.run, conn), nil
 }
 
 // judge answers the number of the round to which b is the right reply, or else a copy of b.
-func (d *datagrams) judge(b []byte) (uint32, []byte) {
+func (r *run) judge(b []byte) (uint32, []byte) {
 	id, seq, ok := wire.Parse(b)
-	if ok && seq != 0 && id == d.run.id && len(b) == d.run.plan.PayloadBytes && wire.Matches(b, id, seq) {
+	if ok && seq != 0 && id == r.id && len(b) == r.plan.size(seq) && wire.Matches(b, id, seq) {
 		return seq, nil
 	}
 	return 0, bytes.Clone(b)
 }
 
-// isReport says whether err tells of an ICMP message that came back: it is about a datagram, the socket is well.
-func isReport(err error) bool {
-	reason := reasonOf(err)
-	return reason == ReasonRefused || reason == ReasonUnreachable
+// connected is a socket that is connected, so that an ICMP port unreachable comes back as an error of the socket, at once.
+// (Not on Windows, where the sockets of package net keep such reports to themselves: there the rounds time out.) What
+// comes from elsewhere it never sees.
+type connected struct {
+	run  *run
+	conn net.Conn
 }
 
-func (d *datagrams) handle(e datagram) {
-	switch {
-	case e.err != nil:
-		d.failed(e)
-	case e.seq != 0:
-		d.replied(e.seq, e.at)
-	case d.run.plan.numbered():
-		d.wrong(e.data)
-	default:
-		d.unnumbered(e)
+func newConnected(r *run, conn net.Conn) connected {
+	if c, ok := conn.(interface{ SetReadBuffer(int) error }); ok {
+		_ = c.SetReadBuffer(receiveBuffer) // A wish: a socket with a smaller buffer works, too.
 	}
+	return connected{r, conn}
 }
 
-// failed takes in an error of the socket. Which datagram it is about is not said, so it counts for every round that was
-// on its way: where one finds the port closed the others do, and reports may be few, for kernels limit their rate and
-// keep one a socket. Should a reply come none the less, the round becomes late.
-func (d *datagrams) failed(e datagram) {
-	d.loseBefore(d.window.last+1, e.at, e.err)
-	if !isReport(e.err) && e.from == d.conn {
-		d.hangUp()
+func (c connected) write(b []byte, deadline time.Time) error {
+	if err := c.conn.SetWriteDeadline(deadline); err != nil {
+		return err
 	}
+	_, err := c.conn.Write(b)
+	return err
 }
 
-// loseBefore gives up the rounds before seq that are on their way and left before at.
-func (d *datagrams) loseBefore(seq uint32, at time.Duration, err error) {
-	for s := d.oldest; s < seq; s++ {
-		if t := d.window.get(s); t.state == waiting && t.left <= at {
-			d.lose(s, t, reasonOf(err), err)
+func (c connected) local() netip.AddrPort { return addrPort(c.conn.LocalAddr()) }
+func (c connected) countAnew()            {}
+func (c connected) stamps() bool          { return false }
+func (c connected) close()                { _ = c.conn.Close() } // Nothing was buffered that could fail.
+
+func (c connected) read(tell func(arrival) bool) {
+	buffer := make([]byte, longestDatagram)
+	for {
+		n, err := c.conn.Read(buffer)
+		a := arrival{at: c.run.now(), err: err}
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err == nil:
+			a.seq, a.data = c.run.judge(buffer[:n])
+		}
+		if !tell(a) || err != nil && !isReport(err) {
+			return
 		}
 	}
 }
 
-func (d *datagrams) lose(seq uint32, t *trip, reason Reason, err error) {
-	t.giveUp(reason)
-	d.onWay--
-	d.run.lost(seq, nil, reason, err)
+// addrPort answers the address of a TCP or UDP socket; invalid when it has none.
+func addrPort(a net.Addr) netip.AddrPort {
+	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		p := a.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// isReport says whether err tells of an ICMP message that came back: it is about a datagram, the socket is well.
+func isReport(err error) bool {
+	switch reasonOf(err) {
+	case ReasonRefused, ReasonUnreachable, ReasonTooBig:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d *datagrams) handle(a arrival) {
+	switch {
+	case a.socket != a.from.sockets && (a.left || a.err != nil): // of a socket that broke; its rounds have been told of
+	case a.left:
+		d.stamp(a)
+	case a.err != nil:
+		d.failed(a)
+	case a.elsewhere:
+		d.fromElsewhere(a)
+	case a.seq != 0:
+		d.replied(a.seq, a)
+	case d.run.plan.numbered():
+		d.wrong(a.data)
+	default:
+		d.unnumbered(a)
+	}
+}
+
+// stamp notes when a datagram has left. A card may tell after the kernel has; its word is the better one.
+func (d *datagrams) stamp(a arrival) {
+	if a.from.numbers == nil || a.from.sent-a.number > sentNumbers {
+		return
+	}
+	if t := d.run.rounds.get(a.from.numbers[a.number%sentNumbers]); t != nil && a.when.clock >= t.sent.clock {
+		t.sent = a.when
+	}
+}
+
+// failed takes in an error of the socket. Where it is not said which datagram it is about, it counts for every round of
+// the flow that was on its way: where one finds the port closed the others do, and reports may be few, for kernels limit
+// their rate and keep one a socket. Should a reply come none the less, the round becomes late.
+func (d *datagrams) failed(a arrival) {
+	if a.seq != 0 {
+		if t := d.run.rounds.get(a.seq); t != nil && t.state == waiting {
+			d.run.lost(a.seq, nil, reasonOf(a.err), a.err)
+		}
+		return
+	}
+	d.loseBefore(a.from, d.run.rounds.last+1, a.at, a.err)
+	if !isReport(a.err) {
+		a.from.hangUp()
+	}
+}
+
+// loseBefore gives up the rounds of a flow before seq that are on their way and left before at.
+func (d *datagrams) loseBefore(f *udpFlow, seq uint32, at time.Duration, err error) {
+	for s := d.run.rounds.oldest; s < seq; s++ {
+		if t := d.run.rounds.get(s); t.state == waiting && t.left <= at && int(t.flow) == f.number {
+			d.run.lost(s, nil, reasonOf(err), err)
+		}
+	}
+}
+
+// fromElsewhere takes in what came from another address than the one asked.
+func (d *datagrams) fromElsewhere(a arrival) {
+	seq := a.seq
+	if seq == 0 && len(a.data) > 0 && a.from.last != 0 && bytes.Equal(a.data, a.from.payload) {
+		seq = a.from.last
+	}
+	if seq == 0 || d.run.rounds.get(seq) == nil {
+		d.run.tally.ignore()
+		return
+	}
+	d.run.wrongAddress(seq)
 }
 
 // replied takes in the right reply to a round. One to a round that is forgotten already (65,536 rounds ago) is ignored.
-func (d *datagrams) replied(seq uint32, at time.Duration) {
-	t := d.window.get(seq)
+func (d *datagrams) replied(seq uint32, a arrival) {
+	t := d.run.rounds.get(seq)
 	if t == nil {
+		d.run.tally.ignore()
 		return
 	}
-	rtt := at - t.left
-	if t.state == answered || t.state == damaged {
-		d.run.duplicated(seq, &rtt)
+	x := replyTimes{application: a.at - t.left, clock: UserClock}
+	if a.when.clock != 0 && a.when.clock == t.sent.clock {
+		x.network, x.clock = time.Duration(a.when.nanos-t.sent.nanos), a.when.clock
+	}
+	x = x.judge()
+	if t.state == answered || t.state == damaged || t.state == belated {
+		d.run.duplicated(seq, &x)
 		return
 	}
-	if seq < d.highest {
-		d.run.tally.addReordered()
-	}
-	d.highest = max(d.highest, seq)
-	if t.state == waiting && rtt > d.run.plan.Timeout {
-		d.overdue(seq, t)
+	d.run.tally.reply(int(t.flow), seq)
+	if t.state == waiting && x.network > d.run.plan.Timeout {
+		d.overdue(seq)
 	}
 	if t.state == given {
-		t.state = answered
-		d.run.late(seq, rtt, t.givenFor())
+		d.run.late(seq, x)
 		return
 	}
-	t.state = answered
-	d.onWay--
-	d.run.received(seq, rtt, nil)
+	d.run.received(seq, x, nil)
 }
 
 // wrong takes in a datagram that is the right reply to no round. One for a round that was given up changes nothing:
@@ -243,14 +379,16 @@ func (d *datagrams) replied(seq uint32, at time.Duration) {
 func (d *datagrams) wrong(b []byte) {
 	seq := d.owner(b)
 	if seq == 0 {
+		d.run.tally.ignore()
 		return
 	}
-	switch t := d.window.get(seq); t.state {
+	switch d.run.rounds.get(seq).state {
 	case waiting:
-		d.damage(seq, t, b)
-	case answered, damaged:
+		d.damage(seq, b)
+	case answered, damaged, belated:
 		d.run.duplicated(seq, nil)
 	case given:
+		d.run.tally.ignore()
 	}
 }
 
@@ -258,16 +396,15 @@ func (d *datagrams) wrong(b []byte) {
 // damaged: then the bytes as a whole do.
 func (d *datagrams) owner(b []byte) uint32 {
 	id, seq, ok := wire.Parse(b)
-	claimed := ok && id == d.run.id && d.window.get(seq) != nil
-	size := d.run.plan.PayloadBytes
-	if claimed && (len(b) != size || wire.Resembles(b, id, seq)) {
+	rounds := &d.run.rounds
+	claimed := ok && id == d.run.id && rounds.get(seq) != nil
+	if claimed && (len(b) != d.run.plan.size(seq) || wire.Resembles(b, id, seq)) {
 		return seq
 	}
-	if len(b) == size {
-		for s := d.oldest; s <= d.window.last; s++ {
-			if d.window.get(s).state == waiting && wire.Resembles(b, d.run.id, s) {
-				return s
-			}
+	for s := rounds.oldest; s <= rounds.last && s-rounds.oldest < searchedRounds; s++ {
+		t := rounds.get(s)
+		if t.state == waiting && int(t.size) == len(b) && wire.Resembles(b, d.run.id, s) {
+			return s
 		}
 	}
 	if claimed {
@@ -276,42 +413,49 @@ func (d *datagrams) owner(b []byte) uint32 {
 	return 0
 }
 
-// unnumbered takes in a reply that has no room for a number. It belongs to the round that is on its way, unless its
-// bytes are those of a round shortly before. (Empty ones are all alike: they belong to the round on its way.)
-func (d *datagrams) unnumbered(e datagram) {
-	last := d.window.last
-	if last == 0 {
+// unnumbered takes in a reply that has no room for a number. It belongs to the round of its flow that is on its way,
+// unless its bytes are those of a round shortly before. (Empty ones are all alike: they belong to the round on its way.)
+func (d *datagrams) unnumbered(a arrival) {
+	f := a.from
+	if f.last == 0 {
+		d.run.tally.ignore()
 		return
 	}
-	current := d.window.get(last)
-	if current.state == waiting && bytes.Equal(e.data, d.payload) {
-		d.replied(last, e.at)
+	current := d.run.rounds.get(f.last)
+	if current.state == waiting && bytes.Equal(a.data, f.payload) {
+		d.replied(f.last, a)
 		return
 	}
-	if len(e.data) == len(d.payload) {
-		for i := range min(last, recentRounds) {
-			seq := last - i
-			if !wire.Matches(e.data, d.run.id, seq) {
-				continue
-			}
-			if d.window.get(seq).state == given {
-				d.replied(seq, e.at)
-				return
-			}
-			if len(e.data) > 0 {
-				return // Came again, which is not counted for these.
-			}
+	for seq, i := f.last, 0; i < recentRounds && seq > 0; seq-- {
+		t := d.run.rounds.get(seq)
+		if t == nil {
+			break
+		}
+		if int(t.flow) != f.number {
+			continue
+		}
+		i++
+		if len(a.data) != int(t.size) || !wire.Matches(a.data, d.run.id, seq) {
+			continue
+		}
+		if t.state == given {
+			d.replied(seq, a)
+			return
+		}
+		if len(a.data) > 0 {
+			d.run.tally.ignore() // Came again, which is not counted for these.
+			return
 		}
 	}
 	if current.state == waiting {
-		d.damage(last, current, e.data)
+		d.damage(f.last, a.data)
+		return
 	}
+	d.run.tally.ignore()
 }
 
-func (d *datagrams) damage(seq uint32, t *trip, b []byte) {
-	t.state = damaged
-	d.onWay--
-	d.run.corrupted(seq, nil, wrongReply(len(b), d.run.plan.PayloadBytes))
+func (d *datagrams) damage(seq uint32, b []byte) {
+	d.run.corrupted(seq, nil, wrongReply(len(b), d.run.plan.size(seq)))
 }
 
 // wrongReply says what is wrong with a reply of so many bytes.
@@ -322,32 +466,34 @@ func wrongReply(got, want int) error {
 	return errors.New("the reply's bytes are not what was sent")
 }
 
-func (d *datagrams) overdue(seq uint32, t *trip) {
-	d.lose(seq, t, ReasonTimeout, noReply(d.run.plan.Timeout))
+func (d *datagrams) overdue(seq uint32) {
+	d.run.lost(seq, nil, ReasonTimeout, noReply(d.run.plan.Timeout))
 }
 
 func noReply(timeout time.Duration) error { return fmt.Errorf("no reply within %v", timeout) }
 
 // expire relies on rounds leaving in order: the oldest is due first.
 func (d *datagrams) expire(now time.Duration) {
-	for t := d.first(); t != nil && now-t.left >= d.run.plan.Timeout; t = d.first() {
-		d.overdue(d.oldest, t)
+	rounds := &d.run.rounds
+	for t := rounds.first(); t != nil && now-t.left >= d.wait(); t = rounds.first() {
+		d.overdue(rounds.oldest)
 	}
 }
 
 func (d *datagrams) nextExpiry() time.Duration {
-	if t := d.first(); t != nil {
-		return t.left + d.run.plan.Timeout
+	if t := d.run.rounds.first(); t != nil {
+		return t.left + d.wait()
 	}
 	return never
 }
 
-// first is the oldest round that is on its way, nil when there is none; oldest is its number then.
-func (d *datagrams) first() *trip {
-	for ; d.oldest <= d.window.last; d.oldest++ {
-		if t := d.window.get(d.oldest); t.state == waiting {
-			return t
-		}
+// readGrace is how much longer than the timeout a round is waited for where the kernel tells when its reply came: a reply
+// that was in time is not to be lost because this process was slow to read it.
+const readGrace = 20 * time.Millisecond
+
+func (d *datagrams) wait() time.Duration {
+	if d.stamped() {
+		return d.run.plan.Timeout + readGrace
 	}
-	return nil
+	return d.run.plan.Timeout
 }

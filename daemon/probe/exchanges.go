@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/wire"
 )
-
-// maxExchangeBytes bounds the payloads that are on their way over connections of their own, each of which is in memory
-// twice: as sent and as read.
-const maxExchangeBytes = 64 << 20
 
 // exchanges carries each round over a TCP connection of its own: connect, write, read everything back, close. A round
 // that is overdue closes its connection, so none is ever late.
@@ -23,25 +20,24 @@ type exchanges struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	rounds sync.WaitGroup
-	in     chan Sample
-	onWay  int
-	most   int
+	in     chan exchanged
+}
+
+// exchanged is what became of a round.
+type exchanged struct {
+	sample Sample
+	source netip.AddrPort // invalid without a connection
+	left   time.Duration  // when its payload left
 }
 
 func newExchanges(ctx context.Context, r *run) *exchanges {
 	ctx, cancel := context.WithCancel(ctx)
-	return &exchanges{
-		run:    r,
-		ctx:    ctx,
-		cancel: cancel,
-		in:     make(chan Sample, 64),
-		most:   min(r.plan.maxOutstanding(), max(1, maxExchangeBytes/r.plan.PayloadBytes)),
-	}
+	return &exchanges{run: r, ctx: ctx, cancel: cancel, in: make(chan exchanged, 64)}
 }
 
-func (x *exchanges) events() <-chan Sample     { return x.in }
-func (x *exchanges) outstanding() int          { return x.onWay }
-func (x *exchanges) room() bool                { return x.onWay < x.most }
+func (x *exchanges) events() <-chan exchanged  { return x.in }
+func (x *exchanges) room(int) bool             { return true }
+func (x *exchanges) stamped() bool             { return false }
 func (x *exchanges) expire(time.Duration)      {} // Each round minds its own deadline.
 func (x *exchanges) nextExpiry() time.Duration { return never }
 
@@ -50,47 +46,59 @@ func (x *exchanges) close() {
 	x.rounds.Wait()
 }
 
-func (x *exchanges) begin(seq uint32) {
-	x.onWay++
+func (x *exchanges) begin(seq uint32, flow int, t *trip) {
+	size := int(t.size)
 	x.rounds.Go(func() {
-		sample := x.exchange(seq)
+		e := x.exchange(seq, flow, size)
 		select {
-		case x.in <- sample:
+		case x.in <- e:
 		case <-x.ctx.Done():
 		}
 	})
 }
 
-func (x *exchanges) handle(s Sample) {
-	x.onWay--
-	x.run.tell(s, NoReason)
+func (x *exchanges) handle(e exchanged) {
+	t := x.run.rounds.get(e.sample.Seq)
+	if e.source.IsValid() {
+		x.run.tally.comeFrom(int(t.flow), e.source)
+	}
+	if e.sample.Outcome != Received {
+		x.run.tell(e.sample, NoReason, UserClock, 0)
+		return
+	}
+	pause := x.run.pauses.within(e.left, e.left+*e.sample.RTT)
+	x.run.tell(e.sample, NoReason, UserClock, pause)
 }
 
 // exchange makes one round and answers what became of it.
-func (x *exchanges) exchange(seq uint32) Sample {
-	s := Sample{Seq: seq}
+func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
+	e.sample = Sample{Seq: seq}
 	begun := time.Now()
-	conn, err := x.run.dial(x.ctx)
+	conn, err := x.run.dial(x.ctx, flow)
 	if err != nil {
-		return failedSample(s, Lost, reasonOf(err), err)
+		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
+		return e
 	}
 	connect := time.Since(begun)
-	s.Connect = &connect
+	e.sample.Connect, e.source = &connect, addrPort(conn.LocalAddr())
 	defer closeWith(x.ctx, conn)()
 
-	got := make([]byte, x.run.plan.PayloadBytes)
+	got := make([]byte, size)
+	e.left = x.run.now()
 	rtt, err := x.roundTrip(conn, seq, got)
 	switch {
 	case err != nil:
-		return failedSample(s, Lost, reasonOf(err), err)
+		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
+		return e
 	case !wire.Matches(got, x.run.id, seq):
-		return failedSample(s, Corrupted, ReasonCorrupted, wrongReply(len(got), len(got)))
+		e.sample = failedSample(e.sample, Corrupted, ReasonCorrupted, wrongReply(len(got), len(got)))
+		return e
 	}
-	s.Outcome, s.RTT = Received, &rtt
+	e.sample.Outcome, e.sample.RTT, e.sample.ApplicationRTT = Received, &rtt, &rtt
 	if x.run.plan.AwaitClose {
-		return x.awaitClose(s, conn)
+		e.sample = x.awaitClose(e.sample, conn)
 	}
-	return s
+	return e
 }
 
 // roundTrip writes the payload and reads as many bytes back, at the same time: with a payload larger than the buffers
@@ -161,7 +169,7 @@ func (x *exchanges) awaitClose(s Sample, conn net.Conn) Sample {
 	n, err := conn.Read(make([]byte, 1))
 	switch {
 	case n > 0:
-		s.RTT = nil
+		s.RTT, s.ApplicationRTT = nil, nil
 		return failedSample(s, Corrupted, ReasonCorrupted, errors.New("more bytes came back than were sent"))
 	case errors.Is(err, io.EOF):
 		return s

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"math"
+	"math/rand/v2"
 	"time"
 )
 
@@ -14,8 +15,17 @@ type pacer struct {
 	count    uint32        // 0: no bound
 	duration time.Duration // 0: no bound
 	interval time.Duration
+	poisson  *rand.Rand    // draws the times between rounds; nil: they are the interval
 	left     uint32        // rounds that have left
 	due      time.Duration // when the next one leaves
+}
+
+func newPacer(p Plan) pacer {
+	pacer := pacer{count: p.Count, duration: p.Duration, interval: p.Interval}
+	if p.Pacing == Poisson {
+		pacer.poisson = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	return pacer
 }
 
 // done says whether no round leaves any more.
@@ -34,9 +44,20 @@ func (p *pacer) at(now time.Duration) time.Duration {
 	return p.due
 }
 
-// leave takes the next round, which leaves now, and answers its number.
-func (p *pacer) leave(now time.Duration) uint32 {
-	p.due = p.at(now) + p.interval
+// leave takes the next round, which leaves now, and answers its number, and how much later than its time it leaves.
+func (p *pacer) leave(now time.Duration) (seq uint32, late time.Duration) {
+	if p.interval > 0 {
+		late = max(now-p.due, 0)
+	}
+	p.due = p.at(now) + p.gap()
 	p.left++
-	return p.left
+	return p.left, late
+}
+
+// gap is the time between two rounds.
+func (p *pacer) gap() time.Duration {
+	if p.poisson == nil {
+		return p.interval
+	}
+	return time.Duration(p.poisson.ExpFloat64() * float64(p.interval))
 }

@@ -141,8 +141,14 @@ func checkReport(t *testing.T, r Report) {
 	if failed != r.Lost+r.Corrupted {
 		t.Errorf("%d errors for lost %d and corrupted %d: %+v", failed, r.Lost, r.Corrupted, r.Errors)
 	}
-	if (r.RTT != nil) != (r.Received > 0) || r.RTT != nil && r.RTT.Count != r.Received {
+	if (r.RTT != nil) != (r.Received > 0) {
 		t.Errorf("received %d, RTT %+v", r.Received, r.RTT)
+	}
+	if r.ApplicationRTT != nil && r.ApplicationRTT.Count != r.Received {
+		t.Errorf("received %d, ApplicationRTT %+v", r.Received, r.ApplicationRTT)
+	}
+	if paused := r.Timestamps.Paused; r.RTT != nil && r.RTT.Count != r.Received && (r.Timestamps.Clock != UserClock || r.RTT.Count != r.Received-paused) {
+		t.Errorf("received %d, %d paused, RTT %+v", r.Received, paused, r.RTT)
 	}
 	if r.RTT != nil {
 		checkDistribution(t, *r.RTT)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -152,12 +153,53 @@ func (p Plan) Validate() error {
 		return badPlan("interval %v: must be 0s (when the round before has ended) to %v", p.Interval, MaxInterval)
 	case p.Timeout < MinTimeout || p.Timeout > MaxTimeout:
 		return badPlan("timeout %v: must be %v to %v", p.Timeout, MinTimeout, MaxTimeout)
+	case p.Pacing > Closed:
+		return badPlan("pacing %s: must be fixed, poisson or closed", p.Pacing)
+	case p.Flows < 0 || p.Flows > MaxFlows:
+		return badPlan("flows %d: must be 1 to %d", p.Flows, MaxFlows)
+	case p.DSCP > 63:
+		return badPlan("dscp %d: must be 0 to 63", p.DSCP)
+	case p.DontFragment && p.Protocol != UDP:
+		return badPlan("dont_fragment true: is for UDP only")
+	case !canMark && (p.DSCP != 0 || p.TTL != 0 || p.DontFragment):
+		return badPlan("ip options: cannot be set on this system")
 	case p.NewConnection && p.Protocol != TCP:
 		return badPlan("new_connection true: is for TCP only")
 	case p.AwaitClose && p.Protocol != TCP:
 		return badPlan("await_close true: is for TCP only")
 	}
-	return p.checkPayload(host)
+	if err := p.checkSource(host); err != nil {
+		return err
+	}
+	if len(p.Sizes) > MaxSizes {
+		return badPlan("payload_sweep %d sizes: must be at most %d", len(p.Sizes), MaxSizes)
+	}
+	for _, size := range p.Sizes {
+		if err := p.checkPayload("payload_sweep", host, size); err != nil {
+			return err
+		}
+	}
+	if len(p.Sizes) > 0 {
+		return nil
+	}
+	return p.checkPayload("payload_size", host, p.PayloadBytes)
+}
+
+func (p Plan) checkSource(host string) error {
+	source := p.Source.Addr()
+	target, err := netip.ParseAddr(host)
+	switch {
+	case p.Source.Port() != 0 && p.newConnections():
+		return badPlan("source.port %d: must be 0 where each round has a connection of its own", p.Source.Port())
+	case p.Source.Port() != 0 && int(p.Source.Port())+p.flows()-1 > 65535:
+		return badPlan("source.port %d: with %d flows it must be at most %d", p.Source.Port(), p.flows(), 65536-p.flows())
+	case source.IsValid() && (source.IsUnspecified() || source.IsMulticast()):
+		return badPlan("source.address %s: must be an address of this host", source)
+	case source.IsValid() && err == nil && source.Unmap().Is4() != target.Unmap().Is4():
+		return badPlan("source.address %s: cannot send to %s, which is of the other IP version", source, target)
+	default:
+		return nil
+	}
 }
 
 func (p Plan) checkAddress() (host string, err error) {
@@ -171,7 +213,7 @@ func (p Plan) checkAddress() (host string, err error) {
 	return host, nil
 }
 
-func (p Plan) checkPayload(host string) error {
+func (p Plan) checkPayload(field, host string, size int) error {
 	least, most := 1, MaxPayloadTCP
 	if p.Protocol == UDP {
 		least, most = 0, MaxPayloadUDP6
@@ -179,23 +221,65 @@ func (p Plan) checkPayload(host string) error {
 			most = MaxPayloadUDP4
 		}
 	}
-	if p.PayloadBytes < least || p.PayloadBytes > most {
-		return badPlan("payload_size %d: must be %d to %d over %s", p.PayloadBytes, least, most, p.Protocol)
+	if size < least || size > most {
+		return badPlan("%s %d: must be %d to %d over %s", field, size, least, most, p.Protocol)
+	}
+	if held := size * p.flows(); p.Protocol == TCP && held > maxHeldBytes {
+		return badPlan("%s %d: with %d flows it must be at most %d", field, size, p.flows(), maxHeldBytes/p.flows())
 	}
 	return nil
 }
 
+// maxHeldBytes bounds the payloads that the connections of a run hold at once, each of which is in memory twice: as sent
+// and as read.
+const maxHeldBytes = 64 << 20
+
+func (p Plan) flows() int { return max(p.Flows, 1) }
+
+// newConnections says whether each round has a connection of its own.
+func (p Plan) newConnections() bool { return p.NewConnection || p.AwaitClose }
+
+// closed says whether a flow's round waits for the one before it.
+func (p Plan) closed() bool {
+	return p.Interval == 0 || p.Pacing == Closed || p.Protocol == UDP && !p.numbered()
+}
+
+// size is the payload of the round seq.
+func (p Plan) size(seq uint32) int {
+	if len(p.Sizes) == 0 {
+		return p.PayloadBytes
+	}
+	return p.Sizes[int(seq-1)%len(p.Sizes)]
+}
+
+// largest is the largest payload.
+func (p Plan) largest() int {
+	if len(p.Sizes) == 0 {
+		return p.PayloadBytes
+	}
+	return slices.Max(p.Sizes)
+}
+
 // numbered says whether replies tell which round they belong to, whatever order they come in.
 func (p Plan) numbered() bool {
+	if len(p.Sizes) > 0 {
+		return p.Protocol == UDP && slices.Min(p.Sizes) >= wire.HeaderBytes
+	}
 	return p.Protocol == UDP && p.PayloadBytes >= wire.HeaderBytes
 }
 
-// maxOutstanding is how many rounds may be on their way at once.
+// maxOutstanding is how many rounds may be on their way at once. Datagrams cost no more than a place in the window.
 func (p Plan) maxOutstanding() int {
-	if p.Interval == 0 || p.Protocol == UDP && !p.numbered() {
-		return 1
+	switch {
+	case p.closed():
+		return p.flows()
+	case p.Protocol == UDP:
+		return windowRounds - 1
+	case p.newConnections():
+		return min(MaxOutstanding, max(1, maxHeldBytes/p.largest()))
+	default:
+		return MaxOutstanding
 	}
-	return MaxOutstanding
 }
 
 // badPlanError carries its whole message; ErrBadPlan is only for errors.Is.

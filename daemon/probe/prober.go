@@ -15,17 +15,19 @@ import (
 	"net/netip"
 )
 
-// MaxOutstanding is how many rounds of a run may be on their way at once. When there are so many, the next one waits
-// until one has ended. Rounds on connections of their own are besides bounded to 64 MiB of payloads at once.
+// MaxOutstanding is how many rounds of a run over TCP may be on their way at once; over UDP it is 65,535. When there are
+// so many, the next one waits until one has ended. Rounds on connections of their own are besides bounded to 64 MiB of
+// payloads at once.
 const MaxOutstanding = 1024
 
 // Options say how a Prober reaches the network. The zero value uses the host's resolver and sockets.
 type Options struct {
 	// LookupNetIP turns a host name into addresses, best first; network is "ip". Nil: net.DefaultResolver.
 	LookupNetIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
-	// DialContext opens connections; network is "tcp" or "udp", address an IP address and a port. Nil: a net.Dialer.
-	// What it answers must keep to net.Conn: closing and deadlines end a Read and a Write that wait, and a UDP
-	// connection reads and writes one datagram a call.
+	// DialContext opens connections; network is "tcp" or "udp", address an IP address and a port. Nil: the host's sockets,
+	// with the source and the IP options of the plan, and the kernel's timestamps where there are any. What it answers
+	// must keep to net.Conn: closing and deadlines end a Read and a Write that wait, and a UDP connection reads and writes
+	// one datagram a call.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -39,10 +41,15 @@ func New(o Options) *Prober {
 	if o.LookupNetIP == nil {
 		o.LookupNetIP = net.DefaultResolver.LookupNetIP
 	}
-	if o.DialContext == nil {
-		o.DialContext = new(net.Dialer).DialContext
-	}
 	return &Prober{options: o}
+}
+
+// newAlarm wakes runs that have sockets of the host's as exactly as can be; others may have a time of their own.
+func (p *Prober) newAlarm() alarm {
+	if p.options.DialContext != nil {
+		return newTimer()
+	}
+	return newAlarm()
 }
 
 // Run makes the rounds of plan and answers its report once all of its goroutines have ended.
@@ -55,9 +62,9 @@ func New(o Options) *Prober {
 // emit may be nil. It is called from Run's own goroutine, in the order of events, and holds up the run while it works:
 // it must not block.
 //
-// Rounds keep to a schedule: round n leaves at (n-1) times the interval, whether or not the ones before have come back.
-// One that cannot leave in time (the machine was busy, MaxOutstanding was reached) leaves as soon as it can; when that
-// is more than 100 ms late, the rounds after it keep their distance from it instead of making up for the time.
+// Rounds keep to a schedule by the plan's Pacing. One that cannot leave in time (the machine was busy, MaxOutstanding was
+// reached) leaves as soon as it can; when that is more than 100 ms late, the rounds after it keep their distance from it
+// instead of making up for the time. Report.Schedule tells of both.
 func (p *Prober) Run(ctx context.Context, plan Plan, emit func(Sample) error) (Report, error) {
 	if err := plan.Validate(); err != nil {
 		return Report{}, err

@@ -21,6 +21,7 @@ var unixReasons = map[syscall.Errno]Reason{
 	syscall.ECONNABORTED: ReasonReset,
 	syscall.EPIPE:        ReasonReset,
 	syscall.ETIMEDOUT:    ReasonTimeout,
+	syscall.EMSGSIZE:     ReasonTooBig,
 }
 
 // windowsReasons are the same as Winsock numbers them. They are numbers here because package syscall has only some of
@@ -34,6 +35,7 @@ var windowsReasons = map[syscall.Errno]Reason{
 	10054: ReasonReset,       // WSAECONNRESET
 	10053: ReasonReset,       // WSAECONNABORTED
 	10060: ReasonTimeout,     // WSAETIMEDOUT
+	10040: ReasonTooBig,      // WSAEMSGSIZE
 }
 
 // reasonOf puts an error of a socket into the contract's words.

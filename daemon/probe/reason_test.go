@@ -29,7 +29,7 @@ func TestReasonOf(t *testing.T) {
 		{socketError(syscall.ECONNRESET), ReasonReset},
 		{socketError(syscall.EPIPE), ReasonReset},
 		{socketError(syscall.ETIMEDOUT), ReasonTimeout},
-		{socketError(syscall.EMSGSIZE), ReasonOther},
+		{socketError(syscall.EMSGSIZE), ReasonTooBig},
 		{socketError(syscall.EMFILE), ReasonOther},
 		{socketError(syscall.EPERM), ReasonOther},
 		{os.ErrDeadlineExceeded, ReasonTimeout},

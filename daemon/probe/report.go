@@ -97,7 +97,7 @@ type Timestamps struct {
 	// Missing counts the received rounds without a time of that clock; RTT has the process's time for them.
 	Missing uint32
 	// Paused counts the received rounds that this process's own pauses made longer by more than pauseLeast. With
-	// UserClock RTT leaves them out; ApplicationRTT has them all.
+	// UserClock RTT leaves them out, unless there are no others; ApplicationRTT has them all.
 	Paused uint32
 	// LongestPause is the longest of those pauses; 0: none.
 	LongestPause time.Duration

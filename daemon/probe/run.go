@@ -20,6 +20,8 @@ type run struct {
 	address netip.AddrPort
 	id      uint64 // tells this run's payloads from those of any other
 	pacer   pacer
+	rounds  rounds
+	pauses  pauses
 	tally   *Tally
 	emit    func(Sample) error
 	emitErr error // the first that emit answered; ends the run
@@ -31,12 +33,14 @@ func newRun(p *Prober, plan Plan, emit func(Sample) error) *run {
 	if tally == nil {
 		tally = new(Tally)
 	}
-	tally.start(plan)
+	id := rand.Uint64()
+	tally.start(plan, id)
 	return &run{
 		prober: p,
 		plan:   plan,
-		id:     rand.Uint64(),
-		pacer:  pacer{count: plan.Count, duration: plan.Duration, interval: plan.Interval},
+		id:     id,
+		pacer:  newPacer(plan),
+		rounds: newRounds(plan.flows()),
 		tally:  tally,
 		emit:   emit,
 	}
@@ -48,67 +52,153 @@ func (r *run) do(ctx context.Context) error {
 	r.start = time.Now()
 	if err != nil {
 		if ctx.Err() == nil {
-			r.tally.begin()
+			r.begin(1, 0, 0)
 			r.lost(1, nil, ReasonNameNotFound, fmt.Errorf("cannot look up %s: %s", r.plan.Address, inWords(err)))
 		}
 		return r.emitErr
 	}
 	r.address = address
-	r.tally.setAddress(address)
-	return r.rounds(ctx)
+	r.tally.reach(address, r.start)
+	return r.carry(ctx)
+}
+
+// carry makes the rounds the way that the plan's protocol and options ask for.
+func (r *run) carry(ctx context.Context) error {
+	switch {
+	case r.plan.Protocol == UDP:
+		return drive(ctx, r, newDatagrams(ctx, r))
+	case r.plan.newConnections():
+		return drive(ctx, r, newExchanges(ctx, r))
+	default:
+		return drive(ctx, r, newStreams(ctx, r))
+	}
 }
 
 // now is the time since the run's start, by the monotonic clock.
 func (r *run) now() time.Duration { return time.Since(r.start) }
 
-// dial connects to the run's address, within the timeout.
-func (r *run) dial(ctx context.Context) (net.Conn, error) {
+// dial connects a flow to the run's address, within the timeout.
+func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.plan.Timeout)
 	defer cancel()
-	conn, err := r.prober.options.DialContext(ctx, r.plan.Protocol.String(), r.address.String())
+	dial := r.prober.options.DialContext
+	if dial == nil {
+		dial = r.dialer(flow).DialContext
+	}
+	conn, err := dial(ctx, r.plan.Protocol.String(), r.address.String())
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, fmt.Errorf("no connection to %s within %v: %w", r.address, r.plan.Timeout, context.DeadlineExceeded)
 	}
 	return conn, err
 }
 
+// dialer opens the host's own sockets, as the plan wants them.
+func (r *run) dialer(flow int) *net.Dialer {
+	d := &net.Dialer{Control: r.plan.mark}
+	if source := r.source(flow); source.IsValid() && r.plan.Protocol == TCP {
+		d.LocalAddr = net.TCPAddrFromAddrPort(source)
+	} else if source.IsValid() {
+		d.LocalAddr = net.UDPAddrFromAddrPort(source)
+	}
+	return d
+}
+
+// source is where a flow is to come from; invalid when that is all the same.
+func (r *run) source(flow int) netip.AddrPort {
+	address, port := r.plan.Source.Addr(), r.plan.Source.Port()
+	if !address.IsValid() && port == 0 {
+		return netip.AddrPort{}
+	}
+	if !address.IsValid() {
+		address = netip.IPv6Unspecified()
+		if r.address.Addr().Is4() {
+			address = netip.IPv4Unspecified()
+		}
+	}
+	if port != 0 {
+		port += uint16(flow)
+	}
+	return netip.AddrPortFrom(address, port)
+}
+
+// begin enters a round that is about to leave.
+func (r *run) begin(seq uint32, flow int, late time.Duration) *trip {
+	size := r.plan.size(seq)
+	r.tally.begin(flow, seq, size, late)
+	return r.rounds.begin(r.now(), flow, size)
+}
+
 // tell counts a sample and hands it to emit. After emit has failed it is not called again.
-func (r *run) tell(s Sample, wasLost Reason) {
-	r.tally.add(s, wasLost)
+func (r *run) tell(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
+	t := r.rounds.get(s.Seq)
+	s.Flow, s.Left, s.PayloadBytes, s.Paused = int(t.flow), t.left, int(t.size), pause > pauseLeast
+	r.tally.add(s, wasLost, clock, pause)
+	if t.state == waiting {
+		r.rounds.end(s, t)
+		r.rounds.inOrder(int(t.flow), r.tally)
+	}
 	if r.emit != nil && r.emitErr == nil {
 		r.emitErr = r.emit(s)
 	}
 }
 
-func (r *run) received(seq uint32, rtt time.Duration, connect *time.Duration) {
-	r.tell(Sample{Seq: seq, Outcome: Received, RTT: &rtt, Connect: connect}, NoReason)
+// times of a reply that came: when it was read, and the network's round trip if the kernel has told it.
+type replyTimes struct {
+	application time.Duration
+	network     time.Duration
+	clock       Clock
+}
+
+// judge completes the times of a reply: what the kernel cannot have meant is not believed.
+func (x replyTimes) judge() replyTimes {
+	// The kernel's times are of the wall clock, which can be set; a pair with a step between them has the step in it.
+	if x.clock != UserClock && (x.network <= 0 || x.network > x.application+time.Millisecond) {
+		x.clock = UserClock
+	}
+	if x.clock == UserClock {
+		x.network = x.application
+	}
+	return x
+}
+
+func (r *run) received(seq uint32, x replyTimes, connect *time.Duration) {
+	s := Sample{Seq: seq, Outcome: Received, RTT: &x.network, ApplicationRTT: &x.application, Connect: connect}
+	r.tell(s, NoReason, x.clock, r.pauseIn(seq, x))
+}
+
+// pauseIn is how much of a round trip, as this process saw it, was a pause of its own.
+func (r *run) pauseIn(seq uint32, x replyTimes) time.Duration {
+	if x.clock != UserClock {
+		return x.application - x.network
+	}
+	left := r.rounds.get(seq).left
+	return r.pauses.within(left, left+x.application)
 }
 
 func (r *run) lost(seq uint32, connect *time.Duration, reason Reason, err error) {
-	r.tell(Sample{Seq: seq, Outcome: Lost, Connect: connect, Reason: reason, Err: inWords(err)}, NoReason)
+	r.tell(Sample{Seq: seq, Outcome: Lost, Connect: connect, Reason: reason, Err: inWords(err)}, NoReason, UserClock, 0)
 }
 
 func (r *run) corrupted(seq uint32, connect *time.Duration, err error) {
-	r.tell(Sample{Seq: seq, Outcome: Corrupted, Connect: connect, Reason: ReasonCorrupted, Err: inWords(err)}, NoReason)
+	r.tell(Sample{Seq: seq, Outcome: Corrupted, Connect: connect, Reason: ReasonCorrupted, Err: inWords(err)}, NoReason, UserClock, 0)
 }
 
-func (r *run) late(seq uint32, rtt time.Duration, wasLost Reason) {
-	r.tell(Sample{Seq: seq, Outcome: Late, RTT: &rtt}, wasLost)
+func (r *run) late(seq uint32, x replyTimes) {
+	t := r.rounds.get(seq)
+	wasLost := t.givenFor()
+	t.state = belated
+	r.tell(Sample{Seq: seq, Outcome: Late, RTT: &x.network, ApplicationRTT: &x.application}, wasLost, x.clock, 0)
 }
 
-// duplicated tells of a reply that came again; rtt is nil when it was not a right one.
-func (r *run) duplicated(seq uint32, rtt *time.Duration) {
-	r.tell(Sample{Seq: seq, Outcome: Duplicated, RTT: rtt}, NoReason)
-}
-
-// rounds makes the rounds the way that the plan's protocol and options ask for.
-func (r *run) rounds(ctx context.Context) error {
-	switch {
-	case r.plan.Protocol == UDP:
-		return drive(ctx, r, newDatagrams(ctx, r))
-	case r.plan.NewConnection || r.plan.AwaitClose:
-		return drive(ctx, r, newExchanges(ctx, r))
-	default:
-		return drive(ctx, r, newStreams(ctx, r))
+// duplicated tells of a reply that came again; x is nil when it was not a right one.
+func (r *run) duplicated(seq uint32, x *replyTimes) {
+	s := Sample{Seq: seq, Outcome: Duplicated}
+	if x != nil {
+		s.RTT, s.ApplicationRTT = &x.network, &x.application
 	}
+	r.tell(s, NoReason, UserClock, 0)
+}
+
+func (r *run) wrongAddress(seq uint32) {
+	r.tell(Sample{Seq: seq, Outcome: WrongAddress}, NoReason, UserClock, 0)
 }

@@ -259,12 +259,12 @@ func TestTallyDuringTheRun(t *testing.T) {
 
 func TestErrorsMostFrequentFirst(t *testing.T) {
 	var tally Tally
-	tally.start(timedPlan(TCP))
+	tally.start(timedPlan(TCP), 1)
 	for i, reason := range []Reason{
 		ReasonReset, ReasonRefused, ReasonTimeout, ReasonRefused, ReasonTimeout, ReasonRefused,
 	} {
-		tally.begin()
-		tally.add(Sample{Seq: uint32(i + 1), Outcome: Lost, Reason: reason, Err: string(reason)}, NoReason)
+		tally.begin(0, uint32(i+1), 64, 0)
+		tally.add(Sample{Seq: uint32(i + 1), Outcome: Lost, Reason: reason, Err: string(reason)}, NoReason, UserClock, 0)
 	}
 	tally.stop()
 	r := tally.Report()

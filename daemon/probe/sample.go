@@ -66,6 +66,8 @@ const (
 	ReasonCorrupted Reason = "corrupted"
 	// ReasonNotClosed: the echo was right, but the server did not close after our FIN. The round stays Received.
 	ReasonNotClosed Reason = "not_closed"
+	// ReasonTooBig: the datagram is larger than the way to the target takes: the system did not send it, or a router said so.
+	ReasonTooBig Reason = "too_big"
 	// ReasonOther: anything else; the message says what.
 	ReasonOther Reason = "other"
 )

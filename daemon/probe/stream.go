@@ -3,8 +3,8 @@ package probe
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -20,8 +20,8 @@ const lastReads = 100 * time.Millisecond
 // block is one round on a stream. Its first group belongs to the run's goroutine, the second is shared with the writer.
 type block struct {
 	seq   uint32
+	size  int // never changes
 	begun time.Duration
-	state state
 
 	claimed atomic.Bool  // by the writer, to write it, or by the run, so that it never is
 	wrote   atomic.Int64 // when its first byte was written, in ns since the run's start, plus 1; 0: not yet
@@ -53,36 +53,79 @@ type streamEvent struct {
 	from    *stream
 	at      time.Duration
 	connect time.Duration // how long it took to connect
-	block   []byte        // what came back; belongs to the reader again after a send on stream.next
-	err     error         // why there is no connection, or no more
+	source  netip.AddrPort
+	block   []byte // what came back; belongs to the reader again after a send on stream.next
+	err     error  // why there is no connection, or no more
 }
 
 // stream is one TCP connection with a goroutine that connects and then writes, and one that reads.
 type stream struct {
 	run    *run
+	flow   int
 	cancel context.CancelFunc
 	ctx    context.Context
 	tasks  sync.WaitGroup
 	out    chan<- streamEvent
 	work   chan *block   // what to write, in order
 	next   chan struct{} // lets the reader go on after a block
+	asked  sizes         // of the blocks that are written, in order
 
 	// The run's goroutine alone uses what follows.
 	unanswered []*block       // handed to the writer, and not answered yet
 	connect    *time.Duration // until a sample has told of it
-	surplus    bool           // the reader waits with a block that nobody has asked for
 }
 
-func openStream(ctx context.Context, r *run, out chan<- streamEvent) *stream {
+// sizes is a queue of the sizes of blocks, from the writer to the reader.
+type sizes struct {
+	mu    sync.Mutex
+	queue []int
+	more  chan struct{} // has room for one: something was added
+}
+
+func (s *sizes) add(size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = append(s.queue, size)
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+// take answers the first size, and takes it out, if so many bytes are there for it.
+func (s *sizes) take(there int) (int, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 || s.queue[0] > there {
+		return 0, false
+	}
+	size := s.queue[0]
+	s.queue = append(s.queue[:0], s.queue[1:]...)
+	return size, true
+}
+
+// first answers the size of the block that is waited for; 0 when there is none.
+func (s *sizes) first() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return 0
+	}
+	return s.queue[0]
+}
+
+func openStream(ctx context.Context, r *run, flow int, out chan<- streamEvent) *stream {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{
 		run:    r,
+		flow:   flow,
 		ctx:    ctx,
 		cancel: cancel,
 		out:    out,
 		// Beside the rounds that are on their way there may be as many that were withdrawn.
-		work: make(chan *block, 2*MaxOutstanding),
-		next: make(chan struct{}, 1),
+		work:  make(chan *block, 2*MaxOutstanding),
+		next:  make(chan struct{}, 1),
+		asked: sizes{more: make(chan struct{}, 1)},
 	}
 	s.tasks.Go(s.serve)
 	return s
@@ -128,7 +171,7 @@ func (s *stream) tell(e streamEvent) bool {
 // serve connects, starts the reader and writes until the connection breaks or is closed.
 func (s *stream) serve() {
 	begun := time.Now()
-	conn, err := s.run.dial(s.ctx)
+	conn, err := s.run.dial(s.ctx, s.flow)
 	if err != nil {
 		s.tell(streamEvent{err: err})
 		return
@@ -137,7 +180,7 @@ func (s *stream) serve() {
 		<-s.ctx.Done()
 		_ = conn.Close() // Ends reads and writes; there is nothing to flush.
 	})
-	if !s.tell(streamEvent{connect: max(time.Since(begun), 1)}) {
+	if !s.tell(streamEvent{connect: max(time.Since(begun), 1), source: addrPort(conn.LocalAddr())}) {
 		return
 	}
 	s.tasks.Go(func() { s.read(conn) })
@@ -147,7 +190,7 @@ func (s *stream) serve() {
 // write writes blocks as they come. One that cannot be written within the timeout breaks the connection, for half of it
 // is on its way.
 func (s *stream) write(conn net.Conn) {
-	payload := make([]byte, s.run.plan.PayloadBytes)
+	payload := make([]byte, s.run.plan.largest())
 	for {
 		var b *block
 		select {
@@ -158,11 +201,12 @@ func (s *stream) write(conn net.Conn) {
 		if !b.claimed.CompareAndSwap(false, true) {
 			continue
 		}
-		wire.Fill(payload, s.run.id, b.seq)
+		wire.Fill(payload[:b.size], s.run.id, b.seq)
+		s.asked.add(b.size)
 		err := conn.SetWriteDeadline(time.Now().Add(s.run.plan.Timeout))
 		b.wrote.Store(int64(s.run.now()) + 1)
 		if err == nil {
-			_, err = conn.Write(payload)
+			_, err = conn.Write(payload[:b.size])
 		}
 		if err != nil {
 			s.endReads(conn, err)
@@ -181,22 +225,60 @@ func (s *stream) endReads(conn net.Conn, err error) {
 	_ = conn.SetReadDeadline(time.Now().Add(wait)) // Fails when the connection is closed, which ends reads, too.
 }
 
-// read hands on blocks of payload size until the connection ends.
+// read hands on blocks, of the sizes that were written, until the connection ends. What nobody has asked for waits for the
+// block whose place it takes.
 func (s *stream) read(conn net.Conn) {
-	buffer := make([]byte, s.run.plan.PayloadBytes)
+	buffer := make([]byte, s.run.plan.largest())
+	there := 0
 	for {
-		n, err := io.ReadFull(conn, buffer)
+		if there == len(buffer) && !s.waitAsked() {
+			return
+		}
+		n, err := 0, error(nil)
+		if there < len(buffer) {
+			n, err = conn.Read(buffer[there:])
+		}
+		at := s.run.now()
+		there += n
+		for {
+			size, whole := s.asked.take(there)
+			if !whole {
+				break
+			}
+			if !s.tell(streamEvent{at: at, block: buffer[:size]}) || !s.goOn() {
+				return
+			}
+			there = copy(buffer, buffer[size:there])
+		}
 		if err != nil {
-			s.tell(streamEvent{at: s.run.now(), err: incomplete(n, len(buffer), s.run.plan.Timeout, err)})
+			want := s.asked.first()
+			if want == 0 {
+				want = s.run.plan.largest()
+			}
+			s.tell(streamEvent{at: at, err: incomplete(there, want, s.run.plan.Timeout, err)})
 			return
 		}
-		if !s.tell(streamEvent{at: s.run.now(), block: buffer}) {
-			return
-		}
+	}
+}
+
+// waitAsked waits until a block is asked for; false when the stream is being closed.
+func (s *stream) waitAsked() bool {
+	for s.asked.first() == 0 {
 		select {
-		case <-s.next:
+		case <-s.asked.more:
 		case <-s.ctx.Done():
-			return
+			return false
 		}
+	}
+	return true
+}
+
+// goOn waits until the run has done with a block; false when the stream is being closed.
+func (s *stream) goOn() bool {
+	select {
+	case <-s.next:
+		return true
+	case <-s.ctx.Done():
+		return false
 	}
 }

@@ -13,119 +13,136 @@ import (
 // connection is given up. It bounds what is remembered of a server that reads and never answers.
 const maxUnanswered = 16384
 
-// streams carries all rounds over one TCP connection, and makes a new one when it breaks. TCP keeps the order, so the
-// i-th block of payload size that comes back belongs to the i-th round written on that connection: replies to rounds
-// that were given up for lost make these late, and bytes that nobody asked for make those rounds corrupted whose place
-// they take.
+// streams carries rounds over TCP connections, one a flow, and makes a new one when one breaks. TCP keeps the order, so the
+// i-th block that comes back, of the size of the i-th round written on that connection, belongs to that round: replies
+// to rounds that were given up for lost make these late, and bytes that nobody asked for make those rounds corrupted
+// whose place they take.
 type streams struct {
-	run *run
-	ctx context.Context
-	in  chan streamEvent
+	run   *run
+	ctx   context.Context
+	in    chan streamEvent
+	flows []streamFlow
+}
 
+// streamFlow is one flow of rounds.
+type streamFlow struct {
 	current *stream  // nil: none yet, or the last one broke
 	onWay   []*block // in order; those that have ended go when they are first
-	count   int      // of those on their way
 }
 
 func newStreams(ctx context.Context, r *run) *streams {
-	return &streams{run: r, ctx: ctx, in: make(chan streamEvent, 64)}
+	return &streams{run: r, ctx: ctx, in: make(chan streamEvent, 64), flows: make([]streamFlow, r.plan.flows())}
 }
 
 func (s *streams) events() <-chan streamEvent { return s.in }
-func (s *streams) outstanding() int           { return s.count }
+func (s *streams) stamped() bool              { return false }
 
-func (s *streams) room() bool {
-	return s.count < s.run.plan.maxOutstanding() && (s.current == nil || len(s.current.work) < cap(s.current.work))
+func (s *streams) room(flow int) bool {
+	current := s.flows[flow].current
+	return current == nil || len(current.work) < cap(current.work)
 }
 
 func (s *streams) close() {
-	if s.current != nil {
-		s.current.close()
-		s.current = nil
+	for i := range s.flows {
+		if current := s.flows[i].current; current != nil {
+			current.cancel()
+		}
+	}
+	for i := range s.flows {
+		if current := s.flows[i].current; current != nil {
+			current.close()
+		}
 	}
 }
 
-func (s *streams) begin(seq uint32) {
-	if s.current != nil && len(s.current.unanswered) >= maxUnanswered {
+func (s *streams) begin(seq uint32, flow int, t *trip) {
+	f := &s.flows[flow]
+	if f.current != nil && len(f.current.unanswered) >= maxUnanswered {
 		err := fmt.Errorf("the connection was given up: %d rounds on it were not answered", maxUnanswered)
-		s.hangUp(ReasonTimeout, err)
+		s.hangUp(flow, ReasonTimeout, err, seq)
 	}
-	if s.current == nil {
-		s.current = openStream(s.ctx, s.run, s.in)
+	if f.current == nil {
+		f.current = openStream(s.ctx, s.run, flow, s.in)
 	}
-	b := &block{seq: seq, begun: s.run.now()}
-	s.onWay = append(s.onWay, b)
-	s.count++
-	s.current.unanswered = append(s.current.unanswered, b)
-	s.current.work <- b // room saw to it that there is some.
-	if s.current.surplus {
-		s.current.surplus = false
-		s.reply(streamEvent{from: s.current})
-	}
+	b := &block{seq: seq, size: int(t.size), begun: s.run.now()}
+	f.onWay = append(f.onWay, b)
+	f.current.unanswered = append(f.current.unanswered, b)
+	f.current.work <- b // room saw to it that there is some.
 }
 
 func (s *streams) handle(e streamEvent) {
-	if e.from != s.current {
+	f := &s.flows[e.from.flow]
+	if e.from != f.current {
 		return // Of a connection that was given up; its rounds have been told of.
 	}
 	switch {
 	case e.connect != 0:
 		e.from.connect = &e.connect
+		s.run.tally.comeFrom(e.from.flow, e.source)
 	case e.err == nil:
 		s.reply(e)
 	default:
-		s.hangUp(reasonOf(e.err), e.err)
+		s.hangUp(e.from.flow, reasonOf(e.err), e.err, s.run.rounds.last+1)
 	}
 }
 
-// hangUp ends the connection. What is on its way over it is lost; the next round connects again.
-func (s *streams) hangUp(reason Reason, err error) {
-	for _, b := range s.onWay {
-		if b.state == waiting {
+// hangUp ends a flow's connection. What is on its way over it, before the round seq, is lost; the next round connects
+// again.
+func (s *streams) hangUp(flow int, reason Reason, err error, seq uint32) {
+	f := &s.flows[flow]
+	for _, b := range f.onWay {
+		if b.seq < seq && s.waiting(b) {
 			s.lose(b, reason, err)
 		}
 	}
-	s.onWay = nil
-	s.current.close()
-	s.current = nil
+	f.onWay = nil
+	f.current.close()
+	f.current = nil
 }
 
-// reply takes in a block of payload size, and lets the reader go on. A block that nobody has asked for waits, and the
-// reader with it, for the round whose place it takes.
+// trip is what the run remembers of a block; nil when it is forgotten.
+func (s *streams) trip(b *block) *trip { return s.run.rounds.get(b.seq) }
+
+func (s *streams) waiting(b *block) bool {
+	t := s.trip(b)
+	return t != nil && t.state == waiting
+}
+
+// reply takes in a block, and lets the reader go on.
 func (s *streams) reply(e streamEvent) {
 	b := e.from.nextUnanswered()
-	if b == nil {
-		e.from.surplus = true
-		return
-	}
-	wrote, written := b.written()
-	right := e.block != nil && wire.Matches(e.block, s.run.id, b.seq)
+	wrote, _ := b.written()
+	right := len(e.block) == b.size && wire.Matches(e.block, s.run.id, b.seq)
 	e.from.next <- struct{}{} // From here on e.block is the reader's.
-	rtt := e.at - wrote
-	if b.state == waiting && written && rtt > s.run.plan.Timeout {
-		s.overdue(b)
+	t := s.trip(b)
+	if t == nil {
+		return // It was given up long ago.
+	}
+	x := replyTimes{application: e.at - wrote, clock: UserClock}.judge()
+	if t.state == waiting {
+		t.left = wrote
+		if x.network > s.run.plan.Timeout {
+			s.overdue(b)
+		}
 	}
 	switch {
-	case b.state == waiting && right:
-		b.state = answered
-		s.count--
-		s.run.received(b.seq, rtt, e.from.takeConnect())
-	case b.state == waiting:
-		b.state = damaged
-		s.count--
+	case t.state == waiting && right:
+		s.run.received(b.seq, x, e.from.takeConnect())
+	case t.state == waiting:
 		s.run.corrupted(b.seq, e.from.takeConnect(), errors.New("the bytes in the reply's place are not what was sent"))
-	case b.state == given && right:
-		b.state = answered
-		s.run.late(b.seq, rtt, ReasonTimeout)
+	case t.state == given && right:
+		s.run.late(b.seq, x)
 	}
 }
 
 func (s *streams) lose(b *block, reason Reason, err error) {
-	b.state = given
-	s.count--
 	var connect *time.Duration
-	if s.current != nil {
-		connect = s.current.takeConnect()
+	t := s.trip(b)
+	if current := s.flows[t.flow].current; current != nil {
+		connect = current.takeConnect()
+	}
+	if wrote, ok := b.written(); ok {
+		t.left = wrote
 	}
 	s.run.lost(b.seq, connect, reason, err)
 }
@@ -140,23 +157,28 @@ func (s *streams) overdue(b *block) {
 }
 
 func (s *streams) expire(now time.Duration) {
-	for _, b := range s.onWay {
-		if b.state == waiting && now-b.since() >= s.run.plan.Timeout {
-			s.overdue(b)
+	for i := range s.flows {
+		f := &s.flows[i]
+		for _, b := range f.onWay {
+			if s.waiting(b) && now-b.since() >= s.run.plan.Timeout {
+				s.overdue(b)
+			}
 		}
-	}
-	for len(s.onWay) > 0 && s.onWay[0].state != waiting {
-		s.onWay[0] = nil
-		s.onWay = s.onWay[1:]
+		for len(f.onWay) > 0 && !s.waiting(f.onWay[0]) {
+			f.onWay[0] = nil
+			f.onWay = f.onWay[1:]
+		}
 	}
 }
 
 // nextExpiry looks at every round on its way: those not written yet may be due before older ones that are.
 func (s *streams) nextExpiry() time.Duration {
 	next := never
-	for _, b := range s.onWay {
-		if b.state == waiting {
-			next = min(next, b.since()+s.run.plan.Timeout)
+	for i := range s.flows {
+		for _, b := range s.flows[i].onWay {
+			if s.waiting(b) {
+				next = min(next, b.since()+s.run.plan.Timeout)
+			}
 		}
 	}
 	return next

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,48 +12,67 @@ import (
 // Tally sums up a run. Its owner hands it to Run in a Plan and may ask for the report at any time, from any goroutine.
 // The zero value is ready. It must not be copied.
 type Tally struct {
-	mu                    sync.Mutex
-	running               bool
-	began                 time.Time
-	sum                   Report // without Elapsed, RTT, Connect and Errors, and without pointers
-	numbered              bool
-	duplicated, reordered uint32
-	rtt, connect          times
-	errors                map[Reason]ErrorCount
+	mu                              sync.Mutex
+	running                         bool
+	began                           time.Time
+	plan                            Plan
+	sum                             Report // the counts and what is known of the run; the rest is in the fields below
+	seen                            seen
+	rtt, application, connect, ipdv times
+	schedule                        times
+	late, moved                     uint32
+	clocks                          [HardwareClock + 1]uint32 // received rounds by who took their times
+	paused                          uint32
+	longestPause                    time.Duration
+	sentBytes, receivedBytes        uint64
+	firstLeft, lastEnd              time.Duration
+	flows                           []flowTally
+	seesSenders                     bool // whether replies from other addresses would be seen
+	sizes                           []sizeTally
+	outages                         outages
+	bursts, longestBurst            uint32
+	errors                          map[Reason]ErrorCount
 }
 
-// Report answers what was measured so far, or in all. The answer is the caller's own.
-func (t *Tally) Report() Report {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.sum
-	r.Outstanding = r.Sent - r.Received - r.Lost - r.Corrupted - r.Late
-	if t.running {
-		r.Elapsed = time.Since(t.began)
-	}
-	if t.numbered {
-		duplicated, reordered := t.duplicated, t.reordered
-		r.Duplicated, r.Reordered = &duplicated, &reordered
-	}
-	r.RTT, r.Connect = t.rtt.distribution(), t.connect.distribution()
-	for _, e := range t.errors {
-		r.Errors = append(r.Errors, e)
-	}
-	slices.SortFunc(r.Errors, func(a, b ErrorCount) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
-	})
-	return r
+// seen counts what comes besides the one answer of a round.
+type seen struct{ duplicated, reordered, wrongAddress, ignored uint32 }
+
+// flowTally sums up one flow.
+type flowTally struct {
+	source               netip.AddrPort
+	sent, received, lost uint32
+	rtt                  times
+	highest              uint32 // the last round in order whose right reply has come
+	jitter               jitter
+	row                  row
+	last                 time.Duration // RTT of the round before, in order
+	hasLast              bool
 }
+
+// sizeTally sums up the rounds of one size.
+type sizeTally struct {
+	sent, received, lost uint32
+	rtt                  times
+}
+
+// lateLeast is what counts as late for a round that leaves.
+const lateLeast = time.Millisecond
 
 // start clears the tally for a run of this plan.
-func (t *Tally) start(plan Plan) {
+func (t *Tally) start(plan Plan, run uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.running, t.began = true, time.Now()
-	t.sum = Report{PayloadBytes: plan.PayloadBytes}
-	t.numbered = plan.numbered()
-	t.duplicated, t.reordered = 0, 0
-	t.rtt, t.connect = times{}, times{}
+	plan.Tally = nil
+	t.running, t.began, t.plan = true, time.Now(), plan
+	t.sum = Report{PayloadBytes: plan.largest(), Run: run}
+	t.seen = seen{}
+	t.rtt, t.application, t.connect = times{}, times{}, times{}
+	t.ipdv, t.schedule = times{digits: within1Percent}, times{digits: within1Percent}
+	t.late, t.moved = 0, 0
+	t.clocks, t.paused, t.longestPause = [HardwareClock + 1]uint32{}, 0, 0
+	t.sentBytes, t.receivedBytes, t.firstLeft, t.lastEnd = 0, 0, 0, 0
+	t.flows, t.sizes = make([]flowTally, plan.flows()), make([]sizeTally, len(plan.Sizes))
+	t.outages, t.bursts, t.longestBurst, t.seesSenders = outages{}, 0, 0, false
 	t.errors = make(map[Reason]ErrorCount)
 }
 
@@ -64,44 +84,95 @@ func (t *Tally) stop() {
 	t.sum.Elapsed = time.Since(t.began)
 }
 
-func (t *Tally) setAddress(a netip.AddrPort) {
+// reach notes where the rounds go, and from when on they may.
+func (t *Tally) reach(a netip.AddrPort, start time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sum.Address = a
+	t.sum.Address, t.sum.Start = a, start
 }
 
-// begin counts a round as sent.
-func (t *Tally) begin() {
+// comeFrom notes where a flow comes from.
+func (t *Tally) comeFrom(flow int, source netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flows[flow].source = source
+}
+
+// begin counts a round as sent, so much later than its time.
+func (t *Tally) begin(flow int, seq uint32, size int, late time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Sent++
+	t.flows[flow].sent++
+	if s := t.size(seq); s != nil {
+		s.sent++
+	}
+	t.sentBytes += uint64(size)
+	if t.plan.Interval == 0 {
+		return
+	}
+	t.schedule.add(late)
+	if late > lateLeast {
+		t.late++
+	}
+	if late > maxBehind {
+		t.moved++
+	}
 }
 
-// addReordered counts one overtaken reply.
-func (t *Tally) addReordered() {
+// size is where the round's size is summed up; nil outside of a sweep.
+func (t *Tally) size(seq uint32) *sizeTally {
+	if len(t.sizes) == 0 {
+		return nil
+	}
+	return &t.sizes[int(seq-1)%len(t.sizes)]
+}
+
+// seeSenders notes that replies from other addresses are seen.
+func (t *Tally) seeSenders() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reordered++
+	t.seesSenders = true
 }
 
-// add counts a sample. wasLost is why the round had been lost before; it matters to a Late sample alone.
-func (t *Tally) add(s Sample, wasLost Reason) {
+// ignore counts a datagram that belongs to no round.
+func (t *Tally) ignore() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.ignored++
+}
+
+// reply notes the order in which the right replies of a flow come.
+func (t *Tally) reply(flow int, seq uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := &t.flows[flow]
+	if seq < f.highest {
+		t.seen.reordered++
+	}
+	f.highest = max(f.highest, seq)
+}
+
+// add counts a sample. wasLost is why the round had been lost before; it matters to a Late sample alone. The clock is who
+// took the time of its RTT, and pause how much of its ApplicationRTT was this process's own.
+func (t *Tally) add(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch s.Outcome {
 	case Received:
-		t.sum.Received++
-		t.rtt.add(*s.RTT)
+		t.receive(s, clock, pause)
 	case Lost:
-		t.sum.Lost++
+		t.lose(s, 1)
 	case Corrupted:
 		t.sum.Corrupted++
 	case Late:
 		t.sum.Late++
-		t.sum.Lost--
+		t.lose(s, -1)
 		t.takeBack(wasLost)
 	case Duplicated:
-		t.duplicated++
+		t.seen.duplicated++
+	case WrongAddress:
+		t.seen.wrongAddress++
 	}
 	if s.Connect != nil {
 		t.connect.add(*s.Connect)
@@ -109,6 +180,49 @@ func (t *Tally) add(s Sample, wasLost Reason) {
 	if s.Reason != NoReason {
 		e := t.errors[s.Reason]
 		t.errors[s.Reason] = ErrorCount{Reason: s.Reason, Count: e.Count + 1, Message: s.Err}
+	}
+	t.firstLeft = min(cmp.Or(t.firstLeft, s.Left), s.Left)
+	if s.ApplicationRTT != nil {
+		t.lastEnd = max(t.lastEnd, s.Left+*s.ApplicationRTT)
+	}
+}
+
+func (t *Tally) receive(s Sample, clock Clock, pause time.Duration) {
+	t.sum.Received++
+	t.receivedBytes += uint64(s.PayloadBytes)
+	t.clocks[clock]++
+	t.application.add(*s.ApplicationRTT)
+	f := &t.flows[s.Flow]
+	f.received++
+	size := t.size(s.Seq)
+	if size != nil {
+		size.received++
+	}
+	if pause > pauseLeast {
+		t.paused++
+		t.longestPause = max(t.longestPause, pause)
+		if clock == UserClock {
+			return // it is not the network's
+		}
+	}
+	t.rtt.add(*s.RTT)
+	f.jitter.add(*s.RTT)
+	if len(t.flows) > 1 {
+		f.rtt.digits = within1Percent
+		f.rtt.add(*s.RTT)
+	}
+	if size != nil {
+		size.rtt.digits = within1Percent
+		size.rtt.add(*s.RTT)
+	}
+}
+
+// lose counts a round as lost, or takes that back.
+func (t *Tally) lose(s Sample, n int32) {
+	t.sum.Lost += uint32(n)
+	t.flows[s.Flow].lost += uint32(n)
+	if size := t.size(s.Seq); size != nil {
+		size.lost += uint32(n)
 	}
 }
 
@@ -119,4 +233,199 @@ func (t *Tally) takeBack(reason Reason) {
 		return
 	}
 	t.errors[reason] = e
+}
+
+// follow takes in the rounds of a flow in the order in which they left, each when it and all before it have ended.
+func (t *Tally) follow(flow int, round trip) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := &t.flows[flow]
+	if round.state == answered {
+		if f.hasLast {
+			t.ipdv.add((round.rtt - f.last).Abs())
+		}
+		f.last, f.hasLast = round.rtt, true
+	} else {
+		f.hasLast = false
+	}
+	if round.inTime() {
+		t.endRow(flow, round.left)
+		return
+	}
+	if f.row.lost == 0 {
+		f.row.start = round.left
+		t.bursts++
+	}
+	f.row.lost++
+	f.row.givenUp = round.left + t.plan.Timeout
+	t.longestBurst = max(t.longestBurst, f.row.lost)
+}
+
+// endRow ends a flow's row of rounds without a reply, if there is one, for a round that left now was answered.
+func (t *Tally) endRow(flow int, now time.Duration) {
+	row := &t.flows[flow].row
+	if row.lost > 0 && t.plan.Interval > 0 {
+		t.outages.add(Outage{Flow: flow, Start: row.start, Length: now - row.start, Lost: row.lost})
+	}
+	row.lost = 0
+}
+
+// Report answers what was measured so far, or in all. The answer is the caller's own.
+func (t *Tally) Report() Report {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.sum
+	r.Outstanding = r.Sent - r.Received - r.Lost - r.Corrupted - r.Late
+	if t.running {
+		r.Elapsed = time.Since(t.began)
+	}
+	if t.plan.Protocol == UDP {
+		t.reportSeen(&r)
+	}
+	r.RTT, r.ApplicationRTT = t.rtt.distribution(), t.application.distribution()
+	if r.RTT == nil {
+		r.RTT = t.application.distribution() // all of it was paused
+	}
+	r.Connect, r.IPDV = t.connect.distribution(), t.ipdv.distribution()
+	r.Timestamps = t.timestamps(r)
+	if t.plan.Interval > 0 {
+		r.Schedule = &Schedule{Error: t.schedule.distribution(), Late: t.late, Moved: t.moved}
+	}
+	r.Jitter, r.Loss, r.Throughput = t.jitter(), t.loss(r), t.throughput(r)
+	r.Outages, r.MoreOutages = t.allOutages()
+	r.Flows, r.Sizes = t.flowReports(), t.sizeReports()
+	for _, e := range t.errors {
+		r.Errors = append(r.Errors, e)
+	}
+	slices.SortFunc(r.Errors, func(a, b ErrorCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
+	})
+	return r
+}
+
+func (t *Tally) reportSeen(r *Report) {
+	seen := t.seen
+	r.Ignored = &seen.ignored
+	if t.plan.numbered() {
+		r.Duplicated, r.Reordered = &seen.duplicated, &seen.reordered
+	}
+	if t.seesSenders {
+		r.WrongAddress = &seen.wrongAddress
+	}
+}
+
+// timestamps tells of the clock that most times are from.
+func (t *Tally) timestamps(r Report) Timestamps {
+	x := Timestamps{Clock: UserClock, Paused: t.paused, LongestPause: t.longestPause}
+	for clock := UserClock; clock <= HardwareClock; clock++ {
+		if t.clocks[clock] > t.clocks[x.Clock] {
+			x.Clock = clock
+		}
+	}
+	x.Missing = r.Received - t.clocks[x.Clock]
+	x.Resolution = resolution(x.Clock)
+	if r.RTT == nil {
+		return x
+	}
+	switch x.Clock {
+	case UserClock:
+		// What a wake-up costs is in each time, and nothing measures it but how late the rounds themselves woke us.
+		if d := t.schedule.distribution(); d != nil {
+			x.Uncertainty = x.Resolution + d.P99
+		}
+	default:
+		x.Uncertainty = x.Resolution + time.Duration(math.Ceil(float64(r.RTT.P99)*maxClockError))
+	}
+	return x
+}
+
+// maxClockError is how much faster or slower than it should the wall clock may run while it is being set right, in parts
+// (adjtimex(2): 500 ppm).
+const maxClockError = 500e-6
+
+// jitter is the mean over the flows that have one.
+func (t *Tally) jitter() *time.Duration {
+	sum, n := 0.0, 0
+	for i := range t.flows {
+		if j := &t.flows[i].jitter; j.n > 1 {
+			sum += j.value
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	mean := time.Duration(math.Round(sum / float64(n)))
+	return &mean
+}
+
+func (t *Tally) loss(r Report) *Loss {
+	ended := r.Sent - r.Outstanding
+	if ended == 0 {
+		return nil
+	}
+	return &Loss{
+		Ratio: float64(r.Lost) / float64(ended), UpperBound: upperBound(r.Lost, ended),
+		Bursts: t.bursts, LongestBurst: t.longestBurst,
+	}
+}
+
+func (t *Tally) throughput(r Report) *Throughput {
+	took := (t.lastEnd - t.firstLeft).Seconds()
+	if r.Received == 0 || took <= 0 {
+		return nil
+	}
+	return &Throughput{Sent: float64(t.sentBytes) * 8 / took, Received: float64(t.receivedBytes) * 8 / took}
+}
+
+// allOutages adds those that go on to those that are over.
+func (t *Tally) allOutages() ([]Outage, uint32) {
+	if t.plan.Interval == 0 {
+		return nil, 0
+	}
+	all := outages{longest: slices.Clone(t.outages.longest), more: t.outages.more}
+	for i := range t.flows {
+		if row := t.flows[i].row; row.lost > 0 {
+			all.add(Outage{Flow: i, Start: row.start, Length: row.givenUp - row.start, Lost: row.lost, Open: true})
+		}
+	}
+	slices.SortFunc(all.longest, func(a, b Outage) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Flow, b.Flow))
+	})
+	return all.longest, all.more
+}
+
+func (t *Tally) flowReports() []FlowReport {
+	if len(t.flows) == 1 {
+		return nil
+	}
+	out := make([]FlowReport, len(t.flows))
+	for i := range t.flows {
+		f := &t.flows[i]
+		out[i] = FlowReport{Source: f.source, Sent: f.sent, Received: f.received, Lost: f.lost, RTT: f.rtt.distribution()}
+	}
+	markOutliers(out)
+	return out
+}
+
+func (t *Tally) sizeReports() []SizeReport {
+	if len(t.sizes) == 0 {
+		return nil
+	}
+	out := make([]SizeReport, len(t.sizes))
+	for i := range t.sizes {
+		s := &t.sizes[i]
+		out[i] = SizeReport{
+			PayloadBytes: t.plan.Sizes[i], Sent: s.sent, Received: s.received, Lost: s.lost, RTT: s.rtt.distribution(),
+		}
+	}
+	return out
+}
+
+// resolution is the least difference that a clock can tell.
+func resolution(c Clock) time.Duration {
+	if c == UserClock {
+		return clockStep()
+	}
+	return time.Nanosecond // what the kernel's stamps are counted in
 }

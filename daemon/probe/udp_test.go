@@ -49,7 +49,7 @@ func TestUDPTooLongForTheAddressIsLost(t *testing.T) {
 	plan := Plan{Protocol: UDP, Address: "there:9", Count: 1, Timeout: patience, PayloadBytes: MaxPayloadUDP6}
 	r, _ := runProber(t.Context(), t, p, plan, nil)
 	wantCounts(t, r, 1, 0, 1, 0, 0)
-	wantReason(t, r, ReasonOther, 1)
+	wantReason(t, r, ReasonTooBig, 1)
 }
 
 func TestUDPDuplicated(t *testing.T) {
@@ -185,19 +185,20 @@ func TestUDPManyOnTheirWay(t *testing.T) {
 	}
 }
 
-func TestWindowForgets(t *testing.T) {
-	var w window
+func TestRoundsAreForgotten(t *testing.T) {
+	w := newRounds(1)
+	add := func() { w.begin(0, 0, 64) }
 	for range windowRounds + 10 {
-		w.add()
+		add()
 	}
 	if len(w.trips) != windowRounds {
 		t.Errorf("%d rounds are remembered", len(w.trips))
 	}
 	if w.get(0) != nil || w.get(10) != nil || w.get(11) == nil || w.get(w.last) == nil || w.get(w.last+1) != nil {
-		t.Error("the window is not the last 65,536 rounds")
+		t.Error("what is remembered is not the last 65,536 rounds")
 	}
-	w.get(11).giveUp(ReasonRefused)
-	if w.add(); w.get(11) != nil || w.get(w.last).state != waiting {
+	w.end(Sample{Outcome: Lost, Reason: ReasonRefused}, w.get(11))
+	if add(); w.get(11) != nil || w.get(w.last).state != waiting {
 		t.Error("a new round has the past of an old one")
 	}
 }

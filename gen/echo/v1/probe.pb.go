@@ -1343,7 +1343,7 @@ type Timestamps struct {
 	// Rounds received without a time of that source; rtt has the process's time for them.
 	Missing uint32 `protobuf:"varint,4,opt,name=missing,proto3" json:"missing,omitempty"`
 	// Rounds that the daemon's own pauses (scheduling, garbage collection) made longer by more than a millisecond. With a
-	// source of USER rtt leaves them out; application_rtt has them all.
+	// source of USER rtt leaves them out, unless there are no others; application_rtt has them all.
 	Paused uint32 `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
 	// The longest of those pauses; absent when there is none.
 	LongestPause  *durationpb.Duration `protobuf:"bytes,6,opt,name=longest_pause,json=longestPause,proto3" json:"longest_pause,omitempty"`

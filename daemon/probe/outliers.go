@@ -1,0 +1,99 @@
+package probe
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+const (
+	// outlierFlows is how many flows it takes to say that one stands out.
+	outlierFlows = 4
+	// outlierScore is how many deviations from the median a flow stands out with: the usual 3.5 of the modified z-score
+	// (Iglewicz and Hoaglin, 1993).
+	outlierScore = 3.5
+	// outlierLeast is by what part of the median a flow's round-trip time must differ, at the least: where all flows are alike to
+	// the microsecond, a microsecond is no finding.
+	outlierLeast = 0.25
+	// outlierChance is how unlikely a flow's loss must be, if it lost as the others do, for all flows taken together.
+	outlierChance = 0.01
+)
+
+// markOutliers finds the flows that stand out: a bad member of an ECMP group or a link aggregate takes some of the flows.
+func markOutliers(flows []FlowReport) {
+	if len(flows) < outlierFlows {
+		return
+	}
+	markSlow(flows)
+	markLossy(flows)
+}
+
+// markSlow finds the flows whose median round trip is much longer than the median of all flows.
+func markSlow(flows []FlowReport) {
+	var medians []float64
+	for _, f := range flows {
+		if f.RTT != nil {
+			medians = append(medians, float64(f.RTT.P50))
+		}
+	}
+	if len(medians) < outlierFlows {
+		return
+	}
+	middle := median(medians)
+	for i := range medians {
+		medians[i] = math.Abs(medians[i] - middle)
+	}
+	// 1.4826 makes the median deviation of a normal distribution its standard deviation.
+	deviation := 1.4826 * median(medians)
+	limit := time.Duration(middle + max(outlierScore*deviation, outlierLeast*middle))
+	for i := range flows {
+		flows[i].RTTOutlier = flows[i].RTT != nil && flows[i].RTT.P50 > limit
+	}
+}
+
+// markLossy finds the flows that lost more than chance has it if all flows lost alike: those with the most losses are taken out
+// until the rest is alike.
+func markLossy(flows []FlowReport) {
+	order := make([]int, len(flows))
+	for i := range order {
+		order[i] = i
+	}
+	share := func(f FlowReport) float64 { return float64(f.Lost) / float64(max(f.Received+f.Lost, 1)) }
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch x, y := share(flows[a]), share(flows[b]); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		default:
+			return 0
+		}
+	})
+	for at, i := range order[:len(order)/2] {
+		var lost, ended uint32
+		for _, other := range order[at+1:] {
+			lost += flows[other].Lost
+			ended += flows[other].Lost + flows[other].Received
+		}
+		f := &flows[i]
+		if f.Lost == 0 || ended == 0 {
+			return
+		}
+		// The others' loss is at least what one more lost round of theirs would make it, so that none is not never.
+		p := min(float64(lost+1)/float64(ended+1), 1-1e-9)
+		if share(*f) <= p || atLeast(f.Lost, f.Lost+f.Received, p) > outlierChance/float64(len(flows)) {
+			return
+		}
+		f.LossOutlier = true
+	}
+}
+
+// median of at least one value; it sorts them.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	half := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[half]
+	}
+	return (values[half-1] + values[half]) / 2
+}

@@ -1,0 +1,28 @@
+//go:build !linux
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+)
+
+const (
+	// canMark: whether the IP options of a plan can be set.
+	canMark = false
+	// hasStamps: whether the kernel tells the times of packets.
+	hasStamps = false
+)
+
+// mark sets the IP options of a plan, of which there are none here.
+func (p Plan) mark(_, _ string, _ syscall.RawConn) error { return nil }
+
+func openStamped(context.Context, *run, int) (udpSocket, error) { return nil, errors.ErrUnsupported }
+
+// newAlarm answers the most exact alarm that there is.
+func newAlarm() alarm { return newTimer() }
+
+// clockStep is the least difference that the clock of this process tells, as far as it can be said without asking.
+func clockStep() time.Duration { return 100 * time.Nanosecond }
