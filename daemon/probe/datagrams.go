@@ -95,8 +95,6 @@ func newDatagrams(ctx context.Context, r *run) *datagrams {
 func (d *datagrams) events() <-chan arrival { return d.in }
 func (d *datagrams) room(int) bool          { return true }
 
-func (d *datagrams) stamped() bool { return d.flows[0].socket != nil && d.flows[0].socket.stamps() }
-
 func (d *datagrams) close() {
 	d.cancel()
 	for i := range d.flows {
@@ -194,7 +192,7 @@ func (d *datagrams) open(f *udpFlow) error {
 // newSocket opens a socket that sees all that comes, with the kernel's times, where the system has such; else, or where
 // the run has a way of its own to connect, one that is connected.
 func (d *datagrams) newSocket(f *udpFlow) (udpSocket, error) {
-	if d.run.prober.options.DialContext == nil && hasStamps {
+	if d.run.stamped() {
 		socket, err := openStamped(d.ctx, d.run, f.number)
 		if err == nil {
 			d.run.tally.seeSenders()
@@ -354,11 +352,7 @@ func (d *datagrams) replied(seq uint32, a arrival) {
 		d.run.tally.ignore()
 		return
 	}
-	x := replyTimes{application: a.at - t.left, clock: UserClock}
-	if a.when.clock != 0 && a.when.clock == t.sent.clock {
-		x.network, x.clock = time.Duration(a.when.nanos-t.sent.nanos), a.when.clock
-	}
-	x = x.judge()
+	x := replyTimes{application: a.at - t.left, clock: UserClock}.between(t.sent, a.when)
 	if t.state == answered || t.state == damaged || t.state == belated {
 		d.run.duplicated(seq, &x)
 		return
@@ -492,7 +486,7 @@ func (d *datagrams) nextExpiry() time.Duration {
 const readGrace = 20 * time.Millisecond
 
 func (d *datagrams) wait() time.Duration {
-	if d.stamped() {
+	if d.run.stamped() {
 		return d.run.plan.Timeout + readGrace
 	}
 	return d.run.plan.Timeout

@@ -17,8 +17,6 @@ type carrier[E any] interface {
 	expire(now time.Duration)
 	// nextExpiry is when expire will have something to do at the earliest; never when nothing waits.
 	nextExpiry() time.Duration
-	// stamped says whether the kernel tells the times of packets.
-	stamped() bool
 	// events is what the carrier's goroutines have to say, and handle takes it in.
 	events() <-chan E
 	handle(E)
@@ -61,7 +59,7 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 				wake = min(wake, due)
 			}
 		}
-		if r.rounds.onWay > 0 && !c.stamped() {
+		if r.rounds.onWay > 0 && !r.stamped() {
 			wake = min(wake, now+pauseWatch)
 		}
 		if wake != set {

@@ -28,6 +28,7 @@ type exchanged struct {
 	sample Sample
 	source netip.AddrPort // invalid without a connection
 	left   time.Duration  // when its payload left
+	times  replyTimes     // of a received one
 }
 
 func newExchanges(ctx context.Context, r *run) *exchanges {
@@ -37,7 +38,6 @@ func newExchanges(ctx context.Context, r *run) *exchanges {
 
 func (x *exchanges) events() <-chan exchanged  { return x.in }
 func (x *exchanges) room(int) bool             { return true }
-func (x *exchanges) stamped() bool             { return false }
 func (x *exchanges) expire(time.Duration)      {} // Each round minds its own deadline.
 func (x *exchanges) nextExpiry() time.Duration { return never }
 
@@ -66,8 +66,7 @@ func (x *exchanges) handle(e exchanged) {
 		x.run.tell(e.sample, NoReason, UserClock, 0)
 		return
 	}
-	pause := x.run.pauses.within(e.left, e.left+*e.sample.RTT)
-	x.run.tell(e.sample, NoReason, UserClock, pause)
+	x.run.tell(e.sample, NoReason, e.times.clock, x.run.pauseIn(e.left, e.times))
 }
 
 // exchange makes one round and answers what became of it.
@@ -85,7 +84,7 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 
 	got := make([]byte, size)
 	e.left = x.run.now()
-	rtt, err := x.roundTrip(conn, seq, got)
+	times, err := x.roundTrip(conn, seq, got)
 	switch {
 	case err != nil:
 		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
@@ -94,7 +93,8 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 		e.sample = failedSample(e.sample, Corrupted, ReasonCorrupted, wrongReply(len(got), len(got)))
 		return e
 	}
-	e.sample.Outcome, e.sample.RTT, e.sample.ApplicationRTT = Received, &rtt, &rtt
+	e.times = times
+	e.sample.Outcome, e.sample.RTT, e.sample.ApplicationRTT = Received, &times.network, &times.application
 	if x.run.plan.AwaitClose {
 		e.sample = x.awaitClose(e.sample, conn)
 	}
@@ -103,23 +103,29 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 
 // roundTrip writes the payload and reads as many bytes back, at the same time: with a payload larger than the buffers
 // on the way, an echo server stops reading until it can write.
-func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (time.Duration, error) {
+func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (replyTimes, error) {
 	payload := make([]byte, len(got))
 	wire.Fill(payload, x.run.id, seq)
 	if err := conn.SetDeadline(time.Now().Add(x.run.plan.Timeout)); err != nil {
-		return 0, err
+		return replyTimes{}, err
 	}
+	in := x.run.timed(conn)
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	left := time.Now()
 	writing.Go(func() { _, _ = conn.Write(payload) }) // Whatever stops a write stops the read, too, and is told there.
-	n, err := io.ReadFull(conn, got)
-	rtt := time.Since(left)
-	if err != nil {
-		_ = conn.Close() // Ends the write.
-		return 0, incomplete(n, len(got), x.run.plan.Timeout, err)
+	n, came, err := 0, stamp{}, error(nil)
+	for n < len(got) && err == nil {
+		var more int
+		more, came, err = in.read(got[n:])
+		n += more
 	}
-	return rtt, nil
+	rtt := time.Since(left)
+	if n < len(got) {
+		_ = conn.Close() // Ends the write.
+		return replyTimes{}, incomplete(n, len(got), x.run.plan.Timeout, err)
+	}
+	return replyTimes{application: rtt, clock: UserClock}.between(in.leftAt(uint32(len(got)-1)), came), nil
 }
 
 // closeWith closes conn when ctx ends, or when the function that it answers is called, which waits until it is closed.

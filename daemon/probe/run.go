@@ -48,6 +48,9 @@ func newRun(p *Prober, plan Plan, emit func(Sample) error) *run {
 
 // do looks the name up and makes the rounds. Its error is emit's.
 func (r *run) do(ctx context.Context) error {
+	if r.stamped() {
+		defer keepStamping()()
+	}
 	address, err := r.prober.lookup(ctx, r.plan.Address, r.plan.Timeout)
 	r.start = time.Now()
 	if err != nil {
@@ -163,15 +166,14 @@ func (x replyTimes) judge() replyTimes {
 
 func (r *run) received(seq uint32, x replyTimes, connect *time.Duration) {
 	s := Sample{Seq: seq, Outcome: Received, RTT: &x.network, ApplicationRTT: &x.application, Connect: connect}
-	r.tell(s, NoReason, x.clock, r.pauseIn(seq, x))
+	r.tell(s, NoReason, x.clock, r.pauseIn(r.rounds.get(seq).left, x))
 }
 
-// pauseIn is how much of a round trip, as this process saw it, was a pause of its own.
-func (r *run) pauseIn(seq uint32, x replyTimes) time.Duration {
+// pauseIn is how much of a round trip that began at left, as this process saw it, was a pause of its own.
+func (r *run) pauseIn(left time.Duration, x replyTimes) time.Duration {
 	if x.clock != UserClock {
 		return x.application - x.network
 	}
-	left := r.rounds.get(seq).left
 	return r.pauses.within(left, left+x.application)
 }
 

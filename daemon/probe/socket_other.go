@@ -5,6 +5,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"net"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,10 @@ const (
 func (p Plan) mark(_, _ string, _ syscall.RawConn) error { return nil }
 
 func openStamped(context.Context, *run, int) (udpSocket, error) { return nil, errors.ErrUnsupported }
+
+func keepStamping() func() { return func() {} }
+
+func stampConn(net.Conn) timedReader { return nil }
 
 // newAlarm answers the most exact alarm that there is.
 func newAlarm() alarm { return newTimer() }

@@ -55,7 +55,9 @@ type streamEvent struct {
 	connect time.Duration // how long it took to connect
 	source  netip.AddrPort
 	block   []byte // what came back; belongs to the reader again after a send on stream.next
-	err     error  // why there is no connection, or no more
+	left    stamp  // when the last byte of the block left, and came back, if the kernel tells
+	came    stamp
+	err     error // why there is no connection, or no more
 }
 
 // stream is one TCP connection with a goroutine that connects and then writes, and one that reads.
@@ -183,7 +185,8 @@ func (s *stream) serve() {
 	if !s.tell(streamEvent{connect: max(time.Since(begun), 1), source: addrPort(conn.LocalAddr())}) {
 		return
 	}
-	s.tasks.Go(func() { s.read(conn) })
+	in := s.run.timed(conn)
+	s.tasks.Go(func() { s.read(in) })
 	s.write(conn)
 }
 
@@ -227,16 +230,21 @@ func (s *stream) endReads(conn net.Conn, err error) {
 
 // read hands on blocks, of the sizes that were written, until the connection ends. What nobody has asked for waits for the
 // block whose place it takes.
-func (s *stream) read(conn net.Conn) {
+func (s *stream) read(in timedReader) {
 	buffer := make([]byte, s.run.plan.largest())
-	there := 0
+	there, last := 0, ^uint32(0) // bytes in the buffer, and the number of the last byte that was answered
 	for {
 		if there == len(buffer) && !s.waitAsked() {
 			return
 		}
-		n, err := 0, error(nil)
+		n, came, err := 0, stamp{}, error(nil)
 		if there < len(buffer) {
-			n, err = conn.Read(buffer[there:])
+			// No further than to the end of the block that is waited for, so that it has a time of its own.
+			end := s.asked.first()
+			if end <= there {
+				end = len(buffer)
+			}
+			n, came, err = in.read(buffer[there:end])
 		}
 		at := s.run.now()
 		there += n
@@ -245,7 +253,8 @@ func (s *stream) read(conn net.Conn) {
 			if !whole {
 				break
 			}
-			if !s.tell(streamEvent{at: at, block: buffer[:size]}) || !s.goOn() {
+			last += uint32(size)
+			if !s.tell(streamEvent{at: at, block: buffer[:size], left: in.leftAt(last), came: came}) || !s.goOn() {
 				return
 			}
 			there = copy(buffer, buffer[size:there])

@@ -35,7 +35,6 @@ func newStreams(ctx context.Context, r *run) *streams {
 }
 
 func (s *streams) events() <-chan streamEvent { return s.in }
-func (s *streams) stamped() bool              { return false }
 
 func (s *streams) room(flow int) bool {
 	current := s.flows[flow].current
@@ -118,7 +117,7 @@ func (s *streams) reply(e streamEvent) {
 	if t == nil {
 		return // It was given up long ago.
 	}
-	x := replyTimes{application: e.at - wrote, clock: UserClock}.judge()
+	x := replyTimes{application: e.at - wrote, clock: UserClock}.between(e.left, e.came)
 	if t.state == waiting {
 		t.left = wrote
 		if x.network > s.run.plan.Timeout {
