@@ -352,7 +352,7 @@ func (d *datagrams) replied(seq uint32, a arrival) {
 		d.run.tally.ignore()
 		return
 	}
-	x := replyTimes{application: a.at - t.left, clock: UserClock}.between(t.sent, a.when)
+	x := d.run.times(a.at, a.at-t.left, t.sent, a.when)
 	if t.state == answered || t.state == damaged || t.state == belated {
 		d.run.duplicated(seq, &x)
 		return

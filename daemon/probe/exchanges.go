@@ -23,12 +23,17 @@ type exchanges struct {
 	in     chan exchanged
 }
 
+// exchangeTimes are when the reply was read, how long it took, and when the kernel saw its last byte leave and come.
+type exchangeTimes struct {
+	at, took   time.Duration
+	left, came stamp
+}
+
 // exchanged is what became of a round.
 type exchanged struct {
 	sample Sample
 	source netip.AddrPort // invalid without a connection
-	left   time.Duration  // when its payload left
-	times  replyTimes     // of a received one
+	trip   exchangeTimes  // of a received one
 }
 
 func newExchanges(ctx context.Context, r *run) *exchanges {
@@ -66,7 +71,9 @@ func (x *exchanges) handle(e exchanged) {
 		x.run.tell(e.sample, NoReason, UserClock, 0)
 		return
 	}
-	x.run.tell(e.sample, NoReason, e.times.clock, x.run.pauseIn(e.left, e.times))
+	times := x.run.times(e.trip.at, e.trip.took, e.trip.left, e.trip.came)
+	e.sample.RTT, e.sample.ApplicationRTT = &times.network, &times.application
+	x.run.tell(e.sample, NoReason, times.clock, times.pause)
 }
 
 // exchange makes one round and answers what became of it.
@@ -83,8 +90,7 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 	defer closeWith(x.ctx, conn)()
 
 	got := make([]byte, size)
-	e.left = x.run.now()
-	times, err := x.roundTrip(conn, seq, got)
+	e.trip, err = x.roundTrip(conn, seq, got)
 	switch {
 	case err != nil:
 		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
@@ -93,8 +99,7 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 		e.sample = failedSample(e.sample, Corrupted, ReasonCorrupted, wrongReply(len(got), len(got)))
 		return e
 	}
-	e.times = times
-	e.sample.Outcome, e.sample.RTT, e.sample.ApplicationRTT = Received, &times.network, &times.application
+	e.sample.Outcome = Received
 	if x.run.plan.AwaitClose {
 		e.sample = x.awaitClose(e.sample, conn)
 	}
@@ -103,29 +108,30 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 
 // roundTrip writes the payload and reads as many bytes back, at the same time: with a payload larger than the buffers
 // on the way, an echo server stops reading until it can write.
-func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (replyTimes, error) {
+func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (trip exchangeTimes, err error) {
 	payload := make([]byte, len(got))
 	wire.Fill(payload, x.run.id, seq)
 	if err := conn.SetDeadline(time.Now().Add(x.run.plan.Timeout)); err != nil {
-		return replyTimes{}, err
+		return trip, err
 	}
 	in := x.run.timed(conn)
 	var writing sync.WaitGroup
 	defer writing.Wait()
-	left := time.Now()
+	left := x.run.now()
 	writing.Go(func() { _, _ = conn.Write(payload) }) // Whatever stops a write stops the read, too, and is told there.
-	n, came, err := 0, stamp{}, error(nil)
+	n := 0
 	for n < len(got) && err == nil {
 		var more int
-		more, came, err = in.read(got[n:])
+		more, trip.came, err = in.read(got[n:])
 		n += more
 	}
-	rtt := time.Since(left)
+	trip.at = x.run.now()
 	if n < len(got) {
 		_ = conn.Close() // Ends the write.
-		return replyTimes{}, incomplete(n, len(got), x.run.plan.Timeout, err)
+		return trip, incomplete(n, len(got), x.run.plan.Timeout, err)
 	}
-	return replyTimes{application: rtt, clock: UserClock}.between(in.leftAt(uint32(len(got)-1)), came), nil
+	trip.took, trip.left = trip.at-left, in.leftAt(uint32(len(got)-1))
+	return trip, nil
 }
 
 // closeWith closes conn when ctx ends, or when the function that it answers is called, which waits until it is closed.
@@ -175,7 +181,6 @@ func (x *exchanges) awaitClose(s Sample, conn net.Conn) Sample {
 	n, err := conn.Read(make([]byte, 1))
 	switch {
 	case n > 0:
-		s.RTT, s.ApplicationRTT = nil, nil
 		return failedSample(s, Corrupted, ReasonCorrupted, errors.New("more bytes came back than were sent"))
 	case errors.Is(err, io.EOF):
 		return s

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -92,7 +93,16 @@ func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, fmt.Errorf("no connection to %s within %v: %w", r.address, r.plan.Timeout, context.DeadlineExceeded)
 	}
-	return conn, err
+	return conn, r.aboutSource(flow, err)
+}
+
+// aboutSource names where a flow was to come from, if that is why it has no socket.
+func (r *run) aboutSource(flow int, err error) error {
+	source := r.source(flow)
+	if err == nil || !source.IsValid() || !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return err
+	}
+	return fmt.Errorf("cannot send from %s: %s", source, inWords(err))
 }
 
 // dialer opens the host's own sockets, as the plan wants them.
@@ -145,36 +155,9 @@ func (r *run) tell(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 	}
 }
 
-// times of a reply that came: when it was read, and the network's round trip if the kernel has told it.
-type replyTimes struct {
-	application time.Duration
-	network     time.Duration
-	clock       Clock
-}
-
-// judge completes the times of a reply: what the kernel cannot have meant is not believed.
-func (x replyTimes) judge() replyTimes {
-	// The kernel's times are of the wall clock, which can be set; a pair with a step between them has the step in it.
-	if x.clock != UserClock && (x.network <= 0 || x.network > x.application+time.Millisecond) {
-		x.clock = UserClock
-	}
-	if x.clock == UserClock {
-		x.network = x.application
-	}
-	return x
-}
-
 func (r *run) received(seq uint32, x replyTimes, connect *time.Duration) {
 	s := Sample{Seq: seq, Outcome: Received, RTT: &x.network, ApplicationRTT: &x.application, Connect: connect}
-	r.tell(s, NoReason, x.clock, r.pauseIn(r.rounds.get(seq).left, x))
-}
-
-// pauseIn is how much of a round trip that began at left, as this process saw it, was a pause of its own.
-func (r *run) pauseIn(left time.Duration, x replyTimes) time.Duration {
-	if x.clock != UserClock {
-		return x.application - x.network
-	}
-	return r.pauses.within(left, left+x.application)
+	r.tell(s, NoReason, x.clock, x.pause)
 }
 
 func (r *run) lost(seq uint32, connect *time.Duration, reason Reason, err error) {

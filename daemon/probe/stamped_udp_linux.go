@@ -42,7 +42,7 @@ func openStamped(ctx context.Context, r *run, number int) (udpSocket, error) {
 	}}
 	opened, err := config.ListenPacket(ctx, network, source.String())
 	if err != nil {
-		return nil, err
+		return nil, r.aboutSource(number, err)
 	}
 	conn := opened.(*net.UDPConn)
 	_ = conn.SetReadBuffer(receiveBuffer) // A wish.
@@ -64,8 +64,9 @@ func comingFrom(conn *net.UDPConn, target netip.AddrPort) netip.AddrPort {
 	if err != nil {
 		return bound
 	}
-	defer route.Close()
-	return netip.AddrPortFrom(addrPort(route.LocalAddr()).Addr(), bound.Port())
+	from := addrPort(route.LocalAddr()).Addr()
+	_ = route.Close()
+	return netip.AddrPortFrom(from, bound.Port())
 }
 
 func (s *stamped) local() netip.AddrPort { return s.source }

@@ -117,7 +117,7 @@ func (s *streams) reply(e streamEvent) {
 	if t == nil {
 		return // It was given up long ago.
 	}
-	x := replyTimes{application: e.at - wrote, clock: UserClock}.between(e.left, e.came)
+	x := s.run.times(e.at, e.at-wrote, e.left, e.came)
 	if t.state == waiting {
 		t.left = wrote
 		if x.network > s.run.plan.Timeout {

@@ -334,10 +334,14 @@ func (t *Tally) timestamps(r Report) Timestamps {
 			x.Uncertainty = x.Resolution + d.P99
 		}
 	default:
-		x.Uncertainty = x.Resolution + time.Duration(math.Ceil(float64(r.RTT.P99)*maxClockError))
+		x.Uncertainty = stampError + time.Duration(math.Ceil(float64(r.RTT.P99)*maxClockError))
 	}
 	return x
 }
+
+// stampError is what lies between the wire and where the kernel or the card takes the times of a packet, both ways, as far
+// as it can be said without knowing them.
+const stampError = time.Microsecond
 
 // maxClockError is how much faster or slower than it should the wall clock may run while it is being set right, in parts
 // (adjtimex(2): 500 ppm).

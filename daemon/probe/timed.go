@@ -37,10 +37,28 @@ func (r *run) timed(conn net.Conn) timedReader {
 // stamped says whether the kernel tells the times of packets of this run.
 func (r *run) stamped() bool { return hasStamps && r.prober.options.DialContext == nil }
 
-// between completes the times of a reply by the kernel's, if there are both.
-func (x replyTimes) between(left, came stamp) replyTimes {
-	if left.clock != 0 && left.clock == came.clock {
-		x.network, x.clock = time.Duration(came.nanos-left.nanos), came.clock
+// replyTimes are the times of a reply that came.
+type replyTimes struct {
+	application time.Duration // as this process saw it
+	network     time.Duration // as the clock tells
+	clock       Clock
+	pause       time.Duration // how much of application was this process's own
+}
+
+// times tells the times of a reply that was read at a time and took so long, by the kernel's times of when it left and came
+// if there are both.
+func (r *run) times(at, application time.Duration, left, came stamp) replyTimes {
+	x := replyTimes{application: application, network: application, clock: UserClock}
+	network := time.Duration(came.nanos - left.nanos)
+	// The kernel's times are of the wall clock, which can be set; a pair with a step between them has the step in it.
+	if left.clock == 0 || left.clock != came.clock || network <= 0 || network > application+time.Millisecond {
+		x.pause = r.pauses.within(at-application, at)
+		return x
 	}
-	return x.judge()
+	x.network, x.clock, x.pause = network, came.clock, application-network
+	if r.plan.Protocol == TCP && x.clock == KernelClock {
+		// Of a stream, application has also the time in which the bytes before the last left, as fast as the peer took them.
+		x.pause = min(x.pause, at-time.Duration(came.nanos-r.start.UnixNano()))
+	}
+	return x
 }
