@@ -15,7 +15,7 @@ import (
 
 const (
 	// receiveBuffer is what a socket asks for, in bytes. A usual default holds less than a hundred packets.
-	receiveBuffer = 1 << 20
+	receiveBuffer = 4 << 20
 	// longestDatagram is more than any datagram has, so that a read never cuts one.
 	longestDatagram = 1 << 16
 	// recentRounds is how far back the reply to a payload without a number is looked for. It is small, because a
@@ -39,6 +39,8 @@ type arrival struct {
 	elsewhere bool   // it came from another address than the one asked
 	err       error
 
+	dropped uint32 // so many datagrams found no room in the socket's buffer
+
 	left   bool   // the datagram with this number has left
 	number uint32 // counted from 0, of those that the socket has sent
 }
@@ -47,8 +49,9 @@ type arrival struct {
 type udpSocket interface {
 	// write sends a datagram. It waits for room in the socket's buffer until the deadline.
 	write(b []byte, deadline time.Time) error
-	// read tells of what comes until the socket is closed or fails, or tell answers false.
-	read(tell func(arrival) bool)
+	// read tells of what comes, in order, until the socket is closed or fails, or tell answers false. What it tells is no
+	// longer its own.
+	read(tell func([]arrival) bool)
 	// local is where the flow comes from, as far as it is known.
 	local() netip.AddrPort
 	// countAnew has the kernel number the datagrams that leave from 0 again.
@@ -79,21 +82,21 @@ type datagrams struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
-	in      chan arrival
+	in      chan []arrival
 	flows   []udpFlow
 }
 
 func newDatagrams(ctx context.Context, r *run) *datagrams {
 	ctx, cancel := context.WithCancel(ctx)
-	d := &datagrams{run: r, ctx: ctx, cancel: cancel, in: make(chan arrival, 256), flows: make([]udpFlow, r.plan.flows())}
+	d := &datagrams{run: r, ctx: ctx, cancel: cancel, in: make(chan []arrival, 64), flows: make([]udpFlow, r.plan.flows())}
 	for i := range d.flows {
 		d.flows[i].number = i
 	}
 	return d
 }
 
-func (d *datagrams) events() <-chan arrival { return d.in }
-func (d *datagrams) room(int) bool          { return true }
+func (d *datagrams) events() <-chan []arrival { return d.in }
+func (d *datagrams) room(int) bool            { return true }
 
 func (d *datagrams) close() {
 	d.cancel()
@@ -176,10 +179,12 @@ func (d *datagrams) open(f *udpFlow) error {
 	}
 	d.run.tally.comeFrom(f.number, socket.local())
 	d.readers.Go(func() {
-		socket.read(func(a arrival) bool {
-			a.from, a.socket = f, which
+		socket.read(func(batch []arrival) bool {
+			for i := range batch {
+				batch[i].from, batch[i].socket = f, which
+			}
 			select {
-			case d.in <- a:
+			case d.in <- batch:
 				return true
 			case <-d.ctx.Done():
 				return false
@@ -243,7 +248,7 @@ func (c connected) countAnew()            {}
 func (c connected) stamps() bool          { return false }
 func (c connected) close()                { _ = c.conn.Close() } // Nothing was buffered that could fail.
 
-func (c connected) read(tell func(arrival) bool) {
+func (c connected) read(tell func([]arrival) bool) {
 	buffer := make([]byte, longestDatagram)
 	for {
 		n, err := c.conn.Read(buffer)
@@ -254,7 +259,7 @@ func (c connected) read(tell func(arrival) bool) {
 		case err == nil:
 			a.seq, a.data = c.run.judge(buffer[:n])
 		}
-		if !tell(a) || err != nil && !isReport(err) {
+		if !tell([]arrival{a}) || err != nil && !isReport(err) {
 			return
 		}
 	}
@@ -279,8 +284,19 @@ func isReport(err error) bool {
 	}
 }
 
-func (d *datagrams) handle(a arrival) {
+func (d *datagrams) handle(batch []arrival) {
+	for _, a := range batch {
+		if d.run.emitErr != nil {
+			return
+		}
+		d.take(a)
+	}
+}
+
+func (d *datagrams) take(a arrival) {
 	switch {
+	case a.dropped != 0:
+		d.run.tally.drop(a.dropped)
 	case a.socket != a.from.sockets && (a.left || a.err != nil): // of a socket that broke; its rounds have been told of
 	case a.left:
 		d.stamp(a)

@@ -25,7 +25,7 @@ type carrier[E any] interface {
 }
 
 // drainAtOnce bounds the events of one turn, each of which may take a look at every round on its way.
-const drainAtOnce = 32
+const drainAtOnce = 4
 
 // drive lets rounds leave by the run's pacer until it is done and all are told of, ctx ends, or emit fails.
 func drive[E any](ctx context.Context, r *run, c carrier[E]) error {

@@ -38,6 +38,9 @@ type Report struct {
 	WrongAddress *uint32
 	// Ignored counts the datagrams that came and belong to no round of this run. Nil over TCP.
 	Ignored *uint32
+	// DroppedHere counts the datagrams that this host's kernel dropped because the run did not read them in time: their
+	// rounds are lost by us, not by the network. Nil where WrongAddress is.
+	DroppedHere *uint32
 	// RTT is over the received rounds, on the network as well as Timestamps tells; nil when there is none.
 	RTT *Distribution
 	// ApplicationRTT is the same as this process saw it; nil when there is none.
@@ -49,7 +52,7 @@ type Report struct {
 	Jitter *time.Duration
 	// IPDV is over the absolute differences of the RTT of rounds that follow each other in a flow (RFC 3393).
 	IPDV *Distribution
-	// Timestamps tells where the times of RTT were taken.
+	// Timestamps tells where the times of RTT were taken; its zero value until a round has been received.
 	Timestamps Timestamps
 	// Schedule tells how well rounds kept to their times. Nil where they have none: without an Interval.
 	Schedule *Schedule
@@ -92,7 +95,7 @@ type Timestamps struct {
 	Clock Clock
 	// Resolution is the least difference that the clock can tell.
 	Resolution time.Duration
-	// Uncertainty is how far an RTT may be off.
+	// Uncertainty is how far an RTT may be off; 0: not known.
 	Uncertainty time.Duration
 	// Missing counts the received rounds without a time of that clock; RTT has the process's time for them.
 	Missing uint32

@@ -102,6 +102,9 @@ func (r *run) aboutSource(flow int, err error) error {
 	if err == nil || !source.IsValid() || !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return err
 	}
+	if source.Port() == 0 {
+		return fmt.Errorf("cannot send from %s: %s", source.Addr(), inWords(err))
+	}
 	return fmt.Errorf("cannot send from %s: %s", source, inWords(err))
 }
 

@@ -36,7 +36,8 @@ func openStamped(ctx context.Context, r *run, number int) (udpSocket, error) {
 	config := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
 		err := onSocket(c, func(fd int) error {
 			return errors.Join(unix.SetsockoptInt(fd, level, recvErr, 1),
-				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags))
+				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags),
+				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1))
 		})
 		return errors.Join(err, r.plan.mark(network, address, c))
 	}}
@@ -45,11 +46,17 @@ func openStamped(ctx context.Context, r *run, number int) (udpSocket, error) {
 		return nil, r.aboutSource(number, err)
 	}
 	conn := opened.(*net.UDPConn)
-	_ = conn.SetReadBuffer(receiveBuffer) // A wish.
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	// A wish, beyond what the system lets everybody have where that is allowed.
+	_ = onSocket(raw, func(fd int) error {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {
+			return nil
+		}
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	})
 	return &stamped{run: r, conn: conn, raw: raw, target: r.address, source: comingFrom(conn, r.address)}, nil
 }
 
@@ -97,7 +104,7 @@ const (
 
 // read tells of what has left before it tells of what came after: the kernel notes that a datagram has left before its
 // reply can have come.
-func (s *stamped) read(tell func(arrival) bool) {
+func (s *stamped) read(tell func([]arrival) bool) {
 	r := &stampedReader{stamped: s, buffer: make([]byte, longestDatagram)}
 	for {
 		more := false
@@ -117,12 +124,10 @@ func (s *stamped) read(tell func(arrival) bool) {
 				return
 			}
 		}
-		for _, a := range r.arrivals {
-			if !tell(a) {
-				return
-			}
+		if more && !tell(r.arrivals) {
+			return
 		}
-		r.arrivals = r.arrivals[:0]
+		r.arrivals = nil
 	}
 }
 
@@ -133,6 +138,7 @@ type stampedReader struct {
 	control  [controlBytes]byte
 	quoted   [quotedBytes]byte
 	arrivals []arrival
+	dropped  uint32 // datagrams that found no room, as far as they were told of
 }
 
 // readOnce reads what is there, up to a bound; false when there was nothing.
@@ -149,7 +155,12 @@ func (r *stampedReader) readOnce(fd int) bool {
 			r.readErrors(fd)
 			continue
 		}
-		a := arrival{at: r.run.now(), when: parseControl(r.control[:oobn]).stamp, elsewhere: !r.isTarget(from)}
+		c := parseControl(r.control[:oobn])
+		if c.dropped != r.dropped {
+			datagrams = append(datagrams, arrival{dropped: c.dropped - r.dropped})
+			r.dropped = c.dropped
+		}
+		a := arrival{at: r.run.now(), when: c.stamp, elsewhere: !r.isTarget(from)}
 		a.seq, a.data = r.run.judge(r.buffer[:n])
 		datagrams = append(datagrams, a)
 	}

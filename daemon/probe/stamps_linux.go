@@ -37,6 +37,8 @@ type control struct {
 	number uint32 // see SOF_TIMESTAMPING_OPT_ID
 	errno  syscall.Errno
 	origin uint8
+
+	dropped uint32 // how many datagrams the socket had no room for, modulo 2^32 (SO_RXQ_OVFL); absent is 0
 }
 
 // parseControl reads the control messages of a packet, or of an entry of the error queue. What it does not know it passes by.
@@ -50,6 +52,8 @@ func parseControl(b []byte) (c control) {
 		switch {
 		case header.Level == unix.SOL_SOCKET && header.Type == unix.SO_TIMESTAMPING:
 			c.stamp = parseStamp(data)
+		case header.Level == unix.SOL_SOCKET && header.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
+			c.dropped = binary.NativeEndian.Uint32(data)
 		case header.Level == unix.SOL_IP && header.Type == unix.IP_RECVERR,
 			header.Level == unix.SOL_IPV6 && header.Type == unix.IPV6_RECVERR:
 			c.parseError(data)

@@ -35,7 +35,7 @@ type Tally struct {
 }
 
 // seen counts what comes besides the one answer of a round.
-type seen struct{ duplicated, reordered, wrongAddress, ignored uint32 }
+type seen struct{ duplicated, reordered, wrongAddress, ignored, dropped uint32 }
 
 // flowTally sums up one flow.
 type flowTally struct {
@@ -140,6 +140,13 @@ func (t *Tally) ignore() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seen.ignored++
+}
+
+// drop counts datagrams that found no room in the socket's buffer.
+func (t *Tally) drop(n uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.dropped += n
 }
 
 // reply notes the order in which the right replies of a flow come.
@@ -310,12 +317,15 @@ func (t *Tally) reportSeen(r *Report) {
 		r.Duplicated, r.Reordered = &seen.duplicated, &seen.reordered
 	}
 	if t.seesSenders {
-		r.WrongAddress = &seen.wrongAddress
+		r.WrongAddress, r.DroppedHere = &seen.wrongAddress, &seen.dropped
 	}
 }
 
 // timestamps tells of the clock that most times are from.
 func (t *Tally) timestamps(r Report) Timestamps {
+	if r.Received == 0 {
+		return Timestamps{}
+	}
 	x := Timestamps{Clock: UserClock, Paused: t.paused, LongestPause: t.longestPause}
 	for clock := UserClock; clock <= HardwareClock; clock++ {
 		if t.clocks[clock] > t.clocks[x.Clock] {

@@ -108,6 +108,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 		Elapsed: durationpb.New(m.Elapsed), PayloadSize: uint32(m.PayloadBytes),
 		Sent: m.Sent, Received: m.Received, Lost: m.Lost, Corrupted: m.Corrupted, Late: m.Late, Outstanding: m.Outstanding,
 		Duplicated: m.Duplicated, Reordered: m.Reordered, WrongAddress: m.WrongAddress, Ignored: m.Ignored,
+		DroppedHere: m.DroppedHere,
 		Rtt: distributionToProto(m.RTT), ApplicationRtt: distributionToProto(m.ApplicationRTT),
 		Connect: distributionToProto(m.Connect), Jitter: optionalDuration(m.Jitter), Ipdv: distributionToProto(m.IPDV),
 		Timestamps: timestampsToProto(m.Timestamps), Schedule: scheduleToProto(m.Schedule), Loss: lossToProto(m.Loss),
@@ -173,8 +174,11 @@ func coverageToProto(flows int) (out []*echov1.PathCoverage) {
 }
 
 func timestampsToProto(t probe.Timestamps) *echov1.Timestamps {
+	if t.Clock == 0 {
+		return nil
+	}
 	return &echov1.Timestamps{
-		Source: clockToProto(t.Clock), Resolution: durationpb.New(t.Resolution), Uncertainty: durationpb.New(t.Uncertainty),
+		Source: clockToProto(t.Clock), Resolution: durationpb.New(t.Resolution), Uncertainty: durationIf(t.Uncertainty),
 		Missing: t.Missing, Paused: t.Paused, LongestPause: durationIf(t.LongestPause),
 	}
 }

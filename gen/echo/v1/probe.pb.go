@@ -998,7 +998,8 @@ type ProbeReport struct {
 	Duplicated *uint32 `protobuf:"varint,13,opt,name=duplicated,proto3,oneof" json:"duplicated,omitempty"`
 	// Replies overtaken by the reply of a later round (RFC 4737). Absent where duplicated is.
 	Reordered *uint32 `protobuf:"varint,14,opt,name=reordered,proto3,oneof" json:"reordered,omitempty"`
-	// Round-trip times of the received rounds on the network, as well as timestamps tells; absent when there is none.
+	// Round-trip times of the received rounds on the network, as well as timestamps tells; absent when there is none. Over
+	// TCP they are from when the last byte left until it came back, where the kernel tells that.
 	Rtt *Distribution `protobuf:"bytes,15,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	// Times to connect, of the TCP connections that were established; absent when there is none.
 	Connect *Distribution `protobuf:"bytes,16,opt,name=connect,proto3" json:"connect,omitempty"`
@@ -1017,7 +1018,7 @@ type ProbeReport struct {
 	// Absolute differences of the round-trip times of rounds that follow each other in one flow (RFC 3393). Absent when
 	// there is none.
 	Ipdv *Distribution `protobuf:"bytes,22,opt,name=ipdv,proto3" json:"ipdv,omitempty"`
-	// Where the times of rtt were taken.
+	// Where the times of rtt were taken. Absent until a round has been received.
 	Timestamps *Timestamps `protobuf:"bytes,23,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
 	// How well the schedule was kept. Absent where rounds have no time to leave at (interval 0).
 	Schedule *Schedule `protobuf:"bytes,24,opt,name=schedule,proto3" json:"schedule,omitempty"`
@@ -1044,7 +1045,10 @@ type ProbeReport struct {
 	// Whether all that was expected was met; absent when nothing was expected.
 	Met *bool `protobuf:"varint,35,opt,name=met,proto3,oneof" json:"met,omitempty"`
 	// When the first round could leave.
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,36,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,36,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Datagrams that the daemon's kernel dropped because the probe did not read them in time: their rounds were lost by the
+	// daemon's host, not by the network. Absent where wrong_address is.
+	DroppedHere   *uint32 `protobuf:"varint,37,opt,name=dropped_here,json=droppedHere,proto3,oneof" json:"dropped_here,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1335,13 @@ func (x *ProbeReport) GetStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ProbeReport) GetDroppedHere() uint32 {
+	if x != nil && x.DroppedHere != nil {
+		return *x.DroppedHere
+	}
+	return 0
+}
+
 // Timestamps tells where and how well times were taken.
 type Timestamps struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1339,6 +1350,7 @@ type Timestamps struct {
 	// The least difference that its clock can tell.
 	Resolution *durationpb.Duration `protobuf:"bytes,2,opt,name=resolution,proto3" json:"resolution,omitempty"`
 	// How far a round-trip time may be off: from the clock, and for USER from the time that it takes to wake the process.
+	// Absent where that is not known.
 	Uncertainty *durationpb.Duration `protobuf:"bytes,3,opt,name=uncertainty,proto3" json:"uncertainty,omitempty"`
 	// Rounds received without a time of that source; rtt has the process's time for them.
 	Missing uint32 `protobuf:"varint,4,opt,name=missing,proto3" json:"missing,omitempty"`
@@ -3340,7 +3352,7 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"maxPayload\"\xa6\x01\n" +
 	"\fLedgerSource\x12\x95\x01\n" +
 	"\aaddress\x18\x01 \x01(\tB{\xbaHx\xba\x01u\n" +
-	"\x18ledger.address.host_port\x12*must be \"HOST:PORT\" of an echod's gRPC API\x1a-size(this) <= 300 && this.isHostAndPort(true)R\aaddress\"\xf5\v\n" +
+	"\x18ledger.address.host_port\x12*must be \"HOST:PORT\" of an echod's gRPC API\x1a-size(this) <= 300 && this.isHostAndPort(true)R\aaddress\"\xae\f\n" +
 	"\vProbeReport\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12,\n" +
 	"\x06target\x18\x02 \x01(\v2\x14.echo.v1.ProbeTargetR\x06target\x12\x18\n" +
@@ -3387,14 +3399,16 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\bverdicts\x18\" \x03(\v2\x10.echo.v1.VerdictR\bverdicts\x12\x15\n" +
 	"\x03met\x18# \x01(\bH\x04R\x03met\x88\x01\x01\x129\n" +
 	"\n" +
-	"start_time\x18$ \x01(\v2\x1a.google.protobuf.TimestampR\tstartTimeB\r\n" +
+	"start_time\x18$ \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12&\n" +
+	"\fdropped_here\x18% \x01(\rH\x05R\vdroppedHere\x88\x01\x01B\r\n" +
 	"\v_duplicatedB\f\n" +
 	"\n" +
 	"_reorderedB\x10\n" +
 	"\x0e_wrong_addressB\n" +
 	"\n" +
 	"\b_ignoredB\x06\n" +
-	"\x04_met\"\xf0\x02\n" +
+	"\x04_metB\x0f\n" +
+	"\r_dropped_here\"\xf0\x02\n" +
 	"\n" +
 	"Timestamps\x122\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x1a.echo.v1.Timestamps.SourceR\x06source\x129\n" +
