@@ -238,7 +238,7 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"probe start --new-connection": probeStartEffect("tcp.newConnection", "true", "--new-connection"),
 	"probe start --await-close":    probeStartEffect("tcp.awaitClose", "true", "--await-close"),
 	"probe start --name":           probeStartEffect("name", `"e-start"`),
-	"probe start --expect":         probeStartEffect("expect", `["loss <= 0.1% // a, b"]`, "--expect", "loss <= 0.1% // a, b"),
+	"probe start --expect":         probeStartEffect("expect", `["lost == 0 // a, b"]`, "--expect", "lost == 0 // a, b"),
 	"probe list --limit": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		s.ok("probe", "start", "e-probe", "--name", "e-l1", "-c", "1")

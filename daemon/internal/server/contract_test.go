@@ -348,8 +348,8 @@ func probeCases() []contractCase {
 			fields: map[string]string{"sent": "2", "received": "0", "lost": "2", "rtt": "absent", "errors.0.reason": "refused", "errors.0.count": "2"},
 		},
 		{
-			name: "expectations that are met", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "count": 2, "interval": "0s", "timeout": "60s", "expect": ["lost <= sent * 0.1%", "p99 < 1h && reordered == 0"]}`),
-			fields: map[string]string{"met": "true", "verdicts.#": "2", "verdicts.0.expect": "lost <= sent * 0.1%", "verdicts.0.met": "true", "verdicts.0.seen.0.name": "lost", "verdicts.0.seen.0.value": "0", "verdicts.0.seen.1.value": "2", "verdicts.0.message": "", "verdicts.1.met": "true", "verdicts.1.seen.1.name": "reordered", "verdicts.1.seen.1.value": "0"},
+			name: "expectations that are met", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "count": 2, "interval": "0s", "timeout": "60s", "expect": ["loss <= 0.1%", "p99 < 1h && reordered == 0"]}`),
+			fields: map[string]string{"met": "true", "verdicts.#": "2", "verdicts.0.expect": "loss <= 0.1%", "verdicts.0.met": "true", "verdicts.0.seen.0.name": "loss", "verdicts.0.seen.0.value": "0%", "verdicts.0.message": "", "verdicts.1.met": "true", "verdicts.1.seen.1.name": "reordered", "verdicts.1.seen.1.value": "0"},
 		},
 		{
 			name: "expectations that are not met", call: "ProbeService/RunProbe", request: probe(`{"name": "judged", "target": {"address": "127.0.0.1:1", "protocol": "UDP"}, "count": 2, "interval": "0s", "timeout": "60s", "expect": ["lost == 2", "lost == 0", "!(p99 > 2ms)"]}`),
