@@ -20,11 +20,12 @@ var mayImport = map[string][]string{
 	"daemon/internal/store": {},
 	"daemon/echo":           {},
 	"daemon/probe":          {"daemon/internal/wire"},
+	"daemon/verdict":        {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
 	"daemon/internal/registry": {"daemon/echo"},
-	"daemon/internal/runs":     {"daemon/probe"},
+	"daemon/internal/runs":     {"daemon/probe", "daemon/verdict"},
 	// The contract.
-	"daemon/internal/rpc":     {"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/echo", "daemon/probe"},
+	"daemon/internal/rpc":     {"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/echo", "daemon/probe", "daemon/verdict"},
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
@@ -58,6 +59,7 @@ var mayNotImport = map[string][]string{
 	"go.etcd.io/bbolt":                       {"daemon/internal/store"},
 	"github.com/spf13":                       {"daemon/echod", "ctl/internal/cli"},
 	"github.com/HdrHistogram":                {"daemon/probe"},
+	"cel.dev/cel-go":                         {"daemon/verdict"},
 	"github.com/grpc-ecosystem/grpc-gateway": {"daemon/internal/gateway", "gen/", "tools/"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -39,9 +40,10 @@ type session struct {
 	app       *app
 }
 
-// connect checks the global options and prepares a connection. It dials nothing yet: the first call does.
-func (a *app) connect() (*session, error) {
-	format, err := a.format()
+// connect checks the global options and prepares a connection. It dials nothing yet: the first call does. more are
+// the formats that the command writes besides those of every command.
+func (a *app) connect(more ...render.Format) (*session, error) {
+	format, err := a.format(more)
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +89,19 @@ func (a *app) getenv(key string) string {
 	return value
 }
 
-// format is the output format: the flag, else the environment's, else a table.
-func (a *app) format() (render.Format, error) {
-	if a.options.output.set {
-		return a.options.output.format, nil
+// format is the output format: the flag, else the environment's, else a table. more is as in connect.
+func (a *app) format(more []render.Format) (render.Format, error) {
+	if f := a.options.output.format; a.options.output.set {
+		if !f.Valid() && !slices.Contains(more, f) {
+			return "", usagef("-o %s is for echoctl probe, probe get and probe stop: say %s", f, formatNames())
+		}
+		return f, nil
 	}
 	fromEnv := a.getenv("ECHOCTL_OUTPUT")
 	if fromEnv == "" {
 		return render.Table, nil
 	}
-	if f := render.Format(fromEnv); f.Valid() {
+	if f := render.Format(fromEnv); f.Valid() || slices.Contains(more, f) {
 		return f, nil
 	}
 	return "", usagef("ECHOCTL_OUTPUT is %q: say %s", fromEnv, formatNames())

@@ -88,7 +88,7 @@ func (a *app) completeTargets(cmd *cobra.Command, args []string, typed string) (
 // complete offers names with their descriptions, those on the line already left out.
 func (a *app) complete(cmd *cobra.Command, args []string, typed string,
 	list func(context.Context, *session) (map[string]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
-	s, err := a.connect()
+	s, err := a.connect(moreFormats(cmd)...)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

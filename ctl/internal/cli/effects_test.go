@@ -219,6 +219,7 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.run("probe", "e-probe", "-c", "1", "-W", "60s", "--name", "e-p", "-o", "name").want(t, 0, "e-p\n", "")
 		s.ok("probe", "rm", "e-p")
 	},
+	"probe --expect": probeEffect("expect", `["sent == 1","received == 1"]`, "--expect", "sent == 1", "--expect", "received == 1"),
 	"probe --verbose": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		if out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s", "--verbose"); !strings.Contains(out, "seq=1") {
@@ -237,6 +238,7 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"probe start --new-connection": probeStartEffect("tcp.newConnection", "true", "--new-connection"),
 	"probe start --await-close":    probeStartEffect("tcp.awaitClose", "true", "--await-close"),
 	"probe start --name":           probeStartEffect("name", `"e-start"`),
+	"probe start --expect":         probeStartEffect("expect", `["lost == 0 // a, b"]`, "--expect", "lost == 0 // a, b"),
 	"probe list --limit": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		s.ok("probe", "start", "e-probe", "--name", "e-l1", "-c", "1")

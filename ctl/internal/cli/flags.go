@@ -233,7 +233,7 @@ type formatFlag struct {
 
 func (f *formatFlag) Set(text string) error {
 	format := render.Format(text)
-	if !format.Valid() {
+	if !format.Valid() && format != render.JUnit { // whether the command writes that is for format to say
 		return fmt.Errorf("say %s", formatNames())
 	}
 	f.format, f.set = format, true

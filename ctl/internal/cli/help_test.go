@@ -148,6 +148,12 @@ func TestUsage(t *testing.T) {
 			`--new-connection and --await-close are for tcp`},
 		{"probe a -c many", "probe",
 			`invalid argument "many" for "-c, --count" flag: ` + countWords},
+		{"list -o junit", "list",
+			`-o junit is for echoctl probe, probe get and probe stop: say table, wide, json, yaml or name`},
+		{"probe start a -o junit", "probe start",
+			`-o junit is for echoctl probe, probe get and probe stop: say table, wide, json, yaml or name`},
+		{"probe a --expect", "probe",
+			`flag needs an argument: --expect`},
 		{"probe start", "probe start",
 			`TARGET is missing`},
 		{"probe stop", "probe stop",
@@ -172,6 +178,9 @@ func TestUsage(t *testing.T) {
 		})
 	}
 	s := at(t, "127.0.0.1:1")
+	s.env["ECHOCTL_OUTPUT"] = "junit"
+	s.run("list").want(t, 2, "",
+		"echoctl: ECHOCTL_OUTPUT is \"junit\": say table, wide, json, yaml or name (see echoctl list --help)\n")
 	s.env["ECHOCTL_OUTPUT"] = "xml"
 	s.run("list").want(t, 2, "",
 		"echoctl: ECHOCTL_OUTPUT is \"xml\": say table, wide, json, yaml or name (see echoctl list --help)\n")

@@ -23,7 +23,12 @@ write the report.
 Ctrl-C ends the probe and shows what it measured so far; a second Ctrl-C ends
 echoctl at once, with exit code 130.
 
-Exit code 0: at least one reply was received; 3: the probe ran and none was.`
+` + expectHelp + `
+
+-o junit writes a JUnit test suite with a case for each expectation.
+
+Exit code 0: all expectations are met, or without any at least one reply was
+received; 3: the probe ran and that is not so.`
 
 // probeOptions are the flags of a probe, whether it is followed or left to run. The letters are ping's.
 type probeOptions struct {
@@ -36,6 +41,7 @@ type probeOptions struct {
 	newConnection bool
 	awaitClose    bool
 	verbose       bool
+	expect        []string
 }
 
 func newProbeCommand(a *app) *cobra.Command {
@@ -49,7 +55,10 @@ func newProbeCommand(a *app) *cobra.Command {
   echoctl probe udp://[2001:db8::1]:7 -w 10s -W 0.5
   echoctl probe web-1 --new-connection --await-close
   echoctl probe web-1 -c 0 -i 1
-  echoctl probe web-1 -o json | jq .rtt.p99`,
+  echoctl probe web-1 -o json | jq .rtt.p99
+  echoctl probe web-1 -c 100 --expect 'loss <= 0.1%' --expect 'p99 < 2ms'
+  echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml`,
+		Annotations:       writesJUnit,
 		Args:              argsBetween(1, 1, "TARGET"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runProbe(a, cmd, o, args[0]) },
 		ValidArgsFunction: firstOnly(a.completeTargets),
@@ -72,6 +81,7 @@ func (o *probeOptions) addTo(cmd *cobra.Command) {
 	flags.BoolVar(&o.newConnection, "new-connection", false, "tcp: a new connection for each round trip")
 	flags.BoolVar(&o.awaitClose, "await-close", false, "tcp: also wait until the server closes; implies --new-connection")
 	flags.StringVar(&o.name, "name", "", "what to call the probe: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
+	addExpectFlag(cmd, &o.expect)
 }
 
 // probe is what the command line asks for. Flags that were not given stay absent: the daemon has the defaults.
@@ -82,7 +92,7 @@ func (o *probeOptions) probe(target string) (*echov1.Probe, error) {
 	}
 	p := &echov1.Probe{
 		Name: o.name, Target: to, Count: o.count.proto(), Duration: o.duration.proto(), Interval: o.interval.proto(),
-		Timeout: o.timeout.proto(), PayloadSize: o.size.proto(),
+		Timeout: o.timeout.proto(), PayloadSize: o.size.proto(), Expect: o.expect,
 	}
 	if o.newConnection || o.awaitClose {
 		if to.GetProtocol() == echov1.Protocol_UDP {
@@ -127,7 +137,7 @@ func runProbe(a *app, cmd *cobra.Command, o *probeOptions, target string) error 
 	if err != nil {
 		return err
 	}
-	s, err := a.connect()
+	s, err := a.connect(moreFormats(cmd)...)
 	if err != nil {
 		return err
 	}
@@ -142,8 +152,5 @@ func runProbe(a *app, cmd *cobra.Command, o *probeOptions, target string) error 
 	if err := s.out.Reports([]*echov1.ProbeReport{report}); err != nil {
 		return err
 	}
-	if report.GetReceived() == 0 {
-		return &exitError{exitUnmet}
-	}
-	return nil
+	return unmet(probe, report)
 }

@@ -16,9 +16,12 @@ func newProbeStartCommand(a *app) *cobra.Command {
 its report so far, "probe stop" ends it. The daemon keeps a probe for 10 minutes
 after its end.
 
-` + targetHelp),
+` + targetHelp + `
+
+` + expectHelp),
 		Example: `  echoctl probe start web-1 --name nightly -c 0 -i 1
-  echoctl probe start tcp://192.0.2.7:7 -w 1h -o name`,
+  echoctl probe start tcp://192.0.2.7:7 -w 1h -o name
+  echoctl probe start web-1 --name soak -c 0 --expect 'longest_outage < 3s'`,
 		Args: argsBetween(1, 1, "TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			probe, err := o.probe(args[0])
@@ -87,12 +90,14 @@ func newProbeGetCommand(a *app) *cobra.Command {
 		Use:   "get NAME...",
 		Short: "Show probes with their reports so far",
 		Long: long(`Shows all there is to say of each probe and what it has measured until now, or
-in all when it has ended.`),
+in all when it has ended, with what becomes of its expectations so far. -o junit
+writes the expectations of one that runs as skipped tests.`),
 		Example: `  echoctl probe get nightly
   echoctl probe get nightly -o json | jq .report.rtt`,
-		Args: argsBetween(1, unlimited, "NAME"),
+		Args:        argsBetween(1, unlimited, "NAME"),
+		Annotations: writesJUnit,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			s, err := a.connect()
+			s, err := a.connect(moreFormats(cmd)...)
 			if err != nil {
 				return err
 			}
@@ -116,12 +121,14 @@ func newProbeStopCommand(a *app) *cobra.Command {
 		Use:   "stop NAME...",
 		Short: "End probes early and show their reports",
 		Long: long(`Ends probes and writes their final reports. One that has ended already is left
-as it is.`),
+as it is. Exit code 3: something was expected of one (--expect) that is not met.`),
 		Example: `  echoctl probe stop nightly
-  echoctl probe stop nightly -o json`,
-		Args: argsBetween(1, unlimited, "NAME"),
+  echoctl probe stop nightly -o json
+  echoctl probe stop nightly -o junit > nightly.xml`,
+		Args:        argsBetween(1, unlimited, "NAME"),
+		Annotations: writesJUnit,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			s, err := a.connect()
+			s, err := a.connect(moreFormats(cmd)...)
 			if err != nil {
 				return err
 			}
@@ -134,7 +141,10 @@ as it is.`),
 			if err := s.out.Reports(reports); err != nil {
 				return err
 			}
-			return failed
+			if failed != nil {
+				return failed
+			}
+			return anyUnmet(reports)
 		},
 		ValidArgsFunction: a.completeProbes,
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/echod/echod/ctl/internal/render"
 	"github.com/spf13/cobra"
 )
 
@@ -24,8 +23,8 @@ Durations are "40ms", "1.5s", "10m"; a bare number is seconds. Sizes are bytes,
 or as in "64KiB" (1,024 each), "64kB" or "64k" (1,000 each), up to GiB and GB.`
 
 // exitHelp ends the help of every command.
-const exitHelp = `Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 a probe ran and no
-reply came; 4 the daemon cannot be reached.`
+const exitHelp = `Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 a probe ran and was
+not as expected; 4 the daemon cannot be reached.`
 
 // defaultCallTimeout is the deadline of a call unless --call-timeout says otherwise.
 const defaultCallTimeout = 30 * time.Second
@@ -79,16 +78,11 @@ func addTo(root *cobra.Command, group string, commands ...*cobra.Command) {
 func addGlobalFlags(root *cobra.Command, a *app) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.options.server, "server", "", "the daemon's gRPC `ADDRESS`: HOST:PORT or unix:PATH")
-	flags.VarP(&a.options.output, "output", "o", "output `FORMAT`: "+formatNames())
+	flags.VarP(&a.options.output, "output", "o", "output `FORMAT`: "+formatNames()+"; of probes also junit")
 	a.options.callTimeout.value = defaultCallTimeout
 	flags.Var(&a.options.callTimeout, "call-timeout", "give up a call without an answer after `DURATION`; 0 is never")
 	flags.BoolVar(&a.options.noColor, "no-color", false, "no colours, even on a terminal")
-	formats := make([]cobra.Completion, len(render.Formats))
-	for i, f := range render.Formats {
-		formats[i] = string(f)
-	}
-	mustRegister(root.RegisterFlagCompletionFunc("output",
-		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
+	mustRegister(root.RegisterFlagCompletionFunc("output", completeFormats))
 }
 
 // mustRegister is for errors that only a flag's misspelled name in this package can cause.

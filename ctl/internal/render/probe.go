@@ -113,6 +113,9 @@ func describeProbe(p *echov1.Probe, now time.Time) *pairs {
 		}
 		d.add("Connection", text)
 	}
+	if len(p.GetExpect()) > 0 {
+		d.add("Expected", cleanAll(p.GetExpect())...)
+	}
 	d.add("Created", moment(now, p.GetCreateTime(), "-"))
 	d.add("Ended", moment(now, p.GetEndTime(), "-"))
 	if r := p.GetReport(); r != nil {

@@ -108,6 +108,8 @@ func New(w io.Writer, o Options) Writer {
 		return &documentWriter{emit: newYAMLEmitter(w)}
 	case Name:
 		return &nameWriter{w: w}
+	case JUnit:
+		return &junitWriter{tableWriter{w: w, options: o}}
 	case Wide:
 		return &wideWriter{tableWriter{w: w, options: o}}
 	default:

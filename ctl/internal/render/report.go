@@ -103,7 +103,7 @@ func summaryLines(r *echov1.ProbeReport, wide bool) []string {
 		}
 		lines = append(lines, "errors: "+strings.Join(parts, ", "))
 	}
-	return lines
+	return append(lines, verdictLines(r)...)
 }
 
 func totalsLine(r *echov1.ProbeReport) string {

@@ -86,7 +86,7 @@ func probeToProto(r runs.Run) *echov1.Probe {
 		Count: &r.Plan.Count, Duration: durationpb.New(r.Plan.Duration), Interval: durationpb.New(r.Plan.Interval),
 		Timeout: durationpb.New(r.Plan.Timeout), Pacing: pacingToProto(r.Plan), Flows: &flows, PayloadSize: &payload,
 		PayloadSweep: sweepToProto(r.Plan.Sizes), Source: sourceToProto(r.Plan.Source),
-		State: runStateToProto(r.State), Report: reportToProto(r),
+		Expect: r.Target.Expect.Texts(), State: runStateToProto(r.State), Report: reportToProto(r),
 		CreateTime: timestamp(r.CreateTime), EndTime: timestamp(r.EndTime),
 	}
 	if len(r.Plan.Sizes) > 0 {
@@ -133,6 +133,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 	for _, e := range m.Errors {
 		out.Errors = append(out.Errors, &echov1.ErrorCount{Reason: string(e.Reason), Count: e.Count, Message: e.Message})
 	}
+	judge(out, r.Target.Expect.Judge(m))
 	return out
 }
 

@@ -160,6 +160,10 @@ func (s *ProbeService) DeleteProbe(_ context.Context, req *echov1.DeleteProbeReq
 func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 	plan := planFromProto(p)
 	target := runs.Target{Endpoint: p.GetTarget().GetEndpoint(), Address: p.GetTarget().GetAddress(), Protocol: plan.Protocol}
+	var err error
+	if target.Expect, err = expectationsFromProto(p.GetExpect()); err != nil {
+		return target, plan, err
+	}
 	if target.Endpoint != "" {
 		e, err := s.targets.Get(target.Endpoint)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/echod/echod/daemon/probe"
+	"github.com/echod/echod/daemon/verdict"
 )
 
 const (
@@ -47,11 +48,13 @@ const (
 	Stopped                  // it was ended early
 )
 
-// Target is what was asked to be probed, for whoever looks at the run; the plan has the address.
+// Target is what was asked for, for whoever looks at the run: what to probe (the plan has the address), and what to
+// expect of it.
 type Target struct {
 	Endpoint string // name of an endpoint of this daemon, or empty
 	Address  string // "host:port" as asked, or empty
 	Protocol probe.Protocol
+	Expect   *verdict.Expectations // what the report is judged by; nil: nothing is expected
 }
 
 // Run is a run as it stands: a value that changes no more.

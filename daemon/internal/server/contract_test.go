@@ -347,6 +347,22 @@ func probeCases() []contractCase {
 			name: "nobody listens", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:1", "protocol": "UDP"}, "count": 2, "interval": "0s", "timeout": "60s"}`),
 			fields: map[string]string{"sent": "2", "received": "0", "lost": "2", "rtt": "absent", "errors.0.reason": "refused", "errors.0.count": "2"},
 		},
+		{
+			name: "expectations that are met", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "count": 2, "interval": "0s", "timeout": "60s", "expect": ["loss <= 0.1%", "p99 < 1h && reordered == 0"]}`),
+			fields: map[string]string{"met": "true", "verdicts.#": "2", "verdicts.0.expect": "loss <= 0.1%", "verdicts.0.met": "true", "verdicts.0.seen.0.name": "loss", "verdicts.0.seen.0.value": "0%", "verdicts.0.message": "", "verdicts.1.met": "true", "verdicts.1.seen.1.name": "reordered", "verdicts.1.seen.1.value": "0"},
+		},
+		{
+			name: "expectations that are not met", call: "ProbeService/RunProbe", request: probe(`{"name": "judged", "target": {"address": "127.0.0.1:1", "protocol": "UDP"}, "count": 2, "interval": "0s", "timeout": "60s", "expect": ["lost == 2", "lost == 0", "!(p99 > 2ms)"]}`),
+			fields: map[string]string{"met": "false", "verdicts.0.met": "true", "verdicts.1.met": "false", "verdicts.1.seen.0.value": "2", "verdicts.1.message": "", "verdicts.2.met": "false", "verdicts.2.seen.0.name": "p99", "verdicts.2.seen.0.value": "", "verdicts.2.message": "p99 is not known: no round trip was received"},
+		},
+		{name: "verdicts are kept", call: "ProbeService/GetProbe", request: `{"name": "judged"}`, fields: map[string]string{"expect.#": "3", "expect.2": "!(p99 > 2ms)", "report.met": "false", "report.verdicts.#": "3"}},
+		{name: "nothing expected", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "count": 1}`), fields: map[string]string{"met": "absent", "verdicts.#": "0"}},
+		{name: "an expectation of nothing known", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": ["lost == 0", "p98 < 2ms"]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect[1]", says: `column 1: there is no name "p98"; did you mean "p90"?`},
+		{name: "an expectation of mixed kinds", call: "ProbeService/StreamProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": ["loss < 2ms"]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect[0]", says: "column 6: < compares a number with a duration"},
+		{name: "an expectation that is none", call: "ProbeService/CreateProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": ["p99"]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect[0]", says: "neither yes nor no"},
+		{name: "an empty expectation", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": [""]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect[0]"},
+		{name: "an expectation too long", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": ["lost == 0` + strings.Repeat(" ", 492) + `"]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect[0]", says: "500"},
+		{name: "too many expectations", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "expect": ["lost == 0"` + strings.Repeat(`, "lost == 0"`, 32) + `]}`), code: bad, reason: "BAD_VALUE", field: "probe.expect", says: "32"},
 		{name: "no target", call: "ProbeService/RunProbe", request: probe(`{}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
 		{name: "two targets", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made", "address": "127.0.0.1:7", "protocol": "TCP"}}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
 		{name: "an address without protocol", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:7"}}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
@@ -363,8 +379,8 @@ func probeCases() []contractCase {
 		{name: "options of TCP for UDP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "tcp": {"newConnection": true}}`), code: bad, reason: "BAD_VALUE", field: "probe.tcp"},
 		{name: "options of TCP for a UDP address", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:7", "protocol": "UDP"}, "tcp": {}}`), code: bad, reason: "BAD_VALUE", field: "probe"},
 		{
-			name: "stream", call: "ProbeService/StreamProbe", request: probe(`{"name": "followed", "target": {"endpoint": "made"}, "count": 3, "interval": "0.001s"}`),
-			fields: map[string]string{"report.received": "3", "report.state": "DONE"},
+			name: "stream", call: "ProbeService/StreamProbe", request: probe(`{"name": "followed", "target": {"endpoint": "made"}, "count": 3, "interval": "0.001s", "expect": ["received == sent"]}`),
+			fields: map[string]string{"report.received": "3", "report.state": "DONE", "report.met": "true"},
 			check: func(t *testing.T, replies []proto.Message) {
 				var kinds []string
 				for _, r := range replies {
@@ -386,13 +402,13 @@ func probeCases() []contractCase {
 		},
 		{name: "stream of a bad probe", call: "ProbeService/StreamProbe", request: probe(`{}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
 		{
-			name: "create", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}, "count": 0, "interval": "0.001s"}`),
-			fields: map[string]string{"name": "long", "state": "RUNNING", "count": "0", "interval": "0.001s", "timeout": "1s", "payloadSize": "64"},
+			name: "create", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}, "count": 0, "interval": "0.001s", "expect": ["elapsed > 1h"]}`),
+			fields: map[string]string{"expect.0": "elapsed > 1h", "name": "long", "state": "RUNNING", "count": "0", "interval": "0.001s", "timeout": "1s", "payloadSize": "64"},
 		},
 		{name: "create of a name that runs", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}}`), code: codes.AlreadyExists, reason: "PROBE_EXISTS"},
-		{name: "get while it runs", call: "ProbeService/GetProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "RUNNING", "endTime": "absent"}},
+		{name: "get while it runs", call: "ProbeService/GetProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "RUNNING", "endTime": "absent", "report.met": "false"}},
 		{name: "list", call: "ProbeService/ListProbes", request: `{"pageSize": 1}`, fields: map[string]string{"probes.#": "1", "probes.0.name": "first"}},
-		{name: "stop answers the report", call: "ProbeService/StopProbe", request: `{"name": "long"}`, fields: map[string]string{"probe": "long", "state": "STOPPED"}},
+		{name: "stop answers the report", call: "ProbeService/StopProbe", request: `{"name": "long"}`, fields: map[string]string{"probe": "long", "state": "STOPPED", "met": "false", "verdicts.0.expect": "elapsed > 1h"}},
 		{name: "the report is kept", call: "ProbeService/GetProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "STOPPED", "report.state": "STOPPED"}},
 		{name: "stop again", call: "ProbeService/StopProbe", request: `{"name": "long"}`, fields: map[string]string{"state": "STOPPED"}},
 		{name: "delete probe", call: "ProbeService/DeleteProbe", request: `{"name": "long"}`},
