@@ -10,7 +10,6 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 
 	"github.com/echod/echod/ctl/internal/render"
-	"google.golang.org/grpc"
 )
 
 // app is one run of echoctl.
@@ -18,7 +17,7 @@ type app struct {
 	env     Env
 	options globalOptions
 	// The rest is there once connect was called.
-	conn *grpc.ClientConn
+	conn channel
 	peer *peer
 }
 
@@ -52,9 +51,16 @@ func (a *app) connect(more ...render.Format) (*session, error) {
 		return nil, err
 	}
 	a.peer = &peer{server: where}
-	if a.conn, err = dial(a.peer); err != nil {
+	conn, err := dial(a.peer)
+	if err != nil {
 		return nil, err
 	}
+	return a.session(conn, format), nil
+}
+
+// session makes the clients of all services, whose calls go through conn; close closes it.
+func (a *app) session(conn channel, format render.Format) *session {
+	a.conn = conn
 	return &session{
 		endpoints: echov1.NewEndpointServiceClient(a.conn),
 		probes:    echov1.NewProbeServiceClient(a.conn),
@@ -62,7 +68,7 @@ func (a *app) connect(more ...render.Format) (*session, error) {
 		out:       render.New(output{a.env.Stdout}, render.Options{Format: format, Color: a.color(), Width: a.width()}),
 		format:    format,
 		app:       a,
-	}, nil
+	}
 }
 
 func (a *app) close() {

@@ -151,7 +151,7 @@ func TestSilentServer(t *testing.T) {
 	address := listener.Addr().String()
 	r := at(t, address).untilConnected("list")
 	r.want(t, 4, "", "echoctl: cannot reach echod at "+address+
-		": it takes connections but does not answer as a gRPC server. *\n")
+		": it takes connections, but had not answered as a gRPC server when time was up *. *\n")
 }
 
 // untilConnected runs a command with ever more time until it gets as far as a connection, however slow the machine.

@@ -219,6 +219,11 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.run("probe", "e-probe", "-c", "1", "-W", "60s", "--name", "e-p", "-o", "name").want(t, 0, "e-p\n", "")
 		s.ok("probe", "rm", "e-p")
 	},
+	"probe --local": func(t *testing.T, s *shell) {
+		if r := s.run("probe", "--local", "tcp://127.0.0.1:1", "-c", "1", "--server", "127.0.0.1:1"); r.code != exitUnmet {
+			t.Errorf("exit %d: it asked a daemon", r.code)
+		}
+	},
 	"probe --expect": probeEffect("expect", `["sent == 1","received == 1"]`, "--expect", "sent == 1", "--expect", "received == 1"),
 	"probe --verbose": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")

@@ -115,9 +115,9 @@ func (a *app) explain(err error) (string, int) {
 		return fmt.Sprintf("%s is no gRPC server: it answers in plain HTTP. Give the address that echod takes gRPC at "+
 			"(%s unless it was told otherwise), not the one for REST.", a.peer.server, defaultServer), exitUnreachable
 	case info == nil && s.Code() == codes.Unavailable:
-		return a.peer.trouble(), exitUnreachable
+		return a.peer.trouble(false), exitUnreachable
 	case info == nil && s.Code() == codes.DeadlineExceeded && !a.peer.reached():
-		return a.peer.trouble(), exitUnreachable
+		return a.peer.trouble(true), exitUnreachable
 	case info == nil && s.Code() == codes.DeadlineExceeded:
 		return fmt.Sprintf("echod at %s did not answer within %s (--call-timeout)", a.peer.server,
 			a.options.callTimeout.value), exitFailed

@@ -42,6 +42,7 @@ type probeOptions struct {
 	awaitClose    bool
 	verbose       bool
 	expect        []string
+	local         bool
 }
 
 func newProbeCommand(a *app) *cobra.Command {
@@ -57,13 +58,15 @@ func newProbeCommand(a *app) *cobra.Command {
   echoctl probe web-1 -c 0 -i 1
   echoctl probe web-1 -o json | jq .rtt.p99
   echoctl probe web-1 -c 100 --expect 'loss <= 0.1%' --expect 'p99 < 2ms'
-  echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml`,
+  echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml
+  echoctl probe --local udp://192.0.2.7:7`,
 		Annotations:       writesJUnit,
 		Args:              argsBetween(1, 1, "TARGET"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runProbe(a, cmd, o, args[0]) },
 		ValidArgsFunction: firstOnly(a.completeTargets),
 	}
 	o.addTo(cmd)
+	addLocalFlag(cmd, &o.local)
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "a line for each round trip, even where there is no terminal")
 	cmd.AddCommand(newProbeStartCommand(a), newProbeListCommand(a), newProbeGetCommand(a), newProbeStopCommand(a),
 		newProbeDeleteCommand(a))
@@ -137,7 +140,7 @@ func runProbe(a *app, cmd *cobra.Command, o *probeOptions, target string) error 
 	if err != nil {
 		return err
 	}
-	s, err := a.connect(moreFormats(cmd)...)
+	s, err := a.connectTo(o.local, probe.GetTarget(), moreFormats(cmd)...)
 	if err != nil {
 		return err
 	}

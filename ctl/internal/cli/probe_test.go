@@ -60,6 +60,31 @@ func TestProbeOfAnAddress(t *testing.T) {
 }
 
 // TestProbeWithoutReply ends with exit code 3: the probe ran, its result is data, and there are no round-trip times.
+// Without a daemon everything is the same but that there are no endpoints.
+func TestLocalProbe(t *testing.T) {
+	address := at(t, shared.GRPC).newEndpoint("udp", "probe-local")
+	s := at(t, "127.0.0.1:1") // where nobody is
+	target := []string{"probe", "--local", "udp://" + address, "-c", "2", "-i", "0", "-W", "60s"}
+	if out := s.ok(append(target, "--expect", "lost == 0")...); !strings.Contains(out, "2 sent, 2 received") || !strings.Contains(out, "lost == 0") {
+		t.Errorf("the summary is:\n%s", out)
+	}
+	wantField(t, s.json(target...), "received", "2")
+	for _, c := range []struct {
+		code int
+		says string
+		args []string
+	}{
+		{2, `--local has no endpoint "web-1"`, []string{"web-1"}},
+		{1, `there is no name "p98"`, []string{"udp://" + address, "--expect", "p98 < 1ms"}},
+		{3, "errors: refused 1", []string{"tcp://127.0.0.1:1", "-c", "1"}},
+	} {
+		r := s.run(append([]string{"probe", "--local"}, c.args...)...)
+		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.says) {
+			t.Errorf("%v: exit %d, want %d with %q", c.args, r.code, c.code, c.says)
+		}
+	}
+}
+
 func TestProbeWithoutReply(t *testing.T) {
 	s := at(t, shared.GRPC)
 	address := closedPort(t)

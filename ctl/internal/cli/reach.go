@@ -17,8 +17,8 @@ func (p *peer) reached() bool {
 	return p.dialErr == nil && len(p.greeting) == greetingBytes && p.greeting[greetingBytes-1] == settingsFrameType
 }
 
-// trouble says why a call did not get through, and what to do about it.
-func (p *peer) trouble() string {
+// trouble says why a call did not get through, perhaps because its time was up, and what to do about it.
+func (p *peer) trouble(timeUp bool) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	const elsewhere = "Another address: --server or ECHOCTL_SERVER."
@@ -32,6 +32,9 @@ func (p *peer) trouble() string {
 	case !p.connected:
 		return fmt.Sprintf("cannot reach echod at %s: no connection yet when time was up (--call-timeout). %s", p.server,
 			elsewhere)
+	case len(p.greeting) < greetingBytes && timeUp:
+		return fmt.Sprintf("cannot reach echod at %s: it takes connections, but had not answered as a gRPC server when time "+
+			"was up (--call-timeout). %s", p.server, elsewhere)
 	case len(p.greeting) < greetingBytes:
 		return fmt.Sprintf("cannot reach echod at %s: it takes connections but does not answer as a gRPC server. %s",
 			p.server, elsewhere)

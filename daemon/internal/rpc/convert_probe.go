@@ -109,7 +109,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 		Sent: m.Sent, Received: m.Received, Lost: m.Lost, Corrupted: m.Corrupted, Late: m.Late, Outstanding: m.Outstanding,
 		Duplicated: m.Duplicated, Reordered: m.Reordered, WrongAddress: m.WrongAddress, Ignored: m.Ignored,
 		DroppedHere: m.DroppedHere,
-		Rtt: distributionToProto(m.RTT), ApplicationRtt: distributionToProto(m.ApplicationRTT),
+		Rtt:         distributionToProto(m.RTT), ApplicationRtt: distributionToProto(m.ApplicationRTT),
 		Connect: distributionToProto(m.Connect), Jitter: optionalDuration(m.Jitter), Ipdv: distributionToProto(m.IPDV),
 		Timestamps: timestampsToProto(m.Timestamps), Schedule: scheduleToProto(m.Schedule), Loss: lossToProto(m.Loss),
 		MoreOutages: m.MoreOutages, Coverage: coverageToProto(len(m.Flows)), StartTime: timestamp(m.Start),
