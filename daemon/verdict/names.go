@@ -86,6 +86,7 @@ var names = slices.Concat(
 		optional("reordered", "replies overtaken by a later one", noNumber, func(r *probe.Report) *uint32 { return r.Reordered }),
 		optional("wrong_address", "replies from another address", noStrangers, func(r *probe.Report) *uint32 { return r.WrongAddress }),
 		optional("ignored", "datagrams that belong to no round", notOverStream, func(r *probe.Report) *uint32 { return r.Ignored }),
+		optional("dropped_here", "datagrams that the daemon's own host dropped", noStrangers, func(r *probe.Report) *uint32 { return r.DroppedHere }),
 		ofLoss("loss", Share, "share of the ended rounds that was lost", func(l *probe.Loss) float64 { return l.Ratio }),
 		ofLoss("loss_upper", Share, "what the share is not above, with 95 % confidence", func(l *probe.Loss) float64 { return l.UpperBound }),
 		ofLoss("bursts", Count, "rows of rounds lost, single ones too", func(l *probe.Loss) float64 { return float64(l.Bursts) }),
