@@ -133,6 +133,9 @@ type Plan struct {
 	// Tally may be nil. Else it is where this run sums up, so that its owner can look at the report while it runs. It
 	// serves one run at a time; a run that starts clears it.
 	Tally *Tally
+	// Admit may be nil. Else it is asked as Options.Permit is, after it and for this run alone: whether there is room for
+	// the run at that address.
+	Admit func(netip.AddrPort) error
 }
 
 // Validate says whether the plan can be run. Its errors are ErrBadPlan and begin with the field and its value.

@@ -3,7 +3,7 @@
 //
 // It owns the sockets and goroutines of a run, from its start to its end, and nothing that outlives it. It knows no
 // names of endpoints, no gRPC and no configuration, and never decides whether a target may be probed: that is its
-// callers' part. The daemon and the command line tool both call it.
+// callers' part, which it asks (Options.Permit) once it knows the address. The daemon and the command line tool both call it.
 //
 // What a target does (refuses, keeps silent, cannot be reached, has no such name) is a result in the report, never an
 // error. Times are taken from the monotonic clock, in this process.
@@ -29,6 +29,10 @@ type Options struct {
 	// must keep to net.Conn: closing and deadlines end a Read and a Write that wait, and a UDP connection reads and writes
 	// one datagram a call.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Permit is asked with the address that a run is to go to, after its name was looked up and before anything is sent.
+	// What it answers ends the run. That address is the one dialled: no name is looked up a second time. Nil: all may be
+	// probed.
+	Permit func(netip.AddrPort, Protocol) error
 }
 
 // Prober runs probes. It keeps no state between runs; any number of goroutines may use one at the same time.
@@ -56,8 +60,9 @@ func (p *Prober) newAlarm() alarm {
 //
 // It ends when the plan's count or duration is reached and the last reply has come or is overdue, when ctx ends (the
 // report is what was measured so far, the error nil, and a round on its way counts as neither sent nor lost), or when
-// emit fails (the same, with emit's error). The only other error is ErrBadPlan. When the host's name cannot be looked
-// up, one round is sent and lost with ReasonNameNotFound.
+// emit fails (the same, with emit's error). The only other errors are ErrBadPlan, and those of Options.Permit and
+// Plan.Admit; then nothing was sent, and the report's errors say why. When the host's name cannot be looked up, one
+// round is sent and lost with ReasonNameNotFound.
 //
 // emit may be nil. It is called from Run's own goroutine, in the order of events, and holds up the run while it works:
 // it must not block.
@@ -72,5 +77,5 @@ func (p *Prober) Run(ctx context.Context, plan Plan, emit func(Sample) error) (R
 	r := newRun(p, plan, emit)
 	err := r.do(ctx)
 	r.tally.stop()
-	return r.tally.Report(), err
+	return refusalIn(r.tally.Report(), err)
 }

@@ -70,7 +70,8 @@ type Report struct {
 	// Sizes has an entry for each of the plan's Sizes.
 	Sizes []SizeReport
 	// Errors says why rounds were lost or corrupted, most frequent first. The counts add up to Lost + Corrupted, but
-	// for ReasonNotClosed, which comes on top: its rounds are among the received.
+	// for ReasonNotClosed, which comes on top: its rounds are among the received. Of a run that was refused there are no
+	// rounds, and one entry of ReasonTargetRefused or ReasonOverLimit.
 	Errors []ErrorCount
 	// Run is the number that this run's payloads carry.
 	Run uint64

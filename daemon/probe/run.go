@@ -47,7 +47,7 @@ func newRun(p *Prober, plan Plan, emit func(Sample) error) *run {
 	}
 }
 
-// do looks the name up and makes the rounds. Its error is emit's.
+// do looks the name up and makes the rounds. Its error is emit's, or a refusal.
 func (r *run) do(ctx context.Context) error {
 	if r.stamped() {
 		defer keepStamping()()
@@ -60,6 +60,9 @@ func (r *run) do(ctx context.Context) error {
 			r.lost(1, nil, ReasonNameNotFound, fmt.Errorf("cannot look up %s: %s", r.plan.Address, inWords(err)))
 		}
 		return r.emitErr
+	}
+	if err := r.permit(address); err != nil {
+		return err
 	}
 	r.address = address
 	r.tally.reach(address, r.start)

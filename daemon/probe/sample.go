@@ -68,6 +68,10 @@ const (
 	ReasonNotClosed Reason = "not_closed"
 	// ReasonTooBig: the datagram is larger than the way to the target takes: the system did not send it, or a router said so.
 	ReasonTooBig Reason = "too_big"
+	// ReasonTargetRefused: Options.Permit refused the address, and nothing was sent. It is of the run, not of a round.
+	ReasonTargetRefused Reason = "target_refused"
+	// ReasonOverLimit: Plan.Admit had no room for the run, and nothing was sent. It is of the run, not of a round.
+	ReasonOverLimit Reason = "over_limit"
 	// ReasonOther: anything else; the message says what.
 	ReasonOther Reason = "other"
 )
