@@ -23,18 +23,26 @@ var mayImport = map[string][]string{
 	"daemon/verdict":        {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
 	"daemon/internal/registry": {"daemon/echo"},
-	"daemon/internal/runs":     {"daemon/probe", "daemon/verdict"},
+	"daemon/internal/targets":  {"daemon/probe"},
+	"daemon/internal/budget":   {"daemon/probe"},
+	"daemon/internal/runs":     {"daemon/internal/budget", "daemon/probe", "daemon/verdict"},
 	// The contract.
-	"daemon/internal/rpc":     {"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/echo", "daemon/probe", "daemon/verdict"},
+	"daemon/internal/rpc": {
+		"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/internal/budget", "daemon/internal/targets",
+		"daemon/echo", "daemon/probe", "daemon/verdict",
+	},
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
 		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/runs",
-		"daemon/internal/rpc", "daemon/internal/gateway",
+		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/rpc", "daemon/internal/gateway",
 	},
 	"daemon/echod": {"daemon/internal/server"},
 	// The same service without the daemon.
-	"daemon/local": {"gen/echo/v1", "daemon/internal/rpc", "daemon/internal/runs", "daemon/internal/registry", "daemon/probe"},
+	"daemon/local": {
+		"gen/echo/v1", "daemon/internal/rpc", "daemon/internal/runs", "daemon/internal/registry", "daemon/internal/budget", "daemon/internal/targets",
+		"daemon/probe",
+	},
 	// The client knows the contract, and the service that stands in for a daemon.
 	"ctl/internal/render": {"gen/echo/v1"},
 	"ctl/internal/cli":    {"gen/echo/v1", "ctl/internal/render", "daemon/local"},

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/echod/echod/daemon/internal/server"
 )
 
 func environment(pairs map[string]string) lookupEnv {
@@ -58,8 +60,41 @@ func TestDefaults(t *testing.T) {
 	if os.Geteuid() == 0 {
 		socket = "/run/echod/echod.sock"
 	}
+	limits := server.ProbeLimits{
+		Probes: 1000, Rate: 200_000, Sockets: 2048, MemoryMiB: 2048, Duration: 24 * time.Hour, TargetProbes: 100, TargetRate: 10_000, TargetMbps: 1000,
+	}
+	if c.ProbeLimits != limits || len(c.ProbeAllow) != 0 || len(c.ProbeDeny) != 0 {
+		t.Errorf("probes: %+v", c)
+	}
 	if c.GRPCListen != "127.0.0.1:7007" || c.HTTPListen != "127.0.0.1:7070" || c.DefaultHost != "127.0.0.1" || c.StateDir != "/var/lib/echod" || c.Socket != socket || c.Insecure {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestProbeSettings sets each by each way.
+func TestProbeSettings(t *testing.T) {
+	want := server.ProbeLimits{Probes: 1, Rate: 2.5, Sockets: 3, MemoryMiB: 4, Duration: 5 * time.Minute, TargetProbes: 6, TargetRate: 0, TargetMbps: 8}
+	file := "max-probes: 1\nmax-probe-rate: 2.5\nmax-probe-sockets: 3\nmax-probe-memory: 4\nmax-probe-duration: 5m\n" +
+		"max-target-probes: 6\nmax-target-rate: 0\nmax-target-mbps: 8\nprobe-allow: [10.0.0.0/8, '::1']\nprobe-deny: 10.1.0.0/16\n"
+	inEnvironment, args := map[string]string{}, []string{}
+	for _, line := range strings.Split(strings.TrimSpace(strings.NewReplacer("[", "", "]", "", "'", "", ", ", ",").Replace(file)), "\n") {
+		key, value, _ := strings.Cut(line, ": ")
+		inEnvironment["ECHOD_"+strings.ToUpper(strings.ReplaceAll(key, "-", "_"))] = value
+		args = append(args, "--"+key+"="+value)
+	}
+	for name, try := range map[string]func() (*settings, error){
+		"file":         func() (*settings, error) { return load([]string{"--config", writeFile(t, file)}, environment(nil)) },
+		"environment":  func() (*settings, error) { return load(nil, environment(inEnvironment)) },
+		"command line": func() (*settings, error) { return load(args, environment(nil)) },
+	} {
+		s, err := try()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		c := s.config
+		if c.ProbeLimits != want || !slices.Equal(c.ProbeAllow, []string{"10.0.0.0/8", "::1"}) || !slices.Equal(c.ProbeDeny, []string{"10.1.0.0/16"}) {
+			t.Errorf("%s: %+v, %q, %q", name, c.ProbeLimits, c.ProbeAllow, c.ProbeDeny)
+		}
 	}
 }
 
@@ -108,6 +143,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"--version"}, exitDone, "echod dev", ""},
 		{[]string{"--nope"}, exitUsage, "", "echod --help"},
 		{[]string{"--grpc-listen=0.0.0.0:0", "--socket="}, exitFailed, "", "--insecure"},
+		{[]string{"--max-target-rate=-1", "--socket="}, exitFailed, "", "--max-target-rate -1: must be 0 (no limit)"},
+		{[]string{"--probe-allow=lab.example", "--socket="}, exitFailed, "", "--probe-allow"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(tc.args, environment(nil), &stdout, &stderr)

@@ -12,9 +12,11 @@ import (
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc"
 
+	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/runs"
+	"github.com/echod/echod/daemon/internal/targets"
 	"github.com/echod/echod/daemon/probe"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -29,7 +31,9 @@ type Service struct {
 // New makes a service without probes.
 func New() *Service {
 	stopping, stop := context.WithCancel(context.Background())
-	s := &Service{runs: runs.New(probe.New(probe.Options{})), stop: stop}
+	// The rules of targets that hold everywhere hold here. Limits do not: whoever has this process has its host's sockets.
+	prober := probe.New(probe.Options{Permit: targets.New(targets.Config{}).Permit})
+	s := &Service{runs: runs.New(prober, budget.New(budget.Limits{})), stop: stop}
 	unary, stream := rpc.Interceptors(stopping, slog.New(slog.DiscardHandler))
 	s.channel.WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	echov1.RegisterProbeServiceServer(&s.channel, rpc.NewProbeService(s.runs, noEndpoints{}))

@@ -77,6 +77,7 @@ func TestLocalProbe(t *testing.T) {
 		{2, `--local has no endpoint "web-1"`, []string{"web-1"}},
 		{1, `there is no name "p98"`, []string{"udp://" + address, "--expect", "p98 < 1ms"}},
 		{3, "errors: refused 1", []string{"tcp://127.0.0.1:1", "-c", "1"}},
+		{1, "the target is not allowed: 224.0.0.1:7 is a multicast address", []string{"udp://224.0.0.1:7", "-c", "1"}},
 	} {
 		r := s.run(append([]string{"probe", "--local"}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.says) {
@@ -226,7 +227,7 @@ func TestLifeOfAProbe(t *testing.T) {
 	s.run("probe", "start", "web-1", "--name", "p-1").want(t, 1, "",
 		"echoctl: *\"p-1\"*\nechoctl probe get p-1 shows it\n")
 	out := s.ok("probe", "get", "p-1")
-	for _, line := range []string{"Name: p-1\n", "Target: web-1\n", "State: RUNNING\n", "Round trips: no bound\n",
+	for _, line := range []string{"Name: p-1\n", "Target: web-1\n", "State: RUNNING\n", "Round trips: for 24h\n",
 		"Report: "} {
 		if !strings.Contains(spaces.ReplaceAllString(out, " "), line) {
 			t.Errorf("probe get lacks %q: %s", line, out)

@@ -2,8 +2,12 @@ package rpc
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/echod/echod/daemon/internal/budget"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
@@ -16,6 +20,9 @@ type DaemonInfo struct {
 	Listeners      []Listener
 	StateDirectory string // empty: in memory
 	Warnings       []string
+	ProbeLimits    budget.Limits
+	// Where probes may go to, and where not; empty: all, none.
+	ProbeAllow, ProbeDeny []netip.Prefix
 }
 
 // Listener is one place where control calls are taken.
@@ -42,8 +49,22 @@ func (s *DaemonService) GetInfo(context.Context, *echov1.GetInfoRequest) (*echov
 		Version: s.info.Version, Platform: s.info.Platform, Pid: uint32(s.info.PID), StartTime: timestamp(s.info.StartTime),
 		StateDirectory: s.info.StateDirectory, Warnings: s.info.Warnings, Endpoints: uint32(s.endpoints.Len()),
 	}
+	limits := s.info.ProbeLimits
+	info.ProbeLimits = &echov1.ProbeLimits{
+		Probes: uint32(limits.Probes), RoundsPerSecond: limits.RoundsPerSecond, Sockets: uint32(limits.Sockets),
+		MemoryMib: uint32(limits.MemoryBytes >> 20), Duration: durationpb.New(limits.Duration), TargetProbes: uint32(limits.TargetProbes),
+		TargetRoundsPerSecond: limits.TargetRoundsPerSecond, TargetMbps: limits.TargetBitsPerSecond / 1e6,
+		Allow: texts(s.info.ProbeAllow), Deny: texts(s.info.ProbeDeny),
+	}
 	for _, l := range s.info.Listeners {
 		info.Listeners = append(info.Listeners, &echov1.Listener{Protocol: l.Protocol, Address: l.Address})
 	}
 	return info, nil
+}
+
+func texts(prefixes []netip.Prefix) (out []string) {
+	for _, p := range prefixes {
+		out = append(out, p.String())
+	}
+	return out
 }

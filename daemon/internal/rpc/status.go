@@ -14,8 +14,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/runs"
+	"github.com/echod/echod/daemon/internal/targets"
 	"github.com/echod/echod/daemon/probe"
 )
 
@@ -68,7 +70,9 @@ var table = []struct {
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
 	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},
 	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS", ""},
-	{runs.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},
+	{budget.ErrUsedUp, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},
+	{budget.ErrTooLarge, codes.ResourceExhausted, "PROBE_TOO_LARGE", ""},
+	{targets.ErrRefused, codes.PermissionDenied, "TARGET_REFUSED", ""},
 	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW", ""},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/probe"
 	"github.com/echod/echod/daemon/verdict"
 )
@@ -22,9 +23,6 @@ const (
 	// keepCount and keepTime bound what is kept of probes that have ended.
 	keepCount = 100
 	keepTime  = 10 * time.Minute
-	// maxRunning bounds the probes that run at once, for a loop in somebody's script. What one of them may take is
-	// bounded by package probe.
-	maxRunning = 1000
 	// followAhead is how many samples may wait for one that follows a probe and reads slowly.
 	followAhead = 8192
 )
@@ -33,7 +31,6 @@ const (
 var (
 	ErrNotFound = errors.New("no such probe")
 	ErrExists   = errors.New("the name is taken")
-	ErrTooMany  = errors.New("too many probes run")
 	ErrClosed   = errors.New("the daemon is stopping")
 	ErrTooSlow  = errors.New("the samples are not read as fast as they come")
 )
@@ -72,6 +69,7 @@ type Run struct {
 // Manager is the set of a daemon's runs. It is safe for concurrent use.
 type Manager struct {
 	prober *probe.Prober
+	budget *budget.Budget
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows and the fields of the runs
@@ -94,9 +92,9 @@ type run struct {
 	err     error
 }
 
-// New makes an empty set; prober runs its plans.
-func New(prober *probe.Prober) *Manager {
-	return &Manager{prober: prober, runs: map[string]*run{}}
+// New makes an empty set; prober runs its plans, as far as there is room for them in the budget.
+func New(prober *probe.Prober, b *budget.Budget) *Manager {
+	return &Manager{prober: prober, budget: b, runs: map[string]*run{}}
 }
 
 // Handle is one run, whatever becomes of its name. It is safe for concurrent use, but for Next.
@@ -107,7 +105,9 @@ type Handle struct {
 }
 
 // Start starts a run and answers at once. An empty name is filled in; the name of a run that has ended may be taken
-// again. The error is ErrExists, ErrTooMany, ErrClosed, or probe.ErrBadPlan.
+// again. The error is ErrExists, ErrClosed, probe.ErrBadPlan, or says that the target is not allowed or that the budget
+// has no room. Where the target's name has to be looked up first, the run that is started ends by itself with the last
+// two, and Wait and Next answer them.
 func (m *Manager) Start(name string, target Target, plan probe.Plan) (*Handle, error) {
 	return m.start(&Handle{manager: m}, name, target, plan, nil)
 }
@@ -119,7 +119,11 @@ func (m *Manager) Follow(name string, target Target, plan probe.Plan) (*Handle, 
 }
 
 func (m *Manager) start(h *Handle, name string, target Target, plan probe.Plan, emit func(probe.Sample) error) (*Handle, error) {
-	if err := plan.Validate(); err != nil {
+	if err := m.prober.Check(plan); err != nil {
+		return nil, err
+	}
+	share, plan, err := m.budget.Reserve(plan)
+	if err != nil {
 		return nil, err
 	}
 	plan.Tally = new(probe.Tally)
@@ -130,12 +134,14 @@ func (m *Manager) start(h *Handle, name string, target Target, plan probe.Plan, 
 	}
 	if err := m.add(r); err != nil {
 		cancel()
+		share.Release()
 		return nil, err
 	}
 	go func() {
 		defer m.wg.Done()
 		defer cancel()
 		report, err := m.prober.Run(ctx, plan, emit)
+		share.Release()
 		m.finish(r, report, err)
 	}()
 	h.run = r
@@ -150,9 +156,6 @@ func (m *Manager) add(r *run) error {
 	if m.closed {
 		return ErrClosed
 	}
-	if n := m.runningLocked(); n >= maxRunning {
-		return fmt.Errorf("%w: %d; stop one, or wait", ErrTooMany, n)
-	}
 	if old := m.runs[r.name]; old != nil && old.ended.IsZero() {
 		return fmt.Errorf("%w: probe %q runs; choose another, or stop that one", ErrExists, r.name)
 	}
@@ -166,21 +169,11 @@ func (m *Manager) add(r *run) error {
 	return nil
 }
 
-func (m *Manager) runningLocked() int {
-	n := 0
-	for _, r := range m.runs {
-		if r.ended.IsZero() {
-			n++
-		}
-	}
-	return n
-}
-
 func (m *Manager) finish(r *run, report probe.Report, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.report, r.err, r.ended = report, err, time.Now()
-	r.plan.Tally = nil // its histograms are much larger than the report that is kept
+	r.plan.Tally, r.plan.Admit = nil, nil // the histograms are much larger than the report that is kept
 	if err != nil {
 		r.stopped = true
 	}

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/probe"
 )
 
@@ -26,7 +29,7 @@ func newManager(t *testing.T) (*Manager, probe.Plan) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(probe.New(probe.Options{}))
+	m := New(probe.New(probe.Options{}), budget.New(budget.Limits{Probes: 3}))
 	t.Cleanup(func() {
 		m.Close()
 		if err := engine.Close(context.Background()); err != nil {
@@ -195,14 +198,81 @@ func TestABadPlanStartsNothing(t *testing.T) {
 }
 
 func TestHowManyMayRun(t *testing.T) {
-	m, plan := newManager(t)
-	for i := range maxRunning {
-		m.runs[fmt.Sprint(i)] = &run{name: fmt.Sprint(i), cancel: func() {}}
+	m, plan := newManager(t) // of three
+	for i := range 3 {
+		if _, err := m.Start(fmt.Sprint(i), Target{}, endless(plan)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := m.Start("more", Target{}, plan); !errors.Is(err, ErrTooMany) {
-		t.Errorf("Start: %v, want ErrTooMany", err)
+	if _, err := m.Start("more", Target{}, plan); !errors.Is(err, budget.ErrUsedUp) {
+		t.Errorf("Start: %v, want ErrUsedUp", err)
 	}
-	clear(m.runs)
+	if _, err := m.Get("more"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get: %v", err)
+	}
+	if _, err := m.Stop("1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Start("0", Target{}, plan); !errors.Is(err, ErrExists) { // and takes nothing
+		t.Errorf("Start of a name that is taken: %v", err)
+	}
+	h, err := m.Start("more", Target{}, plan)
+	if err != nil {
+		t.Fatalf("after one has ended: %v", err)
+	}
+	if _, err := h.Wait(testContext(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusals are at once where the target is an address, and the run's own end where it has a name.
+func TestRefusals(t *testing.T) {
+	no := errors.New("not there")
+	prober := probe.New(probe.Options{
+		Permit: func(a netip.AddrPort, _ probe.Protocol) error {
+			if a.Addr().String() == "192.0.2.1" {
+				return no
+			}
+			return nil
+		},
+		LookupNetIP: func(_ context.Context, _, host string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(strings.ReplaceAll(host, "-", "."))}, nil
+		},
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			t.Error("something is dialled")
+			return nil, no
+		},
+	})
+	m := New(prober, budget.New(budget.Limits{TargetRoundsPerSecond: 1}))
+	defer m.Close()
+	plan := probe.Plan{Protocol: probe.TCP, Address: "192.0.2.1:7", Interval: 100 * time.Millisecond, Timeout: time.Second, PayloadBytes: 1}
+	if _, err := m.Start("literal", Target{}, plan); !errors.Is(err, no) {
+		t.Errorf("an address: %v", err)
+	}
+	for host, want := range map[string]struct {
+		err    error
+		reason probe.Reason
+	}{
+		"192-0-2-1": {no, probe.ReasonTargetRefused},
+		"192-0-2-2": {budget.ErrTooLarge, probe.ReasonOverLimit},
+	} {
+		plan.Address = host + ":7"
+		h, err := m.Follow(host, Target{Address: plan.Address}, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := h.Next(testContext(t)); ok || !errors.Is(err, want.err) {
+			t.Errorf("Next: %v, %v", ok, err)
+		}
+		ended, err := h.Wait(testContext(t))
+		if !errors.Is(err, want.err) || ended.State != Stopped || ended.Report.Sent != 0 {
+			t.Errorf("Wait: %+v, %v", ended, err)
+		}
+		kept, err := m.Get(host)
+		if err != nil || kept.State != Stopped || len(kept.Report.Errors) != 1 || kept.Report.Errors[0].Reason != want.reason {
+			t.Errorf("Get: %+v, %v", kept, err)
+		}
+	}
 }
 
 func TestWhatEndedIsKeptForAWhile(t *testing.T) {

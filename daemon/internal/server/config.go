@@ -25,6 +25,9 @@ type Config struct {
 	ReadyFile    string        // gets one JSON object once the daemon is ready
 	DrainTimeout time.Duration // how long a stop waits for open connections; 0: not at all
 	AllowHosts   []string      // host names that REST requests may be addressed to, besides localhost
+	ProbeAllow   []string      // addresses and prefixes that probes may go to; empty: to all that is not refused
+	ProbeDeny    []string      // addresses and prefixes that probes may not go to
+	ProbeLimits  ProbeLimits   // how much probes may take
 	Insecure     bool          // let control listeners be open to the network, unprotected
 	Log          *slog.Logger  // required
 }
@@ -59,7 +62,8 @@ func (c Config) check() error {
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--drain-timeout %v: must not be negative", c.DrainTimeout))
 	}
-	return errors.Join(errs...)
+	_, err := c.targets(&controlListeners{})
+	return errors.Join(append(errs, err, c.ProbeLimits.check())...)
 }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$`)

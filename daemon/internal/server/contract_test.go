@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -44,9 +45,14 @@ func TestContract(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer taken.Close()
-			d := startDaemon(t, testConfig(t))
+			config := testConfig(t)
+			config.ProbeDeny = []string{"198.51.100.0/24", "2001:db8::/32"}
+			config.ProbeLimits = ProbeLimits{
+				Probes: 4, Rate: 50_000, Sockets: 64, MemoryMiB: 64, Duration: time.Hour, TargetProbes: 2, TargetRate: 10, TargetMbps: 1,
+			}
+			d := startDaemon(t, config)
 			calls := connect(t, d)
-			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases()) {
+			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases(), probeTargetCases(d), probeLimitCases()) {
 				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
 			}
 		})
@@ -414,5 +420,85 @@ func probeCases() []contractCase {
 		{name: "delete probe", call: "ProbeService/DeleteProbe", request: `{"name": "long"}`},
 		{name: "delete probe again", call: "ProbeService/DeleteProbe", request: `{"name": "long"}`, code: codes.NotFound, reason: "PROBE_NOT_FOUND"},
 		{name: "stop no probe", call: "ProbeService/StopProbe", request: `{"name": "none"}`, code: codes.NotFound, reason: "PROBE_NOT_FOUND"},
+	}
+}
+
+// probeTargetCases are the targets that no probe may be sent to.
+func probeTargetCases(d *testDaemon) []contractCase {
+	run := func(protocol, address string) string {
+		return fmt.Sprintf(`{"probe": {"target": {"address": %q, "protocol": %q}, "count": 1}}`, address, protocol)
+	}
+	_, grpcPort, _ := net.SplitHostPort(d.GRPC)
+	_, httpPort, _ := net.SplitHostPort(d.HTTP)
+	refused := func(name, call, request, says string) contractCase {
+		return contractCase{name: name, call: "ProbeService/" + call, request: request, code: codes.PermissionDenied, reason: "TARGET_REFUSED", says: says}
+	}
+	return []contractCase{
+		refused("the daemon's own gRPC port", "RunProbe", run("TCP", d.GRPC), d.GRPC+" is this daemon's own control listener"),
+		refused("the daemon's own HTTP port", "RunProbe", run("TCP", d.HTTP), d.HTTP+" is this daemon's own control listener"),
+		refused("its mapped address", "RunProbe", run("TCP", "[::ffff:127.0.0.1]:"+grpcPort), d.GRPC+" is this daemon's own control listener"),
+		refused("its name", "RunProbe", run("TCP", "localhost:"+grpcPort), d.GRPC+" is this daemon's own control listener"),
+		refused("its name, followed", "StreamProbe", run("TCP", "localhost:"+httpPort), d.HTTP+" is this daemon's own control listener"),
+		{name: "its port over UDP is another", call: "ProbeService/RunProbe", request: run("UDP", d.GRPC), fields: map[string]string{"sent": "1"}},
+		refused("every address", "RunProbe", run("TCP", "0.0.0.0:"+grpcPort), "0.0.0.0:"+grpcPort+" is no address of a host; say 127.0.0.1"),
+		refused("every IPv6 address", "RunProbe", run("UDP", "[::]:7"), "[::]:7 is no address of a host"),
+		refused("multicast", "RunProbe", run("UDP", "224.0.0.1:7"), "224.0.0.1:7 is a multicast address"),
+		refused("broadcast", "CreateProbe", run("UDP", "255.255.255.255:7"), "is the broadcast address"),
+		refused("broadcast of a network of this host", "RunProbe", run("UDP", "127.255.255.255:7"), "is the broadcast address of 127.0.0.0/8"),
+		refused("metadata", "CreateProbe", run("TCP", "169.254.169.254:80"), "metadata service"),
+		refused("metadata through NAT64", "StreamProbe", run("TCP", "[64:ff9b::a9fe:a9fe]:80"), "stands for 169.254.169.254"),
+		refused("what the operator denies", "RunProbe", run("TCP", "198.51.100.7:7"), "198.51.100.7:7 is in 198.51.100.0/24 of --probe-deny"),
+		refused(
+			"a name, and the probe has one", "RunProbe",
+			`{"probe": {"name": "refused", "target": {"address": "localhost:`+grpcPort+`", "protocol": "TCP"}}}`, "own control listener",
+		),
+		{
+			name: "the probe says what became of it", call: "ProbeService/GetProbe", request: `{"name": "refused"}`,
+			fields: map[string]string{
+				"state": "STOPPED", "report.sent": "0", "report.address": "", "report.errors.#": "1", "report.errors.0.reason": "target_refused", "report.errors.0.count": "1",
+			},
+		},
+	}
+}
+
+// probeLimitCases are probes that are too much for the daemon of TestContract.
+func probeLimitCases() []contractCase {
+	probe := func(text string, more string) string { return fmt.Sprintf(`{"probe": {%s%s}}`, text, more) }
+	own, other := `"target": {"endpoint": "made"}`, `"target": {"address": "[100::1]:7", "protocol": "UDP"}, "count": 1, "timeout": "0.001s"`
+	tooLarge := func(name, call, request, says string) contractCase {
+		return contractCase{name: name, call: "ProbeService/" + call, request: request, code: codes.ResourceExhausted, reason: "PROBE_TOO_LARGE", says: says}
+	}
+	endless := func(n int) contractCase {
+		return contractCase{
+			name: fmt.Sprintf("probe %d of 4", n), call: "ProbeService/CreateProbe",
+			request: probe(own, fmt.Sprintf(`, "name": "endless-%d", "count": 0`, n)), fields: map[string]string{"state": "RUNNING", "duration": "3600s"},
+		}
+	}
+	return []contractCase{
+		tooLarge("too fast", "RunProbe", probe(own, `, "rate": 100000`), "it takes 100000 rounds a second of at most 50000; plan less, or raise the daemon's --max-probe-rate"),
+		tooLarge("too many sockets", "StreamProbe", probe(own, `, "flows": 65`), "--max-probe-sockets"),
+		tooLarge("too much memory", "CreateProbe", probe(own, `, "flows": 40, "payloadSize": 1048576`), "MiB of memory for probes of at most 64; plan less, or raise the daemon's --max-probe-memory"),
+		tooLarge("too long", "CreateProbe", probe(own, `, "duration": "3601s"`), "a duration of 1h0m1s is more than 1h0m0s (--max-probe-duration)"),
+		tooLarge("too fast for one target", "RunProbe", probe(other, `, "rate": 20`), "20 rounds a second to 100::1 of at most 10; plan less, or raise the daemon's --max-target-rate"),
+		tooLarge("too much for one target", "RunProbe", probe(other, `, "payloadSize": 60000`), "Mbit/s of payload to 100::1 of at most 1; plan less, or raise the daemon's --max-target-mbps"),
+		{name: "within the limits of a target", call: "ProbeService/RunProbe", request: probe(other, ""), fields: map[string]string{"state": "DONE", "duration": "absent"}},
+		endless(1), endless(2), endless(3), endless(4),
+		{
+			name: "too many", call: "ProbeService/RunProbe", request: probe(own, ""), code: codes.ResourceExhausted, reason: "TOO_MANY_PROBES",
+			says: "4 of at most 4 probes at once are in use, and it takes 1; stop one, wait, or raise the daemon's --max-probes",
+		},
+		{name: "one is stopped", call: "ProbeService/StopProbe", request: `{"name": "endless-3"}`, fields: map[string]string{"state": "STOPPED"}},
+		{name: "and there is room", call: "ProbeService/RunProbe", request: probe(own, `, "count": 1`), fields: map[string]string{"received": "1"}},
+		{name: "delete endless-1", call: "ProbeService/DeleteProbe", request: `{"name": "endless-1"}`},
+		{name: "delete endless-2", call: "ProbeService/DeleteProbe", request: `{"name": "endless-2"}`},
+		{name: "delete endless-4", call: "ProbeService/DeleteProbe", request: `{"name": "endless-4"}`},
+		{
+			name: "the limits are told", call: "DaemonService/GetInfo", request: `{}`,
+			fields: map[string]string{
+				"probeLimits.probes": "4", "probeLimits.roundsPerSecond": "50000", "probeLimits.sockets": "64", "probeLimits.memoryMib": "64",
+				"probeLimits.duration": "3600s", "probeLimits.targetProbes": "2", "probeLimits.targetRoundsPerSecond": "10", "probeLimits.targetMbps": "1",
+				"probeLimits.allow.#": "0", "probeLimits.deny.#": "2", "probeLimits.deny.1": "2001:db8::/32",
+			},
+		},
 	}
 }

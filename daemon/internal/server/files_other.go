@@ -2,5 +2,5 @@
 
 package server
 
-// maxSockets is no limit: descriptors are not counted on this system.
-func maxSockets() int { return 0 }
+// fileLimit is no limit: descriptors are not counted on this system.
+func fileLimit() int { return 0 }

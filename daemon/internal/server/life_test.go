@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -155,6 +156,12 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 		"socket path too long":      {func(c *Config) { c.Socket = "/tmp/" + strings.Repeat("x", 200) }, "107"},
 		"ready file is a folder":    {func(c *Config) { c.ReadyFile = filepath.Dir(c.ReadyFile) }, "--ready-file"},
 		"negative drain":            {func(c *Config) { c.DrainTimeout = -1 }, "--drain-timeout"},
+		"allowed target is a name":  {func(c *Config) { c.ProbeAllow = []string{"10.0.0.0/8", "lab.example"} }, `--probe-allow: source "lab.example"`},
+		"bits behind a denied one":  {func(c *Config) { c.ProbeDeny = []string{"10.0.0.1/8"} }, "--probe-deny"},
+		"negative limit of probes":  {func(c *Config) { c.ProbeLimits.Probes = -1 }, "--max-probes -1: must be 0 (no limit) to 2147483647"},
+		"a rate that is none":       {func(c *Config) { c.ProbeLimits.TargetRate = math.NaN() }, "--max-target-rate NaN"},
+		"more than there is":        {func(c *Config) { c.ProbeLimits.TargetMbps = math.Inf(1) }, "--max-target-mbps +Inf"},
+		"negative duration":         {func(c *Config) { c.ProbeLimits.Duration = -time.Second }, "--max-probe-duration"},
 		"port in use":               {func(c *Config) { c.GRPCListen = taken.Addr().String() }, taken.Addr().String()},
 		"socket is a file":          {func(c *Config) { c.Socket = noSocket }, "no socket"},
 		"ready file without folder": {func(c *Config) { c.ReadyFile = "/nonexistent/ready" }, "--ready-file"},

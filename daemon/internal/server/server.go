@@ -24,11 +24,13 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/gateway"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/runs"
 	"github.com/echod/echod/daemon/internal/store"
+	"github.com/echod/echod/daemon/internal/targets"
 	"github.com/echod/echod/daemon/probe"
 )
 
@@ -74,6 +76,7 @@ type daemon struct {
 	listeners *controlListeners
 	store     *store.Store // nil: in memory
 	registry  *registry.Registry
+	targets   *targets.Policy
 	runs      *runs.Manager
 	health    *health.Server
 	grpc      *grpc.Server
@@ -89,7 +92,13 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 			err = errors.Join(err, d.close())
 		}
 	}()
-	registryConfig := registry.Config{Engine: echo.New(echo.Options{MaxSockets: maxSockets()}), DefaultHost: c.DefaultHost, Log: c.Log}
+	allowed, err := c.targets(listeners)
+	if err != nil {
+		return nil, err
+	}
+	d.targets = targets.New(allowed)
+	limits := c.ProbeLimits.limits()
+	registryConfig := registry.Config{Engine: echo.New(echo.Options{MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit())}), DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
 			return nil, err
@@ -100,11 +109,12 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	if err := d.registry.Restore(ctx); err != nil {
 		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
-	d.runs = runs.New(probe.New(probe.Options{}))
+	d.runs = runs.New(probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits))
 	d.health = health.NewServer()
 	d.info = rpc.DaemonInfo{
 		Version: Version, Platform: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(),
 		StartTime: time.Now(), Listeners: listeners.described(), StateDirectory: c.StateDir, Warnings: d.warnings(),
+		ProbeLimits: limits, ProbeAllow: allowed.Allow, ProbeDeny: allowed.Deny,
 	}
 	return d, d.assembleControl()
 }

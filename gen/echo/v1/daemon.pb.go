@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -78,7 +79,9 @@ type Info struct {
 	// The version of Go that it was built with, its system and architecture, as in "go1.26 linux/amd64".
 	Platform string `protobuf:"bytes,7,opt,name=platform,proto3" json:"platform,omitempty"`
 	// How many endpoints it has, stopped ones included.
-	Endpoints     uint32 `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Endpoints uint32 `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Where its probes may go to, and how much they may take.
+	ProbeLimits   *ProbeLimits `protobuf:"bytes,9,opt,name=probe_limits,json=probeLimits,proto3" json:"probe_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +172,143 @@ func (x *Info) GetEndpoints() uint32 {
 	return 0
 }
 
+func (x *Info) GetProbeLimits() *ProbeLimits {
+	if x != nil {
+		return x.ProbeLimits
+	}
+	return nil
+}
+
+// ProbeLimits is where a daemon's probes may go to, and how much they may take, by what is planned. A number of 0 is no
+// limit. What would be above one is RESOURCE_EXHAUSTED: PROBE_TOO_LARGE when the probe alone is, else TOO_MANY_PROBES.
+type ProbeLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Probes at once.
+	Probes uint32 `protobuf:"varint,1,opt,name=probes,proto3" json:"probes,omitempty"`
+	// Rounds a second, of all together. A probe counts with 1 / interval; one of interval 0 with flows / timeout, as when
+	// nothing answers.
+	RoundsPerSecond float64 `protobuf:"fixed64,2,opt,name=rounds_per_second,json=roundsPerSecond,proto3" json:"rounds_per_second,omitempty"`
+	// Sockets at once, of all together.
+	Sockets uint32 `protobuf:"varint,3,opt,name=sockets,proto3" json:"sockets,omitempty"`
+	// Memory of all together, about, in MiB.
+	MemoryMib uint32 `protobuf:"varint,4,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	// For how long a probe may let rounds leave.
+	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Probes at once towards one address. Like the two below it does not hold for loopback addresses.
+	TargetProbes uint32 `protobuf:"varint,6,opt,name=target_probes,json=targetProbes,proto3" json:"target_probes,omitempty"`
+	// Rounds a second towards one address.
+	TargetRoundsPerSecond float64 `protobuf:"fixed64,7,opt,name=target_rounds_per_second,json=targetRoundsPerSecond,proto3" json:"target_rounds_per_second,omitempty"`
+	// Megabits of payload a second towards one address.
+	TargetMbps float64 `protobuf:"fixed64,8,opt,name=target_mbps,json=targetMbps,proto3" json:"target_mbps,omitempty"`
+	// Prefixes that probes may go to; empty: to all addresses that are not refused.
+	Allow []string `protobuf:"bytes,9,rep,name=allow,proto3" json:"allow,omitempty"`
+	// Prefixes that probes may not go to, besides multicast, broadcast and unspecified addresses, the metadata services of
+	// clouds, and the daemon's own control listeners.
+	Deny          []string `protobuf:"bytes,10,rep,name=deny,proto3" json:"deny,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeLimits) Reset() {
+	*x = ProbeLimits{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeLimits) ProtoMessage() {}
+
+func (x *ProbeLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeLimits.ProtoReflect.Descriptor instead.
+func (*ProbeLimits) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ProbeLimits) GetProbes() uint32 {
+	if x != nil {
+		return x.Probes
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetRoundsPerSecond() float64 {
+	if x != nil {
+		return x.RoundsPerSecond
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetSockets() uint32 {
+	if x != nil {
+		return x.Sockets
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetMemoryMib() uint32 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *ProbeLimits) GetTargetProbes() uint32 {
+	if x != nil {
+		return x.TargetProbes
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetTargetRoundsPerSecond() float64 {
+	if x != nil {
+		return x.TargetRoundsPerSecond
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetTargetMbps() float64 {
+	if x != nil {
+		return x.TargetMbps
+	}
+	return 0
+}
+
+func (x *ProbeLimits) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *ProbeLimits) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
 // Listener is one place where control calls are taken.
 type Listener struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -182,7 +322,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	mi := &file_echo_v1_daemon_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -194,7 +334,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	mi := &file_echo_v1_daemon_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -207,7 +347,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{2}
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Listener) GetProtocol() string {
@@ -228,8 +368,8 @@ var File_echo_v1_daemon_proto protoreflect.FileDescriptor
 
 const file_echo_v1_daemon_proto_rawDesc = "" +
 	"\n" +
-	"\x14echo/v1/daemon.proto\x12\aecho.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\x9d\x02\n" +
+	"\x14echo/v1/daemon.proto\x12\aecho.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
+	"\x0eGetInfoRequest\"\xd6\x02\n" +
 	"\x04Info\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x129\n" +
@@ -239,7 +379,22 @@ const file_echo_v1_daemon_proto_rawDesc = "" +
 	"\x0fstate_directory\x18\x05 \x01(\tR\x0estateDirectory\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12\x1a\n" +
 	"\bplatform\x18\a \x01(\tR\bplatform\x12\x1c\n" +
-	"\tendpoints\x18\b \x01(\rR\tendpoints\"@\n" +
+	"\tendpoints\x18\b \x01(\rR\tendpoints\x127\n" +
+	"\fprobe_limits\x18\t \x01(\v2\x14.echo.v1.ProbeLimitsR\vprobeLimits\"\xea\x02\n" +
+	"\vProbeLimits\x12\x16\n" +
+	"\x06probes\x18\x01 \x01(\rR\x06probes\x12*\n" +
+	"\x11rounds_per_second\x18\x02 \x01(\x01R\x0froundsPerSecond\x12\x18\n" +
+	"\asockets\x18\x03 \x01(\rR\asockets\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\x04 \x01(\rR\tmemoryMib\x125\n" +
+	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12#\n" +
+	"\rtarget_probes\x18\x06 \x01(\rR\ftargetProbes\x127\n" +
+	"\x18target_rounds_per_second\x18\a \x01(\x01R\x15targetRoundsPerSecond\x12\x1f\n" +
+	"\vtarget_mbps\x18\b \x01(\x01R\n" +
+	"targetMbps\x12\x14\n" +
+	"\x05allow\x18\t \x03(\tR\x05allow\x12\x12\n" +
+	"\x04deny\x18\n" +
+	" \x03(\tR\x04deny\"@\n" +
 	"\bListener\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress2T\n" +
@@ -259,23 +414,27 @@ func file_echo_v1_daemon_proto_rawDescGZIP() []byte {
 	return file_echo_v1_daemon_proto_rawDescData
 }
 
-var file_echo_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_echo_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_echo_v1_daemon_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),        // 0: echo.v1.GetInfoRequest
 	(*Info)(nil),                  // 1: echo.v1.Info
-	(*Listener)(nil),              // 2: echo.v1.Listener
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*ProbeLimits)(nil),           // 2: echo.v1.ProbeLimits
+	(*Listener)(nil),              // 3: echo.v1.Listener
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 }
 var file_echo_v1_daemon_proto_depIdxs = []int32{
-	3, // 0: echo.v1.Info.start_time:type_name -> google.protobuf.Timestamp
-	2, // 1: echo.v1.Info.listeners:type_name -> echo.v1.Listener
-	0, // 2: echo.v1.DaemonService.GetInfo:input_type -> echo.v1.GetInfoRequest
-	1, // 3: echo.v1.DaemonService.GetInfo:output_type -> echo.v1.Info
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: echo.v1.Info.start_time:type_name -> google.protobuf.Timestamp
+	3, // 1: echo.v1.Info.listeners:type_name -> echo.v1.Listener
+	2, // 2: echo.v1.Info.probe_limits:type_name -> echo.v1.ProbeLimits
+	5, // 3: echo.v1.ProbeLimits.duration:type_name -> google.protobuf.Duration
+	0, // 4: echo.v1.DaemonService.GetInfo:input_type -> echo.v1.GetInfoRequest
+	1, // 5: echo.v1.DaemonService.GetInfo:output_type -> echo.v1.Info
+	5, // [5:6] is the sub-list for method output_type
+	4, // [4:5] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_daemon_proto_init() }
@@ -289,7 +448,7 @@ func file_echo_v1_daemon_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_daemon_proto_rawDesc), len(file_echo_v1_daemon_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,7 +36,8 @@ const (
 	Probe_RUNNING Probe_State = 1
 	// It did all it was asked to.
 	Probe_DONE Probe_State = 2
-	// It was ended early: by StopProbe, by a client that went away, or because the daemon stopped.
+	// It was ended early: by StopProbe, by a client that went away, because the daemon stopped, or because its target is
+	// not allowed.
 	Probe_STOPPED Probe_State = 3
 )
 
@@ -339,7 +340,7 @@ type Probe struct {
 	Target *ProbeTarget `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	// How many round trips. Absent: 5, or no bound where there is a duration; 0: no bound.
 	Count *uint32 `protobuf:"varint,4,opt,name=count,proto3,oneof" json:"count,omitempty"`
-	// For how long rounds leave. Absent or 0: no bound.
+	// For how long rounds leave. Absent or 0: no bound but the daemon's limit, which is answered where it may be reached.
 	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Time between the starts of two rounds of the probe, all flows taken together. Absent: 200 ms, unless there is a rate;
 	// 0: a flow's round leaves when the one before it has ended.
@@ -2436,7 +2437,8 @@ func (x *Bucket) GetCount() uint32 {
 // ErrorCount says how often something went wrong.
 type ErrorCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What: timeout, refused, unreachable, reset, closed_early, name_not_found, corrupted, not_closed, other.
+	// What: timeout, refused, unreachable, reset, closed_early, name_not_found, corrupted, not_closed, too_big, other. Of a
+	// probe that was not allowed to send: target_refused, over_limit.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How often.
 	Count uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`

@@ -36,7 +36,9 @@ const (
 // ProbeService runs client round trips from where this daemon stands and reports what it measured.
 //
 // What a target does (refuses, does not answer, cannot be reached, has no such name) is a result in the report, never
-// an error of the call. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
+// an error of the call. A target that is not allowed is PERMISSION_DENIED, TARGET_REFUSED, and what is above a limit of
+// the daemon's RESOURCE_EXHAUSTED, PROBE_TOO_LARGE or TOO_MANY_PROBES (see Info.probe_limits): at once where the target
+// is an address, and once the name was looked up where it has one. Either way nothing is sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
 // kept), whichever method made it.
 type ProbeServiceClient interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
@@ -45,7 +47,9 @@ type ProbeServiceClient interface {
 	// Creates a probe and follows it: the probe as created, then each round trip as it ends, then the report, last. A
 	// client that goes away stops the probe; one that wants the report of what was done so far calls StopProbe and reads on.
 	StreamProbe(ctx context.Context, in *StreamProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProbeResponse], error)
-	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped.
+	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
+	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
+	// say target_refused or over_limit.
 	CreateProbe(ctx context.Context, in *CreateProbeRequest, opts ...grpc.CallOption) (*Probe, error)
 	// Answers one probe, with its report so far. NOT_FOUND when there is none of that name, or no longer.
 	GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*Probe, error)
@@ -152,7 +156,9 @@ func (c *probeServiceClient) DeleteProbe(ctx context.Context, in *DeleteProbeReq
 // ProbeService runs client round trips from where this daemon stands and reports what it measured.
 //
 // What a target does (refuses, does not answer, cannot be reached, has no such name) is a result in the report, never
-// an error of the call. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
+// an error of the call. A target that is not allowed is PERMISSION_DENIED, TARGET_REFUSED, and what is above a limit of
+// the daemon's RESOURCE_EXHAUSTED, PROBE_TOO_LARGE or TOO_MANY_PROBES (see Info.probe_limits): at once where the target
+// is an address, and once the name was looked up where it has one. Either way nothing is sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
 // kept), whichever method made it.
 type ProbeServiceServer interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
@@ -161,7 +167,9 @@ type ProbeServiceServer interface {
 	// Creates a probe and follows it: the probe as created, then each round trip as it ends, then the report, last. A
 	// client that goes away stops the probe; one that wants the report of what was done so far calls StopProbe and reads on.
 	StreamProbe(*StreamProbeRequest, grpc.ServerStreamingServer[StreamProbeResponse]) error
-	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped.
+	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
+	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
+	// say target_refused or over_limit.
 	CreateProbe(context.Context, *CreateProbeRequest) (*Probe, error)
 	// Answers one probe, with its report so far. NOT_FOUND when there is none of that name, or no longer.
 	GetProbe(context.Context, *GetProbeRequest) (*Probe, error)
