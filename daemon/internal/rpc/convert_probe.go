@@ -206,6 +206,13 @@ func sampleToProto(s probe.Sample) *echov1.Sample {
 	}
 }
 
+func aggregateToProto(a probe.Aggregate) *echov1.Aggregate {
+	return &echov1.Aggregate{
+		Until: durationpb.New(a.Until), Sent: a.Sent, Received: a.Received, Lost: a.Lost, Corrupted: a.Corrupted, Late: a.Late,
+		Duplicated: a.Duplicated, Rtt: distributionToProto(a.RTT),
+	}
+}
+
 func optionalDuration(d *time.Duration) *durationpb.Duration {
 	if d == nil {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/echod/echod/daemon/echo"
@@ -27,6 +28,7 @@ const maxRunTime = 5 * time.Minute
 type Runs interface {
 	Start(name string, target runs.Target, plan probe.Plan) (*runs.Handle, error)
 	Follow(name string, target runs.Target, plan probe.Plan) (*runs.Handle, error)
+	FollowAggregates(name string, target runs.Target, plan probe.Plan, every time.Duration) (*runs.Aggregates, error)
 	Get(name string) (runs.Run, error)
 	List(after string, limit int) (found []runs.Run, more bool)
 	Stop(name string) (runs.Run, error)
@@ -76,28 +78,66 @@ func (s *ProbeService) StreamProbe(req *echov1.StreamProbeRequest, stream grpc.S
 	if err != nil {
 		return err
 	}
-	followed, err := s.runs.Follow(req.GetProbe().GetName(), target, plan)
+	followed, next, err := s.follow(req, target, plan)
 	if err != nil {
 		return err
 	}
 	// Whatever ends this call ends the probe; for one that has ended this is nothing.
 	defer followed.Stop()
-	if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: probeToProto(followed.Run())}}); err != nil {
-		return err
-	}
-	for {
-		sample, ok, err := followed.Next(stream.Context())
-		if err != nil {
+	message := &echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Probe{Probe: probeToProto(followed.Run())}}
+	for ok := true; ok; {
+		if err := stream.Send(message); err != nil {
 			return err
 		}
-		if !ok {
-			break
-		}
-		if err := stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Sample{Sample: sampleToProto(sample)}}); err != nil {
+		if message, ok, err = next(stream.Context()); err != nil {
 			return err
 		}
 	}
 	return stream.Send(&echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Report{Report: reportToProto(followed.Stop())}})
+}
+
+// followedRun is a run that is followed in one way or the other.
+type followedRun interface {
+	Run() runs.Run
+	Stop() runs.Run
+}
+
+// follow starts a run and answers what tells of it: each message between the first and the last, until ok is false.
+func (s *ProbeService) follow(req *echov1.StreamProbeRequest, target runs.Target, plan probe.Plan) (
+	followedRun, func(context.Context) (message *echov1.StreamProbeResponse, ok bool, err error), error,
+) {
+	name := req.GetProbe().GetName()
+	if every := aggregateEvery(req.GetAggregate(), plan); every > 0 {
+		followed, err := s.runs.FollowAggregates(name, target, plan, every)
+		return followed, func(ctx context.Context) (*echov1.StreamProbeResponse, bool, error) {
+			a, ok, err := followed.Next(ctx)
+			return &echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Aggregate{Aggregate: aggregateToProto(a)}}, ok, err
+		}, err
+	}
+	followed, err := s.runs.Follow(name, target, plan)
+	return followed, func(ctx context.Context) (*echov1.StreamProbeResponse, bool, error) {
+		sample, ok, err := followed.Next(ctx)
+		return &echov1.StreamProbeResponse{Message: &echov1.StreamProbeResponse_Sample{Sample: sampleToProto(sample)}}, ok, err
+	}, err
+}
+
+// What a stream does when its client leaves it to the daemon.
+const (
+	fewRounds        = 100                    // in all: each is told of
+	slowInterval     = 10 * time.Millisecond  // from this on each round is told of
+	defaultAggregate = 500 * time.Millisecond // else this
+)
+
+// aggregateEvery is how far apart the aggregates of a stream are; 0: it tells of each round.
+func aggregateEvery(asked *durationpb.Duration, plan probe.Plan) time.Duration {
+	switch {
+	case asked != nil:
+		return asked.AsDuration()
+	case plan.Count > 0 && plan.Count <= fewRounds, plan.Interval >= slowInterval:
+		return 0
+	default:
+		return defaultAggregate
+	}
 }
 
 // CreateProbe implements the service.

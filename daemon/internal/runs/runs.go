@@ -126,7 +126,9 @@ func (m *Manager) start(h *Handle, name string, target Target, plan probe.Plan, 
 	if err != nil {
 		return nil, err
 	}
-	plan.Tally = new(probe.Tally)
+	if plan.Tally == nil {
+		plan.Tally = new(probe.Tally)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run{
 		name: name, uid: uuid.NewString(), target: target, plan: plan, created: time.Now(),
@@ -346,7 +348,7 @@ func (h *Handle) take(s probe.Sample) error {
 	case h.samples <- s:
 		return nil
 	default:
-		return fmt.Errorf("%w: %d wait; follow at a longer interval, or create the probe and get its report", ErrTooSlow, followAhead)
+		return fmt.Errorf("%w: %d wait; follow by aggregates, or at a longer interval", ErrTooSlow, followAhead)
 	}
 }
 

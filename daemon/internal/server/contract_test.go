@@ -406,6 +406,21 @@ func probeCases() []contractCase {
 				}
 			},
 		},
+		{
+			name: "stream of many rounds", call: "ProbeService/StreamProbe", request: probe(`{"target": {"endpoint": "web-1"}, "count": 101, "interval": "0s", "timeout": "60s"}`),
+			fields: map[string]string{"report.received": "101", "report.state": "DONE"}, check: addsUp(101, 0),
+		},
+		{
+			name: "stream of each of many rounds", call: "ProbeService/StreamProbe",
+			request: `{"probe": {"target": {"endpoint": "web-1"}, "count": 101, "interval": "0s", "timeout": "60s"}, "aggregate": "0s"}`,
+			fields:  map[string]string{"report.received": "101"}, check: addsUp(0, 101),
+		},
+		{
+			name: "stream of few rounds in aggregates", call: "ProbeService/StreamProbe",
+			request: `{"probe": {"target": {"endpoint": "made"}, "count": 3, "interval": "0.001s", "timeout": "60s"}, "aggregate": "0.010s"}`,
+			fields:  map[string]string{"report.received": "3"}, check: addsUp(3, 0),
+		},
+		{name: "stream in aggregates too short", call: "ProbeService/StreamProbe", request: `{"probe": {"target": {"endpoint": "made"}}, "aggregate": "0.009s"}`, code: bad, reason: "BAD_VALUE", field: "aggregate", says: "10ms"},
 		{name: "stream of a bad probe", call: "ProbeService/StreamProbe", request: probe(`{}`), code: bad, reason: "BAD_VALUE", field: "probe.target"},
 		{
 			name: "create", call: "ProbeService/CreateProbe", request: probe(`{"name": "long", "target": {"endpoint": "made"}, "count": 0, "interval": "0.001s", "expect": ["elapsed > 1h"]}`),
@@ -500,5 +515,33 @@ func probeLimitCases() []contractCase {
 				"probeLimits.allow.#": "0", "probeLimits.deny.#": "2", "probeLimits.deny.1": "2001:db8::/32",
 			},
 		},
+	}
+}
+
+// addsUp wants a stream of so many rounds in aggregates, and of so many samples.
+func addsUp(inAggregates, samples int) func(*testing.T, []proto.Message) {
+	return func(t *testing.T, replies []proto.Message) {
+		t.Helper()
+		var sent, received, rtts, told int
+		var until time.Duration
+		for i, r := range replies {
+			m := r.(*echov1.StreamProbeResponse)
+			a := m.GetAggregate()
+			switch {
+			case (m.GetProbe() != nil) != (i == 0), (m.GetReport() != nil) != (i == len(replies)-1):
+				t.Errorf("message %d of %d is %v", i+1, len(replies), m)
+			case m.GetSample() != nil:
+				told++
+			case a != nil:
+				sent, received, rtts = sent+int(a.GetSent()), received+int(a.GetReceived()), rtts+int(a.GetRtt().GetCount())
+				if a.GetUntil().AsDuration() < until {
+					t.Errorf("an aggregate until %v follows one until %v", a.GetUntil().AsDuration(), until)
+				}
+				until = a.GetUntil().AsDuration()
+			}
+		}
+		if sent != inAggregates || received != inAggregates || rtts > received || told != samples {
+			t.Errorf("%d sent and %d received in aggregates with %d times, %d samples; want %d and %d", sent, received, rtts, told, inAggregates, samples)
+		}
 	}
 }

@@ -2266,7 +2266,7 @@ type Distribution struct {
 	// 95 % are not longer.
 	P95 *durationpb.Duration `protobuf:"bytes,10,opt,name=p95,proto3" json:"p95,omitempty"`
 	// How many times lie where, for drawing: those between a bucket's upper end and that of the one before it. Absent in
-	// the reports of flows and sizes.
+	// the reports of flows and sizes, and in aggregates.
 	Buckets       []*Bucket `protobuf:"bytes,11,rep,name=buckets,proto3" json:"buckets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2686,8 +2686,10 @@ type StreamProbeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The probe to run.
 	Probe *Probe `protobuf:"bytes,1,opt,name=probe,proto3" json:"probe,omitempty"`
-	// Send one aggregate each such time instead of each round. Absent: each round up to 100 a second, and above that an
-	// aggregate each 500 ms; 0: each round, however many.
+	// Send one aggregate each such time instead of each round; a client that reads slowly gets fewer of them, of longer
+	// intervals, and holds nothing up. Absent: each round of a probe whose count is at most 100 or whose interval is at least
+	// 10 ms, and of any other (one without an interval among them) an aggregate each 500 ms. 0: each round, however many; then
+	// a client that does not read as fast as they come ends the probe, RESOURCE_EXHAUSTED.
 	Aggregate     *durationpb.Duration `protobuf:"bytes,2,opt,name=aggregate,proto3" json:"aggregate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2858,7 +2860,8 @@ func (*StreamProbeResponse_Aggregate) isStreamProbeResponse_Message() {}
 
 func (*StreamProbeResponse_Report) isStreamProbeResponse_Message() {}
 
-// Aggregate sums up what happened in one interval of a followed probe.
+// Aggregate sums up what happened in one interval of a followed probe, which begins where the one before it ended. Its
+// counts add up to those of the report, where each late one takes back a lost one.
 type Aggregate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When it ended, since the report's start_time.
@@ -2875,7 +2878,7 @@ type Aggregate struct {
 	Late uint32 `protobuf:"varint,6,opt,name=late,proto3" json:"late,omitempty"`
 	// Replies that came again.
 	Duplicated uint32 `protobuf:"varint,7,opt,name=duplicated,proto3" json:"duplicated,omitempty"`
-	// Round-trip times of the rounds received in it, within 1 %; absent when there is none.
+	// Round-trip times of the rounds received in it, as in the report's rtt, within 1 %; absent when there is none.
 	Rtt           *Distribution `protobuf:"bytes,8,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -44,8 +44,9 @@ type ProbeServiceClient interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
 	// then, and its report so far is answered; a caller that goes away stops it, too.
 	RunProbe(ctx context.Context, in *RunProbeRequest, opts ...grpc.CallOption) (*ProbeReport, error)
-	// Creates a probe and follows it: the probe as created, then each round trip as it ends, then the report, last. A
-	// client that goes away stops the probe; one that wants the report of what was done so far calls StopProbe and reads on.
+	// Creates a probe and follows it: the probe as created, then each round trip as it ends, or an aggregate an interval where
+	// there are many of them, then the report, last. A client that goes away stops the probe; one that wants the report of what
+	// was done so far calls StopProbe and reads on.
 	StreamProbe(ctx context.Context, in *StreamProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProbeResponse], error)
 	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
 	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
@@ -164,8 +165,9 @@ type ProbeServiceServer interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
 	// then, and its report so far is answered; a caller that goes away stops it, too.
 	RunProbe(context.Context, *RunProbeRequest) (*ProbeReport, error)
-	// Creates a probe and follows it: the probe as created, then each round trip as it ends, then the report, last. A
-	// client that goes away stops the probe; one that wants the report of what was done so far calls StopProbe and reads on.
+	// Creates a probe and follows it: the probe as created, then each round trip as it ends, or an aggregate an interval where
+	// there are many of them, then the report, last. A client that goes away stops the probe; one that wants the report of what
+	// was done so far calls StopProbe and reads on.
 	StreamProbe(*StreamProbeRequest, grpc.ServerStreamingServer[StreamProbeResponse]) error
 	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
 	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
