@@ -203,6 +203,9 @@ var varying = []struct {
 	as   string
 }{
 	{regexp.MustCompile(`(?m)^time=.* level=WARN msg="UDP endpoints get .*\n`), ""}, // where the host allows less than we ask for
+	// What the host can measure, and how busy it is.
+	{regexp.MustCompile(`(?m)^(application rtt|jitter|timestamps:|schedule:) .*\n| \(paused\)`), ""},
+	{regexp.MustCompile(`(?m)^rtt (=|min/).* ms$`), "rtt"},
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`"etag":"[0-9a-f]{16}"`), `"etag":"ETAG"`},
 	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`), "TIME"},
@@ -231,8 +234,8 @@ func TestAlikeTellsApartWhatMatters(t *testing.T) {
 		}
 	}
 	for _, pair := range [][2]string{
-		{"rtt min/max = 0.071/0.1 ms", "rtt min/max = 1.5/22.0 ms"}, {"127.0.0.1:40001  SERVING  0s   -", "127.0.0.1:32768 SERVING 1s -"},
-		{`"min":"0.000070381s"`, `"min":"1.5s"`}, {"pid=1", "pid=12345"},
+		{"connect min/max = 0.071/0.1 ms", "connect min/max = 1.5/22.0 ms"}, {"rtt min/max = 0.071/0.1 ms\nend", "rtt = 1.5 ms\nend"}, {"127.0.0.1:40001  SERVING  0s   -", "127.0.0.1:32768 SERVING 1s -"},
+		{"seq=1 time=0.1 ms\ntimestamps: user (±5 us)\nend", "seq=1 time=0.1 ms (paused)\nend"}, {`"min":"0.000070381s"`, `"min":"1.5s"`}, {"pid=1", "pid=12345"},
 		{"time=2026-11-22T09:41:16.710Z level=WARN msg=\"UDP endpoints get 208 KiB of ...\"\nready", "ready"},
 	} {
 		if a, b := alike(pair[0]), alike(pair[1]); a != b {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -16,6 +18,8 @@ import (
 type app struct {
 	env     Env
 	options globalOptions
+	// histogram says whether to draw reports, where a command was told; nil: on a terminal.
+	histogram *bool
 	// The rest is there once connect was called.
 	conn channel
 	peer *peer
@@ -65,9 +69,11 @@ func (a *app) session(conn channel, format render.Format) *session {
 		endpoints: echov1.NewEndpointServiceClient(a.conn),
 		probes:    echov1.NewProbeServiceClient(a.conn),
 		daemon:    echov1.NewDaemonServiceClient(a.conn),
-		out:       render.New(output{a.env.Stdout}, render.Options{Format: format, Color: a.color(), Width: a.width()}),
-		format:    format,
-		app:       a,
+		out: render.New(output{a.env.Stdout}, render.Options{
+			Format: format, Color: a.color(), Width: a.width(), Histogram: a.drawn(), Unicode: a.unicode(),
+		}),
+		format: format,
+		app:    a,
 	}
 }
 
@@ -123,6 +129,29 @@ func (a *app) width() int {
 		return 0
 	}
 	return a.env.Width
+}
+
+// drawn tells whether reports have histograms.
+func (a *app) drawn() bool {
+	if a.histogram != nil {
+		return *a.histogram
+	}
+	return a.env.Terminal
+}
+
+// unicode tells whether the locale is one of UTF-8, by POSIX's order of variables. Windows has none: Go writes to its
+// consoles what they can show.
+func (a *app) unicode() bool {
+	if runtime.GOOS == "windows" {
+		return a.env.Terminal
+	}
+	for _, key := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if value := a.getenv(key); value != "" {
+			value = strings.ToLower(value)
+			return strings.Contains(value, "utf-8") || strings.Contains(value, "utf8")
+		}
+	}
+	return false
 }
 
 // talk writes a line for the user to standard error.

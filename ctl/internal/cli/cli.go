@@ -26,6 +26,9 @@ type Env struct {
 	Terminal bool
 	// Width is the terminal's in columns; 0 is unknown.
 	Width int
+	// StderrTerminal tells that Stderr is one: a line that shows how far a probe is. StderrWidth is as Width.
+	StderrTerminal bool
+	StderrWidth    int
 	// Root tells that the user is root, whose daemon has its socket elsewhere.
 	Root bool
 }
@@ -41,6 +44,10 @@ func SystemEnv() Env {
 		env.Terminal = true
 		// Without a width nothing is cut.
 		env.Width, _, _ = term.GetSize(fd)
+	}
+	if fd = int(os.Stderr.Fd()); term.IsTerminal(fd) {
+		env.StderrTerminal = true
+		env.StderrWidth, _, _ = term.GetSize(fd)
 	}
 	return env
 }

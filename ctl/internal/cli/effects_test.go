@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -235,6 +236,59 @@ var effects = map[string]func(t *testing.T, s *shell){
 		}
 	},
 
+	"probe --rate":          probeEffect("interval", `"0.002s"`, "--rate", "500"),
+	"probe --pacing":        probeEffect("pacing", `"POISSON"`, "--pacing", "poisson"),
+	"probe --flows":         probeEffect("flows", "2", "--flows", "2"),
+	"probe --sweep":         probeEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
+	"probe --source":        probeEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
+	"probe --source-port":   sourcePortEffect,
+	"probe --dscp":          probeEffect("ip.dscp", "46", "--dscp", "ef"),
+	"probe --dont-fragment": dontFragmentEffect,
+	"probe --ttl":           probeEffect("ip.ttl", "7", "--ttl", "7"),
+	"probe --aggregate": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s", "-v", "--aggregate", "1m")
+		if !strings.Contains(out, "\nuntil=") || strings.Contains(out, "seq=") {
+			t.Errorf("--aggregate writes %s", out)
+		}
+	},
+	"probe --live": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		s.stderrTerminal = true
+		args := []string{"probe", "e-probe", "-c", "1", "-W", "60s", "-o", "name"}
+		if r := s.run(args...); r.stderr != "" {
+			t.Errorf("without --live: %q", r.stderr)
+		}
+		if r := s.run(append(args, "--live")...); !strings.Contains(r.stderr, "1 sent, 1 received") {
+			t.Errorf("--live writes %q", r.stderr)
+		}
+		s.stderrTerminal = false
+		if r := s.run(append(args, "--live")...); r.stderr != "" {
+			t.Errorf("--live without a terminal writes %q", r.stderr)
+		}
+	},
+	"probe --histogram": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-probe")
+		args := []string{"probe", "e-probe", "-c", "2", "-i", "0", "-W", "60s"}
+		drawn := func(args ...string) bool { return strings.Contains(s.ok(args...), "\nrtt, up to:\n") }
+		if drawn(args...) || !drawn(append(args, "--histogram")...) {
+			t.Error("a histogram, or none, in spite of --histogram")
+		}
+		s.terminal = true
+		if !drawn(args...) || drawn(append(args, "--histogram=false")...) {
+			t.Error("no histogram on a terminal, or one in spite of --histogram=false")
+		}
+	},
+
+	"probe start --rate":           probeStartEffect("interval", `"2s"`, "--rate", "0.5"),
+	"probe start --pacing":         probeStartEffect("pacing", `"CLOSED"`, "--pacing", "closed"),
+	"probe start --flows":          probeStartEffect("flows", "3", "--flows", "3"),
+	"probe start --sweep":          probeStartEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
+	"probe start --source":         probeStartEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
+	"probe start --source-port":    sourcePortEffect,
+	"probe start --dscp":           probeStartEffect("ip.dscp", "8", "--dscp", "cs1"),
+	"probe start --dont-fragment":  dontFragmentEffect,
+	"probe start --ttl":            probeStartEffect("ip.ttl", "7", "--ttl", "7"),
 	"probe start --count":          probeStartEffect("count", "2", "--count", "2"),
 	"probe start --interval":       probeStartEffect("interval", `"0.001s"`, "--interval", "0.001"),
 	"probe start --size":           probeStartEffect("payloadSize", "1400", "--size", "1400"),
@@ -374,6 +428,29 @@ func probeStartEffect(path, want string, flags ...string) func(*testing.T, *shel
 		m := s.json(append([]string{"probe", "start", "e-probe", "--name", "e-start"}, flags...)...)
 		wantField(t, m, path, want)
 		s.ok("probe", "rm", "e-start")
+	}
+}
+
+// sourcePortEffect starts a probe that comes from a port which was free a moment ago; whether it still is, is all the same.
+func sourcePortEffect(t *testing.T, s *shell) {
+	s.newEndpoint("tcp", "e-probe")
+	_, port, err := net.SplitHostPort(closedPort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"probe", "start"}, {"probe"}} {
+		s.run(append(command, "e-probe", "--name", "e-port", "-c", "1", "-W", "60s", "--source-port", port)...)
+		wantField(t, s.json("probe", "get", "e-port"), "source", `{"address":"","port":`+port+`}`)
+		s.ok("probe", "rm", "e-port")
+	}
+}
+
+func dontFragmentEffect(t *testing.T, s *shell) {
+	s.newEndpoint("udp", "e-probe")
+	for _, command := range [][]string{{"probe", "start"}, {"probe"}} {
+		s.run(append(command, "e-probe", "--name", "e-df", "-c", "1", "-W", "60s", "--dont-fragment")...)
+		wantField(t, s.json("probe", "get", "e-df"), "ip", `{"dontFragment":true,"dscp":0,"ttl":0}`)
+		s.ok("probe", "rm", "e-df")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -25,7 +26,9 @@ type fake struct {
 	list   func(context.Context, *echov1.ListEndpointsRequest) (*echov1.ListEndpointsResponse, error)
 	remove func(context.Context, *echov1.DeleteEndpointRequest) error
 	stream func(grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error
-	stop   func(*echov1.StopProbeRequest) (*echov1.ProbeReport, error)
+	// asked is where the request for a stream is copied to, unless nil.
+	asked *echov1.StreamProbeRequest
+	stop  func(*echov1.StopProbeRequest) (*echov1.ProbeReport, error)
 }
 
 // start serves f until the test ends, and answers its address.
@@ -93,10 +96,13 @@ func (f *fake) DeleteEndpoint(ctx context.Context, r *echov1.DeleteEndpointReque
 	return &emptypb.Empty{}, f.remove(ctx, r)
 }
 
-func (f *fake) StreamProbe(_ *echov1.StreamProbeRequest,
+func (f *fake) StreamProbe(r *echov1.StreamProbeRequest,
 	stream grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error {
 	if f.stream == nil {
 		return errUnimplemented
+	}
+	if f.asked != nil {
+		proto.Merge(f.asked, r)
 	}
 	return f.stream(stream)
 }

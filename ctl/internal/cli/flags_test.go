@@ -122,6 +122,46 @@ func TestBothFilters(t *testing.T) {
 	}
 }
 
+func TestDSCP(t *testing.T) {
+	for text, want := range map[string]uint32{
+		"0": 0, "63": 63, "ef": 46, "EF": 46, "va": 44, "le": 1, "cs0": 0, "cs1": 8, "cs7": 56, "af11": 10, "af41": 34, "AF43": 38,
+	} {
+		var f dscpFlag
+		if err := f.Set(text); err != nil || f.value != want || !f.set {
+			t.Errorf("%q is %d, %v, want %d", text, f.value, err, want)
+		}
+	}
+	for _, text := range []string{"", "-1", "64", "af14", "af44", "cs8", "af", "e", "0x10", "1.5", "ef "} {
+		if err := new(dscpFlag).Set(text); err == nil {
+			t.Errorf("%q is taken for a code point", text)
+		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	var f sweepFlag
+	if err := f.Set("64:1472:64"); err != nil || f.String() != "64:1472:64" {
+		t.Errorf("%v, %v", &f, err)
+	}
+	for _, text := range []string{"", "1", "1:2", "1:2:3:4", ":2:1", "1:2:0", "2:1:1", "1:4294967296:1", "-1:2:1", "a:b:c"} {
+		if err := new(sweepFlag).Set(text); err == nil {
+			t.Errorf("%q is taken for a sweep", text)
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	var f rateFlag
+	if err := f.Set("0.5"); err != nil || *f.value != 0.5 {
+		t.Errorf("%v, %v", &f, err)
+	}
+	for _, text := range []string{"", "0", "-1", "NaN", "Inf", "1/s", "1e999"} {
+		if err := new(rateFlag).Set(text); err == nil {
+			t.Errorf("%q is taken for a rate", text)
+		}
+	}
+}
+
 func TestParseTarget(t *testing.T) {
 	for text, want := range map[string]*echov1.ProbeTarget{
 		"web-1":                   {Endpoint: "web-1"},

@@ -16,9 +16,10 @@ const probeLong = `Sends round trips from where the daemon stands and measures t
 
 ` + targetHelp + `
 
-On a terminal each round trip has a line as it ends, and a summary comes last;
-elsewhere there is the summary only, unless --verbose is given. -o json and yaml
-write the report.
+On a terminal each round trip has a line as it ends; of a fast probe (more than
+100 round trips, less than 10ms apart) there is one line instead that changes. A
+summary comes last, with a histogram. Elsewhere there is the summary only,
+unless --verbose or --histogram is given. -o json and yaml write the report.
 
 Ctrl-C ends the probe and shows what it measured so far; a second Ctrl-C ends
 echoctl at once, with exit code 130.
@@ -40,13 +41,13 @@ type probeOptions struct {
 	duration      durationFlag
 	newConnection bool
 	awaitClose    bool
-	verbose       bool
 	expect        []string
 	local         bool
+	path          pathOptions
 }
 
 func newProbeCommand(a *app) *cobra.Command {
-	o := &probeOptions{}
+	o, w := &probeOptions{}, &watchOptions{}
 	cmd := &cobra.Command{
 		Use:   "probe TARGET",
 		Short: "Measure round trips to an endpoint or any echo server",
@@ -56,18 +57,21 @@ func newProbeCommand(a *app) *cobra.Command {
   echoctl probe udp://[2001:db8::1]:7 -w 10s -W 0.5
   echoctl probe web-1 --new-connection --await-close
   echoctl probe web-1 -c 0 -i 1
+  echoctl probe dns-1 --rate 10000 -w 30s --pacing poisson --flows 16
+  echoctl probe udp://192.0.2.7:7 --sweep 64:1472:64 --dont-fragment -c 220
+  echoctl probe udp://192.0.2.7:7 --dscp ef --source 192.0.2.1 --ttl 4
   echoctl probe web-1 -o json | jq .rtt.p99
   echoctl probe web-1 -c 100 --expect 'loss <= 0.1%' --expect 'p99 < 2ms'
   echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml
   echoctl probe --local udp://192.0.2.7:7`,
 		Annotations:       writesJUnit,
 		Args:              argsBetween(1, 1, "TARGET"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return runProbe(a, cmd, o, args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return runProbe(a, cmd, o, w, args[0]) },
 		ValidArgsFunction: firstOnly(a.completeTargets),
 	}
 	o.addTo(cmd)
 	addLocalFlag(cmd, &o.local)
-	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "a line for each round trip, even where there is no terminal")
+	w.addTo(cmd)
 	cmd.AddCommand(newProbeStartCommand(a), newProbeListCommand(a), newProbeGetCommand(a), newProbeStopCommand(a),
 		newProbeDeleteCommand(a))
 	return cmd
@@ -85,6 +89,7 @@ func (o *probeOptions) addTo(cmd *cobra.Command) {
 	flags.BoolVar(&o.awaitClose, "await-close", false, "tcp: also wait until the server closes; implies --new-connection")
 	flags.StringVar(&o.name, "name", "", "what to call the probe: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
 	addExpectFlag(cmd, &o.expect)
+	o.path.addTo(cmd)
 }
 
 // probe is what the command line asks for. Flags that were not given stay absent: the daemon has the defaults.
@@ -103,7 +108,7 @@ func (o *probeOptions) probe(target string) (*echov1.Probe, error) {
 		}
 		p.Tcp = &echov1.TcpProbeOptions{NewConnection: o.newConnection, AwaitClose: o.awaitClose}
 	}
-	return p, nil
+	return p, o.path.into(p)
 }
 
 // endpointPrefix marks a target as an endpoint's name, for those that are called like a subcommand.
@@ -135,20 +140,24 @@ func parseTarget(text string) (*echov1.ProbeTarget, error) {
 	return nil, usagef("target %q: %q is no protocol; say tcp or udp", text, scheme)
 }
 
-func runProbe(a *app, cmd *cobra.Command, o *probeOptions, target string) error {
+func runProbe(a *app, cmd *cobra.Command, o *probeOptions, w *watchOptions, target string) error {
 	probe, err := o.probe(target)
 	if err != nil {
 		return err
+	}
+	if err := w.check(); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("histogram") {
+		a.histogram = &w.histogram
 	}
 	s, err := a.connectTo(o.local, probe.GetTarget(), moreFormats(cmd)...)
 	if err != nil {
 		return err
 	}
-	var see follower
-	if s.isTable() && (a.env.Terminal || o.verbose) {
-		see = follower{begin: s.out.ProbeBegin, sample: s.out.Sample}
-	}
-	report, err := s.follow(cmd.Context(), probe, see)
+	see, end := s.watch(w)
+	report, err := s.follow(cmd.Context(), &echov1.StreamProbeRequest{Probe: probe, Aggregate: w.every()}, see)
+	end()
 	if err != nil {
 		return err
 	}

@@ -15,10 +15,10 @@ func TestExpectations(t *testing.T) {
 	probe := func(flags ...string) []string {
 		return append([]string{"probe", "expect-1", "-c", "3", "-i", "0", "-W", "60s"}, flags...)
 	}
-	const summary = "--- expect-1 probe statistics ---\n3 sent, 3 received, 0 lost (0 %), time * s\nrtt *\n"
-	s.run(probe("--expect", "lost == 0", "--expect", "p99 < 1h && reordered == 0")...).want(t, 0, summary+
+	const summary = "--- expect-1 probe statistics ---\n3 sent, 3 received, 0 lost (at most 64 % with 95 % confidence), time * s\nrtt *\n"
+	s.run(probe("--expect", "lost == 0", "--expect", "p99 < 1h && reordered == 0")...).steady().want(t, 0, summary+
 		"met: lost == 0 (lost = 0)\nmet: p99 < 1h && reordered == 0 (p99 = *s, reordered = 0)\n", "")
-	s.run(probe("--expect", "lost == 0", "--expect", "received > 3", "--expect", "!(connect_p99 > 2ms)")...).want(t, 3, summary+
+	s.run(probe("--expect", "lost == 0", "--expect", "received > 3", "--expect", "!(connect_p99 > 2ms)")...).steady().want(t, 3, summary+
 		"met: lost == 0 (lost = 0)\nNOT MET: received > 3 (received = 3)\n"+
 		"NOT MET: !(connect_p99 > 2ms) (connect_p99 is not known: no TCP connection was made)\n", "")
 	// Expectations decide alone: that no reply comes may be what is expected.

@@ -17,13 +17,15 @@ const stopGrace = 10 * time.Second
 
 // follower is told of a probe as it goes; nil functions are not called.
 type follower struct {
-	begin  func(*echov1.Probe) error
-	sample func(*echov1.Sample) error
+	begin     func(*echov1.Probe) error
+	sample    func(*echov1.Sample) error
+	aggregate func(*echov1.Aggregate) error
 }
 
 // follow runs a probe and answers its report. When ctx ends, it has the probe stopped and answers the report of what
 // was done until then; only when the daemon does not hand it over soon is the error errInterrupted.
-func (s *session) follow(ctx context.Context, probe *echov1.Probe, see follower) (*echov1.ProbeReport, error) {
+func (s *session) follow(ctx context.Context, request *echov1.StreamProbeRequest,
+	see follower) (*echov1.ProbeReport, error) {
 	// The stream must outlive ctx, because the report comes after the interruption.
 	streamCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	named := make(chan string, 1)
@@ -32,7 +34,7 @@ func (s *session) follow(ctx context.Context, probe *echov1.Probe, see follower)
 	defer watcher.Wait()
 	defer cancel(nil)
 
-	report, err := s.read(streamCtx, probe, named, see)
+	report, err := s.read(streamCtx, request, named, see)
 	if err != nil && errors.Is(context.Cause(streamCtx), errInterrupted) {
 		return nil, errInterrupted
 	}
@@ -40,11 +42,11 @@ func (s *session) follow(ctx context.Context, probe *echov1.Probe, see follower)
 }
 
 // read reads the stream to its end. It sends the probe's name to named as soon as it is known.
-func (s *session) read(ctx context.Context, probe *echov1.Probe, named chan<- string,
+func (s *session) read(ctx context.Context, request *echov1.StreamProbeRequest, named chan<- string,
 	see follower) (*echov1.ProbeReport, error) {
-	stream, err := s.probes.StreamProbe(ctx, &echov1.StreamProbeRequest{Probe: probe})
+	stream, err := s.probes.StreamProbe(ctx, request)
 	if err != nil {
-		return nil, aboutNewProbe(probe, err)
+		return nil, aboutNewProbe(request.GetProbe(), err)
 	}
 	var report *echov1.ProbeReport
 	for {
@@ -56,7 +58,7 @@ func (s *session) read(ctx context.Context, probe *echov1.Probe, named chan<- st
 			return nil, errors.New("the daemon ended the probe without a report")
 		}
 		if err != nil {
-			return nil, aboutNewProbe(probe, err)
+			return nil, aboutNewProbe(request.GetProbe(), err)
 		}
 		switch m := m.GetMessage().(type) {
 		case *echov1.StreamProbeResponse_Probe:
@@ -67,6 +69,8 @@ func (s *session) read(ctx context.Context, probe *echov1.Probe, named chan<- st
 			err = call(see.begin, m.Probe)
 		case *echov1.StreamProbeResponse_Sample:
 			err = call(see.sample, m.Sample)
+		case *echov1.StreamProbeResponse_Aggregate:
+			err = call(see.aggregate, m.Aggregate)
 		case *echov1.StreamProbeResponse_Report:
 			report = m.Report
 		}

@@ -74,6 +74,7 @@ func (d *documentWriter) DescribeProbes(l []*echov1.Probe) error { return emitEa
 
 func (d *documentWriter) ProbeBegin(*echov1.Probe) error        { return nil }
 func (d *documentWriter) Sample(*echov1.Sample) error           { return nil }
+func (d *documentWriter) Aggregate(*echov1.Aggregate) error     { return nil }
 func (d *documentWriter) Reports(l []*echov1.ProbeReport) error { return emitEach(d, l) }
 
 func (d *documentWriter) Info(i *echov1.Info) error { return emitEach(d, []*echov1.Info{i}) }

@@ -37,8 +37,9 @@ func (n *nameWriter) ProbeList(l []*echov1.Probe) error {
 func (n *nameWriter) Probes(l []*echov1.Probe) error         { return n.ProbeList(l) }
 func (n *nameWriter) DescribeProbes(l []*echov1.Probe) error { return n.ProbeList(l) }
 
-func (n *nameWriter) ProbeBegin(*echov1.Probe) error { return nil }
-func (n *nameWriter) Sample(*echov1.Sample) error    { return nil }
+func (n *nameWriter) ProbeBegin(*echov1.Probe) error    { return nil }
+func (n *nameWriter) Sample(*echov1.Sample) error       { return nil }
+func (n *nameWriter) Aggregate(*echov1.Aggregate) error { return nil }
 func (n *nameWriter) Reports(l []*echov1.ProbeReport) error {
 	return writeNames(n, l, (*echov1.ProbeReport).GetProbe)
 }

@@ -32,7 +32,7 @@ func wideProbeRows(list []*echov1.Probe, now time.Time) *grid {
 			cell{text: boundText(p)},
 			cell{text: spanText(p.GetInterval())},
 			cell{text: spanText(p.GetTimeout())},
-			cell{text: numberIf(p.PayloadSize != nil, uint64(p.GetPayloadSize()))},
+			cell{text: orDash(probeSize(p))},
 			cell{text: age(now, p.GetCreateTime())},
 			cell{text: orDash(clean(p.GetUid()))},
 		)...)
@@ -92,7 +92,8 @@ func boundText(p *echov1.Probe) string {
 	}
 }
 
-func describeProbe(p *echov1.Probe, now time.Time) *pairs {
+func describeProbe(p *echov1.Probe, o Options) *pairs {
+	now := o.Now()
 	d := &pairs{}
 	d.add("Name", clean(p.GetName()))
 	d.add("UID", orDash(clean(p.GetUid())))
@@ -102,9 +103,21 @@ func describeProbe(p *echov1.Probe, now time.Time) *pairs {
 	d.addCells("State", probeState(p.GetState()))
 	d.add("Round trips", boundText(p))
 	d.add("Interval", spanText(p.GetInterval()))
+	if p.GetPacing() != echov1.Probe_PACING_UNSPECIFIED {
+		d.add("Pacing", strings.ToLower(p.GetPacing().String()))
+	}
 	d.add("Timeout", spanText(p.GetTimeout()))
-	if p.PayloadSize != nil {
-		d.add("Payload", number(p.GetPayloadSize())+" bytes")
+	if size := probeSize(p); size != "" {
+		d.add("Payload", size+" bytes")
+	}
+	if p.GetFlows() > 1 {
+		d.add("Flows", number(p.GetFlows()))
+	}
+	if s := p.GetSource(); s != nil {
+		d.add("Source", sourceText(s))
+	}
+	if ip := p.GetIp(); ip != nil {
+		d.add("IP", ipText(ip))
 	}
 	if tcp := p.GetTcp(); tcp.GetNewConnection() || tcp.GetAwaitClose() {
 		text := "a new one for each round trip"
@@ -119,9 +132,46 @@ func describeProbe(p *echov1.Probe, now time.Time) *pairs {
 	d.add("Created", moment(now, p.GetCreateTime(), "-"))
 	d.add("Ended", moment(now, p.GetEndTime(), "-"))
 	if r := p.GetReport(); r != nil {
-		d.add("Report", summaryLines(r, true)...)
+		d.add("Report", append(summaryLines(r, true, o), verdictLines(r)...)...)
 	}
 	return d
+}
+
+// probeSize is the payload of a probe's rounds, empty where the daemon does not say it.
+func probeSize(p *echov1.Probe) string {
+	if sweep := p.GetPayloadSweep(); sweep != nil {
+		return sizeText(p) + " by " + number(sweep.GetStep())
+	}
+	if p.PayloadSize == nil {
+		return ""
+	}
+	return sizeText(p)
+}
+
+// sourceText is where rounds come from; what was not asked for is the system's choice.
+func sourceText(s *echov1.ProbeSource) string {
+	var parts []string
+	if s.GetAddress() != "" {
+		parts = append(parts, clean(s.GetAddress()))
+	}
+	if s.GetPort() != 0 {
+		parts = append(parts, "port "+number(s.GetPort()))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func ipText(ip *echov1.IpOptions) string {
+	var parts []string
+	if ip.GetDscp() != 0 {
+		parts = append(parts, "dscp "+number(ip.GetDscp()))
+	}
+	if ip.GetDontFragment() {
+		parts = append(parts, "don't fragment")
+	}
+	if ip.GetTtl() != 0 {
+		parts = append(parts, "ttl "+number(ip.GetTtl()))
+	}
+	return orDash(strings.Join(parts, ", "))
 }
 
 func probeState(s echov1.Probe_State) cell {

@@ -38,6 +38,10 @@ type Options struct {
 	Color bool
 	// Width is the terminal's, in columns: the last column of a table is cut to fit. 0 cuts nothing.
 	Width int
+	// Histogram draws the round-trip times below a report in tables, across Width or 80 columns.
+	Histogram bool
+	// Unicode says that whoever reads knows block characters; else a histogram is drawn with '#'.
+	Unicode bool
 	// Now is what ages are counted to; nil means time.Now.
 	Now func() time.Time
 }
@@ -85,6 +89,8 @@ type Writer interface {
 	ProbeBegin(*echov1.Probe) error
 	// Sample writes one round trip of the probe that ProbeBegin was told of; nothing where a format has no lines.
 	Sample(*echov1.Sample) error
+	// Aggregate writes what happened in one interval of that probe; nothing where a format has no lines.
+	Aggregate(*echov1.Aggregate) error
 	// Reports writes what probes measured.
 	Reports([]*echov1.ProbeReport) error
 

@@ -95,6 +95,95 @@ func refused() *echov1.ProbeReport {
 	}
 }
 
+// fast is a report with all that there is to say.
+func fast() *echov1.ProbeReport {
+	r := &echov1.ProbeReport{
+		Probe: "p-3", Target: &echov1.ProbeTarget{Address: "192.0.2.7:7", Protocol: echov1.Protocol_UDP},
+		Address: "192.0.2.7:7", State: echov1.Probe_DONE, Elapsed: durationpb.New(30 * time.Second),
+		Sent: 300000, Received: 299951, Lost: 48, Outstanding: 1, Duplicated: proto.Uint32(2), Reordered: proto.Uint32(7),
+		WrongAddress: proto.Uint32(1), Ignored: proto.Uint32(3), DroppedHere: proto.Uint32(5),
+		Rtt: &echov1.Distribution{
+			Count: 299951, Min: us(31), Mean: us(80), P50: us(41), P90: us(48), P95: us(49), P99: us(9800),
+			P999: us(10100), Max: us(10320), Stddev: us(900),
+			Buckets: buckets(40, 120000, 50, 171000, 60, 20, 80, 1, 10000, 8000, 12000, 930),
+		},
+		ApplicationRtt: &echov1.Distribution{
+			Count: 299951, Min: us(51), Mean: us(130), P50: us(91), P90: us(98), P95: us(99), P99: us(9900),
+			P999: us(10200), Max: us(30320), Stddev: us(950),
+		},
+		Jitter: us(12), Ipdv: &echov1.Distribution{Count: 299950, P50: us(4), P99: us(9700)},
+		Timestamps: &echov1.Timestamps{
+			Source: echov1.Timestamps_KERNEL, Resolution: durationpb.New(1), Uncertainty: durationpb.New(1200),
+			Missing: 3, Paused: 1, LongestPause: us(20000),
+		},
+		Schedule: &echov1.Schedule{
+			Error: &echov1.Distribution{Count: 300000, P50: us(3), P99: us(60), Max: us(1500)}, Late: 4, Moved: 1,
+		},
+		Loss: &echov1.Loss{Ratio: 0.00016, UpperBound: 0.0002041, Bursts: 3, LongestBurst: 40},
+		Outages: []*echov1.Outage{
+			{Flow: 3, Start: ago(10 * time.Second), Length: us(1200345), Lost: 40},
+			{Flow: 0, Start: ago(5 * time.Second), Length: us(10000), Lost: 1, Open: true},
+		},
+		MoreOutages: 2,
+		Throughput:  &echov1.Throughput{SentBitsPerSecond: 51.2e6, ReceivedBitsPerSecond: 512e3},
+		Coverage:    []*echov1.PathCoverage{{Paths: 2, Probability: 0.9999}, {Paths: 4, Probability: 0.99}, {Paths: 8, Probability: 0.0004}},
+		Sizes: []*echov1.SizeReport{
+			{PayloadSize: 64, Sent: 150000, Received: 149999, Rtt: &echov1.Distribution{Count: 149999, Min: us(31), P50: us(40), P99: us(9000), Max: us(10000)}},
+			{PayloadSize: 1472, Sent: 150000, Lost: 150000},
+		},
+		Errors: []*echov1.ErrorCount{{Reason: "timeout", Count: 48, Message: "no reply within 1s"}},
+	}
+	for i := range uint32(24) {
+		f := &echov1.FlowReport{
+			Flow: i, Source: "192.0.2.1:4000" + string('0'+rune(i%10)), Sent: 12500, Received: 12500,
+			Rtt: &echov1.Distribution{Count: 12500, P50: us(41), P99: us(60), Max: us(100)},
+		}
+		if i == 22 {
+			f.Received, f.Lost, f.Outlier = 12452, 48, []string{"loss", "rtt"}
+		}
+		if i == 23 {
+			f.Source, f.Received, f.Rtt = "", 0, nil
+		}
+		r.Flows = append(r.Flows, f)
+	}
+	return r
+}
+
+// small is what a few datagrams without numbers come to.
+func small() *echov1.ProbeReport {
+	rtt := &echov1.Distribution{
+		Count: 5, Min: us(62), Mean: us(105), P50: us(85), P90: us(189), P95: us(189), P99: us(189), P999: us(189),
+		Max: us(189), Stddev: us(44), Buckets: buckets(80, 1, 100, 2, 120, 1, 150, 0, 200, 1),
+	}
+	return &echov1.ProbeReport{
+		Probe: "p-4", Target: &echov1.ProbeTarget{Endpoint: "dns-1", Protocol: echov1.Protocol_UDP},
+		Address: "127.0.0.1:40002", State: echov1.Probe_DONE, Elapsed: durationpb.New(800 * time.Millisecond),
+		PayloadSize: 8, Sent: 7, Received: 7, Rtt: rtt, ApplicationRtt: rtt,
+		Timestamps: &echov1.Timestamps{Source: echov1.Timestamps_USER, Uncertainty: us(3400), Paused: 2, LongestPause: us(2500)},
+		Schedule:   &echov1.Schedule{Error: &echov1.Distribution{Count: 5, P50: us(30), P99: us(90), Max: us(90)}},
+		Loss:       &echov1.Loss{UpperBound: 0.3481661},
+		Throughput: &echov1.Throughput{SentBitsPerSecond: 400, ReceivedBitsPerSecond: 400},
+	}
+}
+
+// buckets are pairs of an upper end in microseconds and a count.
+func buckets(pairs ...int64) (out []*echov1.Bucket) {
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, &echov1.Bucket{Upper: us(pairs[i]), Count: uint32(pairs[i+1])})
+	}
+	return out
+}
+
+func aggregates() []*echov1.Aggregate {
+	return []*echov1.Aggregate{
+		{
+			Until: us(500000), Sent: 5000, Received: 4990, Lost: 2,
+			Rtt: &echov1.Distribution{Count: 4990, Min: us(31), P50: us(41), P99: us(98), Max: us(1200)},
+		},
+		{Until: us(1012345), Sent: 3, Corrupted: 1, Late: 1, Duplicated: 4},
+	}
+}
+
 func probes() []*echov1.Probe {
 	return []*echov1.Probe{
 		{
@@ -109,6 +198,13 @@ func probes() []*echov1.Probe {
 			PayloadSize: proto.Uint32(64), State: echov1.Probe_RUNNING, Report: refused(), CreateTime: ago(time.Second),
 		},
 		{Name: "p-3", Target: &echov1.ProbeTarget{Endpoint: "gone"}, State: echov1.Probe_STOPPED},
+		{
+			Name: "p-4", Uid: "pu-4", Target: small().Target, Count: proto.Uint32(0), Interval: durationpb.New(100 * time.Microsecond),
+			Pacing: echov1.Probe_POISSON, Flows: proto.Uint32(4), Timeout: durationpb.New(time.Second),
+			PayloadSweep: &echov1.PayloadSweep{From: 64, To: 1472, Step: 64},
+			Source:       &echov1.ProbeSource{Address: "192.0.2.1", Port: 40000}, Ip: &echov1.IpOptions{Dscp: 46, DontFragment: true, Ttl: 4},
+			State: echov1.Probe_RUNNING, Report: small(), CreateTime: ago(time.Second),
+		},
 	}
 }
 
@@ -145,8 +241,18 @@ var scenes = map[string]func(Writer) error{
 	"probes":              func(w Writer) error { return w.Probes(probes()[:1]) },
 	"probes-described":    func(w Writer) error { return w.DescribeProbes(probes()) },
 	"reports":             func(w Writer) error { return w.Reports([]*echov1.ProbeReport{report(), refused()}) },
-	"deleted":             func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
-	"info":                func(w Writer) error { return w.Info(info()) },
+	"reports-in-full":     func(w Writer) error { return w.Reports([]*echov1.ProbeReport{fast(), small()}) },
+	"followed-fast": func(w Writer) error {
+		errs := []error{w.ProbeBegin(probes()[3]), w.Sample(&echov1.Sample{
+			Seq: 1, Outcome: echov1.Sample_RECEIVED, Rtt: us(71), Flow: 3, PayloadSize: 128, Paused: true,
+		})}
+		for _, a := range aggregates() {
+			errs = append(errs, w.Aggregate(a))
+		}
+		return errors.Join(errs...)
+	},
+	"deleted": func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
+	"info":    func(w Writer) error { return w.Info(info()) },
 	"version": func(w Writer) error {
 		return w.Version(Version{
 			Client: ClientVersion{Version: "1.2.3", Platform: "go1.26 linux/amd64"},
@@ -185,8 +291,8 @@ func TestGolden(t *testing.T) {
 }
 
 func TestGoldenOnATerminal(t *testing.T) {
-	terminal := Options{Color: true, Width: 76}
-	for _, scene := range []string{"endpoint-list", "endpoints-described", "probe-list", "followed"} {
+	terminal := Options{Color: true, Width: 76, Histogram: true, Unicode: true}
+	for _, scene := range []string{"endpoint-list", "endpoints-described", "probe-list", "followed", "reports-in-full"} {
 		for _, format := range []Format{Table, Wide} {
 			t.Run(scene+"/"+string(format), func(t *testing.T) {
 				o := terminal
@@ -195,6 +301,11 @@ func TestGoldenOnATerminal(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestGoldenHistogramElsewhere draws where there are no block characters and no width.
+func TestGoldenHistogramElsewhere(t *testing.T) {
+	compare(t, "reports-in-full.plain.table.txt", Options{Histogram: true}, scenes["reports-in-full"])
 }
 
 func compare(t *testing.T, file string, o Options, write func(Writer) error) {
@@ -230,7 +341,8 @@ func TestWriteErrorsAreTold(t *testing.T) {
 	for scene, write := range scenes {
 		for _, format := range Formats {
 			silent := scene == "endpoint-list-empty" && format != JSON && format != YAML ||
-				scene == "deleted" && (format == Table || format == Wide)
+				scene == "deleted" && (format == Table || format == Wide) ||
+				scene == "followed-fast" && format != Table && format != Wide
 			if err := write(New(failing{}, Options{Format: format})); !silent && !errors.Is(err, errFull) {
 				t.Errorf("%s as %s: error %v, want %v", scene, format, err, errFull)
 			}

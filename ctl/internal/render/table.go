@@ -34,7 +34,7 @@ func (t *tableWriter) ProbeList(l []*echov1.Probe) error {
 func (t *tableWriter) Probes(l []*echov1.Probe) error { return t.ProbeList(l) }
 
 func (t *tableWriter) DescribeProbes(l []*echov1.Probe) error {
-	return describe(t, l, func(p *echov1.Probe) *pairs { return describeProbe(p, t.options.Now()) })
+	return describe(t, l, func(p *echov1.Probe) *pairs { return describeProbe(p, t.options) })
 }
 
 func (t *tableWriter) ProbeBegin(p *echov1.Probe) error {
@@ -43,6 +43,8 @@ func (t *tableWriter) ProbeBegin(p *echov1.Probe) error {
 }
 
 func (t *tableWriter) Sample(s *echov1.Sample) error { return t.lines(sampleLine(t.followed, s)) }
+
+func (t *tableWriter) Aggregate(a *echov1.Aggregate) error { return t.lines(aggregateLine(a)) }
 
 func (t *tableWriter) Reports(l []*echov1.ProbeReport) error { return t.reports(l, false) }
 
@@ -54,7 +56,7 @@ func (t *tableWriter) reports(l []*echov1.ProbeReport, wide bool) error {
 				return err
 			}
 		}
-		if err := t.lines(reportLines(r, wide)...); err != nil {
+		if err := t.lines(reportLines(r, wide, t.options)...); err != nil {
 			return err
 		}
 	}
