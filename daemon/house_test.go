@@ -18,7 +18,7 @@ const module = "github.com/echod/echod/"
 var mayImport = map[string][]string{
 	"daemon/internal/wire":  {},
 	"daemon/internal/store": {},
-	"daemon/echo":           {},
+	"daemon/echo":           {"daemon/internal/wire"},
 	"daemon/probe":          {"daemon/internal/wire"},
 	"daemon/verdict":        {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.

@@ -29,6 +29,12 @@
 // go on for ever. On Linux an answer has the DSCP of its request, and datagrams that came as a train (UDP_GRO) go back as
 // one (UDP_SEGMENT).
 //
+// # Ledgers
+//
+// The payloads of package probe carry the number of their run and of their round. UDP endpoints echo them as any others, and
+// keep a [Ledger] of what came of each run ([Engine.Ledger]), so that the prober can tell what was lost on its way there from
+// what was lost on its way back.
+//
 // # Addresses
 //
 // [ParseListen] says how addresses are written. Where a host has no IPv6, ":7" is IPv4 only, and so it is on OpenBSD

@@ -49,7 +49,7 @@ type server interface {
 // bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
 func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
-		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s), &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s), e.engine.ledgers, &e.counters)
 	} else {
 		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s, &e.engine.budget, &e.counters)
 	}

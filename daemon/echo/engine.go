@@ -39,7 +39,7 @@ func (b *budget) give() { b.open.Add(-1) }
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
 	bindTCP(context.Context, Address, Spec, *budget, *counters) (server, netip.AddrPort, error)
-	bindUDP(context.Context, Address, *guard, *counters) (server, netip.AddrPort, error)
+	bindUDP(context.Context, Address, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
 }
@@ -49,6 +49,7 @@ type Engine struct {
 	sockets sockets
 	budget  budget
 	own     ownEndpoints
+	ledgers *ledgers
 	binding sync.WaitGroup // Listen calls under way
 
 	mu        sync.Mutex // guards what follows
@@ -58,7 +59,7 @@ type Engine struct {
 
 // New returns an engine without endpoints. It holds nothing until the first [Engine.Listen].
 func New(o Options) *Engine {
-	g := &Engine{sockets: portable{}, endpoints: make(map[*Endpoint]struct{})}
+	g := &Engine{sockets: portable{}, ledgers: newLedgers(), endpoints: make(map[*Endpoint]struct{})}
 	g.budget.limit = int64(o.MaxSockets)
 	if !o.Portable {
 		g.sockets = fastest()

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/echod/echod/daemon/internal/wire"
 )
 
 // pipe is a TCP connection in memory, whose time is that of a synctest bubble.
@@ -212,15 +214,22 @@ func TestUDPReadErrorsPass(t *testing.T) {
 
 // An answer that cannot be sent is counted, as each datagram that is not answered.
 func TestUDPWriteErrorsAreCounted(t *testing.T) {
-	c := new(counters)
-	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), Spec{}), c)
+	c, l := new(counters), newLedgers()
+	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), Spec{}), l, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.stop()
-	s.(*udpServer).reply([]byte("hello"), nil, netip.MustParseAddrPort("[2001:db8::1]:4242"))
-	if got := c.snapshot(); got.Errors[ErrorWrite] != 1 || got.DatagramsOut != 0 || got.BytesOut != 0 {
+	round := make([]byte, 20)
+	wire.Fill(round, 1, 1)
+	for _, payload := range [][]byte{[]byte("hello"), round} {
+		s.(*udpServer).reply(payload, nil, netip.MustParseAddrPort("[2001:db8::1]:4242"), time.Now())
+	}
+	if got := c.snapshot(); got.Errors[ErrorWrite] != 2 || got.DatagramsOut != 0 || got.BytesOut != 0 {
 		t.Errorf("got %+v", got)
+	}
+	if got, ok := l.get(1, time.Now()); !ok || got.Received != 1 || got.Unanswered != 1 {
+		t.Errorf("the ledger has %+v", got)
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 type loopUDP struct {
 	home     *loop
 	guard    *guard
+	ledgers  *ledgers
 	counters *counters
 	fd       int
 	at       int32
@@ -97,7 +98,7 @@ func (b *udpBatch) prepare() {
 	b.used = 0
 }
 
-func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, c *counters) (server, netip.AddrPort, error) {
+func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -107,7 +108,7 @@ func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, c *counter
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopUDP{guard: guard, counters: c}
+	s := &loopUDP{guard: guard, ledgers: l, counters: c}
 	s.retry.owner = s
 	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, func(fd int) error {
 		// Wishes: to serve does not need them.
@@ -231,13 +232,16 @@ func (s *loopUDP) prepare(h *mmsghdr, i int) (came, answered int, refused event)
 	b := s.home.batch
 	bytes := int(h.length)
 	control := b.control[i*controlBytes:][:h.Controllen]
-	size, refused := answerControl(control, !s.guard.off.Load())
+	size, seen, refused := answerControl(control, !s.guard.off.Load())
 	if size <= 0 || size > bytes {
 		size = bytes // not a train
 	}
 	came = max(1, (bytes+size-1)/max(size, 1))
 	if refused == noEvent {
 		answered, refused = s.guard.admit(sourceOf(&b.names[i]), came, size, bytes, s.home.now)
+	}
+	if message := b.payload[i*slotStride:][:bytes]; isProbe(message) {
+		s.ledgers.note(message, size, answered, seen, s.home.start.Add(s.home.now), s.counters)
 	}
 	if answered < came {
 		h.length = uint32(answered * size)
@@ -282,6 +286,7 @@ func (s *loopUDP) send(batch []mmsghdr, datagrams []int) {
 			if datagrams[0] > 1 {
 				s.sendApart(&batch[0], datagrams[0])
 			} else {
+				s.ledgers.unsent(unsafe.Slice(batch[0].Iov.Base, batch[0].length))
 				s.counters.count(notSent(errno), 1)
 			}
 			batch, datagrams = batch[1:], datagrams[1:]

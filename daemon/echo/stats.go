@@ -59,6 +59,8 @@ const (
 	DropHopsSpent = "hops_spent"
 	// DropDestinationNotUnicast: datagrams to a broadcast or multicast address, which no answer can come from.
 	DropDestinationNotUnicast = "destination_not_unicast"
+	// DropLedger: ledgers of other runs, thrown away for that of a run that came here since there were MaxLedgers.
+	DropLedger = "ledger_displaced"
 )
 
 // The kinds in Stats.Errors.
@@ -95,6 +97,7 @@ const (
 	dropSourceIsEndpoint
 	dropHopsSpent
 	dropDestinationNotUnicast
+	dropLedger
 	errorAccept // from here on, errors
 	errorRead
 	errorWrite
@@ -107,7 +110,7 @@ var eventNames = [events]string{
 	dropMaxSockets: DropMaxSockets, dropRest: DropRest, dropNotTaken: DropNotTaken, dropClosing: DropClosing, dropSourceDenied: DropSourceDenied,
 	dropSourceRate: DropSourceRate, dropReceiveBufferFull: DropReceiveBufferFull, dropSourcePortZero: DropSourcePortZero,
 	dropSourceNotUnicast: DropSourceNotUnicast, dropSourceIsService: DropSourceIsService, dropSourceIsEndpoint: DropSourceIsEndpoint,
-	dropHopsSpent: DropHopsSpent, dropDestinationNotUnicast: DropDestinationNotUnicast,
+	dropHopsSpent: DropHopsSpent, dropDestinationNotUnicast: DropDestinationNotUnicast, dropLedger: DropLedger,
 	errorAccept: ErrorAccept, errorRead: ErrorRead, errorWrite: ErrorWrite, errorReset: ErrorReset,
 }
 

@@ -25,13 +25,14 @@ type udpServer struct {
 	conn     *net.UDPConn
 	opened   time.Time
 	guard    *guard
+	ledgers  *ledgers
 	counters *counters
 	stopping chan struct{} // closed by stop
 	waiter   *waiter
 	control  []byte // receives the control messages of a datagram
 }
 
-func bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, netip.AddrPort, error) {
+func bindUDP(ctx context.Context, a Address, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -57,7 +58,8 @@ func bindUDP(ctx context.Context, a Address, g *guard, c *counters) (server, net
 	// It is a wish: a smaller buffer loses datagrams sooner under load and is no reason not to serve.
 	_ = conn.SetReadBuffer(udpSocketBytes)
 	s := &udpServer{
-		conn: conn, opened: time.Now(), guard: g, counters: c, stopping: make(chan struct{}), waiter: waiter, control: make([]byte, controlBytes),
+		conn: conn, opened: time.Now(), guard: g, ledgers: l, counters: c, stopping: make(chan struct{}), waiter: waiter,
+		control: make([]byte, controlBytes),
 	}
 	return s, boundAddr(conn.LocalAddr()), nil
 }
@@ -108,18 +110,22 @@ func (s *udpServer) echoOnce() error {
 	}
 	s.counters.datagramsIn.Add(1)
 	s.counters.bytesIn.Add(uint64(n))
-	s.counters.active(time.Now())
-	s.reply(buf[:n], s.control[:controlLen], from)
+	now := time.Now()
+	s.counters.active(now)
+	s.reply(buf[:n], s.control[:controlLen], from, now)
 	return nil
 }
 
-// reply sends payload back to where it came from, or counts why not.
-func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
+// reply sends payload back to where it came from, or counts why not. It came at now.
+func (s *udpServer) reply(payload, control []byte, from netip.AddrPort, now time.Time) {
 	source := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	_, reason := answerControl(control, !s.guard.off.Load())
+	_, seen, reason := answerControl(control, !s.guard.off.Load())
 	answered := 0
 	if reason == noEvent {
-		answered, reason = s.guard.admit(source, 1, len(payload), len(payload), time.Since(s.opened))
+		answered, reason = s.guard.admit(source, 1, len(payload), len(payload), now.Sub(s.opened))
+	}
+	if isProbe(payload) {
+		s.ledgers.note(payload, len(payload), answered, seen, now, s.counters)
 	}
 	if answered == 0 {
 		s.counters.count(reason, 1)
@@ -127,6 +133,7 @@ func (s *udpServer) reply(payload, control []byte, from netip.AddrPort) {
 	}
 	n, _, err := s.conn.WriteMsgUDPAddrPort(payload, control, from)
 	if err != nil {
+		s.ledgers.unsent(payload)
 		s.counters.count(notSent(err), 1)
 		return
 	}

@@ -21,8 +21,11 @@ var controlBytes = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix
 // maxHops is the TTL or hop limit of an answer at most: what Linux sends with by default (RFC 1700).
 const maxHops = 64
 
-// ecnBits of a TOS or traffic class belong to each packet's own way (RFC 3168) and are not copied.
-const ecnBits = 0x03
+// ecnBits of a TOS or traffic class belong to each packet's own way (RFC 3168) and are not copied. The DSCP is above them.
+const (
+	ecnBits  = 0x03
+	ecnWidth = 2
+)
 
 // askControlRaw switches the messages on for a socket of package net. The network is "udp4" or "udp6", of one family or
 // both.
@@ -52,12 +55,14 @@ func askControl(fd int, six, wildcard bool) error {
 
 // answerControl edits received control messages in place into those of the answer, or says why there is none: the
 // datagram was sent to a broadcast or multicast address, from which no answer can come, or it had no hop left to give.
-// What was received is a train of datagrams of segment bytes, the last of which may be shorter; 0: one datagram.
-func answerControl(control []byte, guarded bool) (segment int, refused event) {
+// What was received is a train of datagrams of segment bytes, the last of which may be shorter; 0: one datagram. Seen is
+// how it was marked as it came.
+func answerControl(control []byte, guarded bool) (segment int, seen marks, refused event) {
+	seen = noMarks
 	for rest := control; len(rest) > 0; {
 		header, data, next, err := unix.ParseOneSocketControlMessage(rest)
 		if err != nil {
-			return segment, refused // not from this kernel; the answer goes as the kernel sees fit
+			return segment, seen, refused // not from this kernel; the answer goes as the kernel sees fit
 		}
 		switch {
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
@@ -70,19 +75,23 @@ func answerControl(control []byte, guarded bool) (segment int, refused event) {
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TTL && len(data) >= 4,
 			header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			seen.hops = int16(uint8(binary.NativeEndian.Uint32(data)))
 			if !editHops(data, guarded) && refused == noEvent {
 				refused = dropHopsSpent
 			}
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_TOS && len(data) >= 1:
+			seen.dscp = int16(data[0] >> ecnWidth)
 			data[0] &^= ecnBits
 		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_TCLASS && len(data) >= 4:
-			binary.NativeEndian.PutUint32(data, binary.NativeEndian.Uint32(data)&^ecnBits)
+			class := binary.NativeEndian.Uint32(data)
+			seen.dscp = int16(uint8(class) >> ecnWidth)
+			binary.NativeEndian.PutUint32(data, class&^ecnBits)
 		case header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_GRO && len(data) >= 4:
 			segment = editTrain(rest, data)
 		}
 		rest = next
 	}
-	return segment, refused
+	return segment, seen, refused
 }
 
 // editTrain edits a UDP_GRO message, an int, into the UDP_SEGMENT (a 16-bit number) that sends what came as it came.

@@ -44,6 +44,11 @@ func segments(n uint16) []byte {
 }
 
 func TestAnswerControl(t *testing.T) {
+	// What a datagram came with is not what it is answered with.
+	seenWith := map[string]marks{
+		"none": noMarks, "IPv4": noMarks, "at most 64 hops": {255, -1}, "the last hop": {1, -1}, "the last hop, no guard": {1, -1},
+		"one hop less over IPv6": {64, -1}, "DSCP without ECN": {-1, 46}, "DSCP without ECN on IPv6": {-1, 46}, "all of them": {64, 0},
+	}
 	for name, test := range map[string]struct {
 		received, answer []byte
 		refused          event
@@ -81,9 +86,12 @@ func TestAnswerControl(t *testing.T) {
 		},
 	} {
 		answer := test.received // edited in place
-		segment, refused := answerControl(answer, !test.unguarded)
+		segment, seen, refused := answerControl(answer, !test.unguarded)
 		if refused != test.refused {
 			t.Errorf("%s: refused for %q, want %q", name, eventNames[refused], eventNames[test.refused])
+		}
+		if want, ok := seenWith[name]; ok && seen != want {
+			t.Errorf("%s: seen with %+v, want %+v", name, seen, want)
 		}
 		if segment != test.segment {
 			t.Errorf("%s: segments of %d bytes, want %d", name, segment, test.segment)
@@ -99,9 +107,9 @@ func FuzzAnswerControl(f *testing.F) {
 	f.Add(slices.Concat(pktinfo4(3, "192.0.2.1", "192.0.2.1"), pktinfo6(3, "::ffff:192.0.2.1"), ttl(64), tos(1), hopLimit(2), tclass(9)))
 	f.Add(slices.Concat(gro(1), gro(1200), ttl(1)))
 	f.Fuzz(func(t *testing.T, control []byte) {
-		segment, refused := answerControl(control, true)
-		if segment < 0 || refused >= events {
-			t.Fatalf("segments of %d bytes, refused for %d", segment, refused)
+		segment, seen, refused := answerControl(control, true)
+		if segment < 0 || refused >= events || seen.hops > 255 || seen.dscp > 63 {
+			t.Fatalf("segments of %d bytes, seen with %+v, refused for %d", segment, seen, refused)
 		}
 		uncouple(control)
 	})

@@ -13,7 +13,7 @@ const controlBytes = 0
 
 func askControlRaw(string, bool, syscall.RawConn) error { return nil }
 
-func answerControl([]byte, bool) (int, event) { return 0, noEvent }
+func answerControl([]byte, bool) (int, marks, event) { return 0, noMarks, noEvent }
 
 // observeDrops does nothing: this system does not tell what a socket has lost.
 func observeDrops(int, *counters) {}
