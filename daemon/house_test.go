@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	// The same service without the daemon.
 	"daemon/local": {
 		"gen/echo/v1", "daemon/internal/rpc", "daemon/internal/runs", "daemon/internal/registry", "daemon/internal/budget", "daemon/internal/targets",
-		"daemon/probe",
+		"daemon/echo", "daemon/probe",
 	},
 	// The client knows the contract, and the service that stands in for a daemon.
 	"ctl/internal/render": {"gen/echo/v1"},

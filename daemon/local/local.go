@@ -12,6 +12,7 @@ import (
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
@@ -32,11 +33,12 @@ type Service struct {
 func New() *Service {
 	stopping, stop := context.WithCancel(context.Background())
 	// The rules of targets that hold everywhere hold here. Limits do not: whoever has this process has its host's sockets.
-	prober := probe.New(probe.Options{Permit: targets.New(targets.Config{}).Permit})
+	policy := targets.New(targets.Config{})
+	prober := probe.New(probe.Options{Permit: policy.Permit})
 	s := &Service{runs: runs.New(prober, budget.New(budget.Limits{})), stop: stop}
 	unary, stream := rpc.Interceptors(stopping, slog.New(slog.DiscardHandler))
 	s.channel.WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
-	echov1.RegisterProbeServiceServer(&s.channel, rpc.NewProbeService(s.runs, noEndpoints{}))
+	echov1.RegisterProbeServiceServer(&s.channel, rpc.NewProbeService(s.runs, noEndpoints{}, policy))
 	return s
 }
 
@@ -51,6 +53,8 @@ func (s *Service) Close() error {
 }
 
 type noEndpoints struct{}
+
+func (noEndpoints) Ledger(uint64) (echo.Ledger, error) { return echo.Ledger{}, registry.ErrNoLedger }
 
 func (noEndpoints) Get(name string) (registry.Endpoint, error) {
 	return registry.Endpoint{}, fmt.Errorf("%w: %q: there is no daemon here; say tcp://HOST:PORT or udp://HOST:PORT", registry.ErrNotFound, name)

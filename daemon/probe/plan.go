@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -130,6 +131,10 @@ type Plan struct {
 	// AwaitClose sends a FIN after the echo and waits until the server closes, too, for up to another Timeout. It implies
 	// NewConnection. TCP only.
 	AwaitClose bool
+	// Ledger asks the target for its ledger of a run, once its last round has ended; Report.Directions says what came of
+	// it. Nil: the target is not asked. It must keep to its context, which ends after 2 s. An error that is ErrNoLedger says
+	// that nothing of the run came there; the text of any other is why it is not known. UDP only.
+	Ledger func(ctx context.Context, run uint64) (Ledger, error)
 	// Tally may be nil. Else it is where this run sums up, so that its owner can look at the report while it runs. It
 	// serves one run at a time; a run that starts clears it.
 	Tally *Tally

@@ -64,6 +64,8 @@ func (p *Prober) newAlarm() alarm {
 // Plan.Admit; then nothing was sent, and the report's errors say why. When the host's name cannot be looked up, one
 // round is sent and lost with ReasonNameNotFound.
 //
+// Last it asks for the target's ledger, where the plan says how, also when ctx has ended.
+//
 // emit may be nil. It is called from Run's own goroutine, in the order of events, and holds up the run while it works:
 // it must not block.
 //
@@ -77,5 +79,7 @@ func (p *Prober) Run(ctx context.Context, plan Plan, emit func(Sample) error) (R
 	r := newRun(p, plan, emit)
 	err := r.do(ctx)
 	r.tally.stop()
-	return refusalIn(r.tally.Report(), err)
+	report, err := refusalIn(r.tally.Report(), err)
+	report.Directions = r.directions(ctx, report)
+	return report, err
 }

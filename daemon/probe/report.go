@@ -73,6 +73,8 @@ type Report struct {
 	// for ReasonNotClosed, which comes on top: its rounds are among the received. Of a run that was refused there are no
 	// rounds, and one entry of ReasonTargetRefused or ReasonOverLimit.
 	Errors []ErrorCount
+	// Directions tells which way datagrams were lost. Nil over TCP, and until the run has ended.
+	Directions *Directions
 	// Run is the number that this run's payloads carry.
 	Run uint64
 	// Start is when the first round could leave; the zero time before that.

@@ -39,7 +39,8 @@ var variable = regexp.MustCompile(`\\\{[^/{}]+\\\}`)
 func contractRoutes() (routeTable, error) {
 	var table routeTable
 	for _, file := range []protoreflect.FileDescriptor{
-		echov1.File_echo_v1_endpoint_proto, echov1.File_echo_v1_probe_proto, echov1.File_echo_v1_daemon_proto,
+		echov1.File_echo_v1_endpoint_proto, echov1.File_echo_v1_probe_proto, echov1.File_echo_v1_ledger_proto,
+		echov1.File_echo_v1_daemon_proto,
 	} {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

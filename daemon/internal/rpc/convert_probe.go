@@ -95,6 +95,9 @@ func probeToProto(r runs.Run) *echov1.Probe {
 	if r.Plan.DSCP != 0 || r.Plan.DontFragment || r.Plan.TTL != 0 {
 		p.Ip = &echov1.IpOptions{Dscp: uint32(r.Plan.DSCP), DontFragment: r.Plan.DontFragment, Ttl: uint32(r.Plan.TTL)}
 	}
+	if r.Target.Ledger != "" {
+		p.Ledger = &echov1.LedgerSource{Address: r.Target.Ledger}
+	}
 	if r.Plan.Protocol == probe.TCP {
 		p.Tcp = &echov1.TcpProbeOptions{NewConnection: r.Plan.NewConnection || r.Plan.AwaitClose, AwaitClose: r.Plan.AwaitClose}
 	}
@@ -113,6 +116,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 		Connect: distributionToProto(m.Connect), Jitter: optionalDuration(m.Jitter), Ipdv: distributionToProto(m.IPDV),
 		Timestamps: timestampsToProto(m.Timestamps), Schedule: scheduleToProto(m.Schedule), Loss: lossToProto(m.Loss),
 		MoreOutages: m.MoreOutages, Coverage: coverageToProto(len(m.Flows)), StartTime: timestamp(m.Start),
+		Directions: directionsToProto(m.Run, m.Directions),
 	}
 	for _, o := range m.Outages {
 		out.Outages = append(out.Outages, &echov1.Outage{

@@ -35,9 +35,15 @@ type Runs interface {
 	Delete(name string) error
 }
 
-// Targets is where ProbeService finds the endpoints that it is to probe.
+// Targets is where ProbeService finds the endpoints that it is to probe, and their ledgers.
 type Targets interface {
 	Get(name string) (registry.Endpoint, error)
+	Ledgers
+}
+
+// Policy says whether the API of an echod may be called at an address.
+type Policy interface {
+	PermitControl(netip.AddrPort) error
 }
 
 // ProbeService serves echo.v1.ProbeService.
@@ -45,12 +51,14 @@ type ProbeService struct {
 	echov1.UnsafeProbeServiceServer
 	runs    Runs
 	targets Targets
+	policy  Policy
 	pages   pager
 }
 
-// NewProbeService serves one set of runs, and finds endpoints to probe among targets.
-func NewProbeService(r Runs, targets Targets) *ProbeService {
-	return &ProbeService{runs: r, targets: targets, pages: newPager()}
+// NewProbeService serves one set of runs, finds endpoints to probe among targets, and asks for the ledgers of others where
+// the policy lets it.
+func NewProbeService(r Runs, targets Targets, policy Policy) *ProbeService {
+	return &ProbeService{runs: r, targets: targets, policy: policy, pages: newPager()}
 }
 
 // RunProbe implements the service.
@@ -199,7 +207,7 @@ func (s *ProbeService) DeleteProbe(_ context.Context, req *echov1.DeleteProbeReq
 // plan says what a probe comes to: whom it is sent to, and how.
 func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 	plan := planFromProto(p)
-	target := runs.Target{Endpoint: p.GetTarget().GetEndpoint(), Address: p.GetTarget().GetAddress(), Protocol: plan.Protocol}
+	target := runs.Target{Endpoint: p.GetTarget().GetEndpoint(), Address: p.GetTarget().GetAddress(), Protocol: plan.Protocol, Ledger: p.GetLedger().GetAddress()}
 	var err error
 	if target.Expect, err = expectationsFromProto(p.GetExpect()); err != nil {
 		return target, plan, err
@@ -223,6 +231,10 @@ func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 		target.Protocol = probeProtocol(protocolToProto(e.Protocol))
 		plan.Protocol, plan.Address = target.Protocol, dialable(e).String()
 	}
+	if p.GetLedger() != nil && plan.Protocol == probe.TCP {
+		return target, plan, badField("probe.ledger", "is for UDP, and the target speaks TCP; leave it out")
+	}
+	plan.Ledger = s.ledgerOf(target.Ledger, target.Endpoint != "")
 	if err := plan.Validate(); err != nil {
 		// Such an error begins with the field.
 		name, _, _ := strings.Cut(err.Error(), " ")

@@ -17,6 +17,7 @@ import (
 type Services struct {
 	Endpoint *EndpointService
 	Probe    *ProbeService
+	Ledger   *LedgerService
 	Daemon   *DaemonService
 }
 
@@ -24,6 +25,7 @@ type Services struct {
 func (s Services) Register(to grpc.ServiceRegistrar) {
 	echov1.RegisterEndpointServiceServer(to, s.Endpoint)
 	echov1.RegisterProbeServiceServer(to, s.Probe)
+	echov1.RegisterLedgerServiceServer(to, s.Ledger)
 	echov1.RegisterDaemonServiceServer(to, s.Daemon)
 }
 

@@ -29,6 +29,8 @@ const (
 	// maxShownValue is how much of a refused value is repeated to the caller.
 	maxShownValue = 64
 	maxShownPath  = 128
+	// reasonNoLedger is read, too: of another daemon's answer.
+	reasonNoLedger = "LEDGER_NOT_FOUND"
 )
 
 // badRequest is a request that a caller must change; it becomes INVALID_ARGUMENT.
@@ -63,6 +65,7 @@ var table = []struct {
 	advice string
 }{
 	{registry.ErrNotFound, codes.NotFound, "ENDPOINT_NOT_FOUND", ""},
+	{registry.ErrNoLedger, codes.NotFound, reasonNoLedger, ""},
 	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS", ""},
 	{registry.ErrStale, codes.Aborted, "STALE_ETAG", ""},
 	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP", ""},

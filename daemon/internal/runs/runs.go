@@ -52,6 +52,7 @@ type Target struct {
 	Address  string // "host:port" as asked, or empty
 	Protocol probe.Protocol
 	Expect   *verdict.Expectations // what the report is judged by; nil: nothing is expected
+	Ledger   string                // "host:port" of the API that has the target's ledger, or empty
 }
 
 // Run is a run as it stands: a value that changes no more.

@@ -123,7 +123,8 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 func (d *daemon) assembleControl() error {
 	services := rpc.Services{
 		Endpoint: rpc.NewEndpointService(d.registry),
-		Probe:    rpc.NewProbeService(d.runs, d.registry),
+		Probe:    rpc.NewProbeService(d.runs, d.registry, d.targets),
+		Ledger:   rpc.NewLedgerService(d.registry),
 		Daemon:   rpc.NewDaemonService(d.info, d.registry),
 	}
 	stopping, stop := context.WithCancel(context.Background())

@@ -7,6 +7,8 @@
 package echov1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -22,8 +24,54 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Ledger is what a UDP endpoint saw of one probe, whose payloads carry its run and a sequence number. The endpoint echoes
-// them as any others; other clients are in no ledger.
+// GetLedgerRequest is what GetLedger takes.
+type GetLedgerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run, as 16 hexadecimal digits.
+	Run           string `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLedgerRequest) Reset() {
+	*x = GetLedgerRequest{}
+	mi := &file_echo_v1_ledger_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLedgerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLedgerRequest) ProtoMessage() {}
+
+func (x *GetLedgerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_ledger_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLedgerRequest.ProtoReflect.Descriptor instead.
+func (*GetLedgerRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_ledger_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetLedgerRequest) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+// Ledger is what the UDP endpoints of a daemon saw of one probe, whose payloads carry its run and a sequence number. They
+// echo them as any others; other clients are in no ledger. It outlives the endpoint, but not the daemon.
 type Ledger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run, as 16 hexadecimal digits: the number that the probe drew for itself.
@@ -32,7 +80,7 @@ type Ledger struct {
 	Received uint32 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
 	// Datagrams that came again.
 	Duplicated uint32 `protobuf:"varint,3,opt,name=duplicated,proto3" json:"duplicated,omitempty"`
-	// Datagrams that were overtaken by one of a later round (RFC 4737).
+	// Datagrams that were overtaken by one of a later round (RFC 4737), all flows of the probe taken together.
 	Reordered uint32 `protobuf:"varint,4,opt,name=reordered,proto3" json:"reordered,omitempty"`
 	// Datagrams that came and were not answered: refused by a guard or a limit, or not taken by the kernel.
 	Unanswered uint32 `protobuf:"varint,5,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
@@ -48,8 +96,8 @@ type Ledger struct {
 	MaxTtl *uint32 `protobuf:"varint,10,opt,name=max_ttl,json=maxTtl,proto3,oneof" json:"max_ttl,omitempty"`
 	// The DiffServ code points that datagrams came with, each once; absent where the system does not tell.
 	Dscp []uint32 `protobuf:"varint,11,rep,packed,name=dscp,proto3" json:"dscp,omitempty"`
-	// The rounds that came, a bit each, from round 1 at the least bit of the first byte; of a run of more than 65,536
-	// rounds the last 65,536, from first_round.
+	// The rounds that came, a bit each, that of first_round at the least bit of the first byte. Of a run of more than
+	// 65,536 rounds it has at least the last 65,473 and at most the last 65,536, up to highest.
 	Rounds []byte `protobuf:"bytes,12,opt,name=rounds,proto3" json:"rounds,omitempty"`
 	// The round of the first bit; 1 unless there were more.
 	FirstRound    uint32 `protobuf:"varint,13,opt,name=first_round,json=firstRound,proto3" json:"first_round,omitempty"`
@@ -59,7 +107,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_echo_v1_ledger_proto_msgTypes[0]
+	mi := &file_echo_v1_ledger_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -71,7 +119,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_ledger_proto_msgTypes[0]
+	mi := &file_echo_v1_ledger_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -84,7 +132,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_echo_v1_ledger_proto_rawDescGZIP(), []int{0}
+	return file_echo_v1_ledger_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Ledger) GetRun() string {
@@ -182,7 +230,10 @@ var File_echo_v1_ledger_proto protoreflect.FileDescriptor
 
 const file_echo_v1_ledger_proto_rawDesc = "" +
 	"\n" +
-	"\x14echo/v1/ledger.proto\x12\aecho.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x03\n" +
+	"\x14echo/v1/ledger.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
+	"\x10GetLedgerRequest\x12{\n" +
+	"\x03run\x18\x01 \x01(\tBi\xbaHf\xba\x01c\n" +
+	"\arun.hex\x125must be 16 hexadecimal digits, as in 0123456789abcdef\x1a!this.matches('^[0-9a-fA-F]{16}$')R\x03run\"\xc3\x03\n" +
 	"\x06Ledger\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\rR\breceived\x12\x1e\n" +
@@ -207,7 +258,9 @@ const file_echo_v1_ledger_proto_rawDesc = "" +
 	"\n" +
 	"\b_min_ttlB\n" +
 	"\n" +
-	"\b_max_ttlB+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
+	"\b_max_ttl2c\n" +
+	"\rLedgerService\x12R\n" +
+	"\tGetLedger\x12\x19.echo.v1.GetLedgerRequest\x1a\x0f.echo.v1.Ledger\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/ledgers/{run}B+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
 
 var (
 	file_echo_v1_ledger_proto_rawDescOnce sync.Once
@@ -221,16 +274,19 @@ func file_echo_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_echo_v1_ledger_proto_rawDescData
 }
 
-var file_echo_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_echo_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_echo_v1_ledger_proto_goTypes = []any{
-	(*Ledger)(nil),                // 0: echo.v1.Ledger
-	(*timestamppb.Timestamp)(nil), // 1: google.protobuf.Timestamp
+	(*GetLedgerRequest)(nil),      // 0: echo.v1.GetLedgerRequest
+	(*Ledger)(nil),                // 1: echo.v1.Ledger
+	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
 }
 var file_echo_v1_ledger_proto_depIdxs = []int32{
-	1, // 0: echo.v1.Ledger.first_seen:type_name -> google.protobuf.Timestamp
-	1, // 1: echo.v1.Ledger.last_seen:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
+	2, // 0: echo.v1.Ledger.first_seen:type_name -> google.protobuf.Timestamp
+	2, // 1: echo.v1.Ledger.last_seen:type_name -> google.protobuf.Timestamp
+	0, // 2: echo.v1.LedgerService.GetLedger:input_type -> echo.v1.GetLedgerRequest
+	1, // 3: echo.v1.LedgerService.GetLedger:output_type -> echo.v1.Ledger
+	3, // [3:4] is the sub-list for method output_type
+	2, // [2:3] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -241,16 +297,16 @@ func file_echo_v1_ledger_proto_init() {
 	if File_echo_v1_ledger_proto != nil {
 		return
 	}
-	file_echo_v1_ledger_proto_msgTypes[0].OneofWrappers = []any{}
+	file_echo_v1_ledger_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_ledger_proto_rawDesc), len(file_echo_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_echo_v1_ledger_proto_goTypes,
 		DependencyIndexes: file_echo_v1_ledger_proto_depIdxs,

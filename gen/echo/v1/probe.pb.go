@@ -372,7 +372,7 @@ type Probe struct {
 	// Search for the largest datagram that comes back, instead of making rounds of one size. UDP only.
 	PathMtu *PathMtuSearch `protobuf:"bytes,17,opt,name=path_mtu,json=pathMtu,proto3" json:"path_mtu,omitempty"`
 	// Where the target's ledger is to be had, which tells in which direction datagrams were lost. Absent: of this daemon,
-	// when the target is one of its endpoints.
+	// when the target is one of its endpoints. UDP only.
 	Ledger *LedgerSource `protobuf:"bytes,18,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	// How far it is.
 	State Probe_State `protobuf:"varint,20,opt,name=state,proto3,enum=echo.v1.Probe_State" json:"state,omitempty"`
@@ -921,7 +921,8 @@ func (x *PathMtuSearch) GetMaxPayload() uint32 {
 	return 0
 }
 
-// LedgerSource is where a target's ledger is to be had.
+// LedgerSource is where a target's ledger is to be had. It is asked for once, when the last round has ended, for 2 s; if
+// that fails, directions says why.
 type LedgerSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "HOST:PORT" of the gRPC API of the echod whose endpoint is probed.
@@ -1037,7 +1038,7 @@ type ProbeReport struct {
 	Coverage []*PathCoverage `protobuf:"bytes,30,rep,name=coverage,proto3" json:"coverage,omitempty"`
 	// Each payload size, in a sweep.
 	Sizes []*SizeReport `protobuf:"bytes,31,rep,name=sizes,proto3" json:"sizes,omitempty"`
-	// Which way datagrams were lost. Absent over TCP.
+	// Which way datagrams were lost. Absent over TCP, and until the probe has ended.
 	Directions *Directions `protobuf:"bytes,32,opt,name=directions,proto3" json:"directions,omitempty"`
 	// What a search for the path MTU found.
 	PathMtu *PathMtu `protobuf:"bytes,33,opt,name=path_mtu,json=pathMtu,proto3" json:"path_mtu,omitempty"`
@@ -1955,11 +1956,14 @@ type Directions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why it is not known; then the rest is absent.
 	Unknown string `protobuf:"bytes,1,opt,name=unknown,proto3" json:"unknown,omitempty"`
-	// Lost rounds whose datagram did not reach the target.
+	// Lost rounds of which no datagram reached the target: the network lost it, the target's host did before its endpoint
+	// read it (receive_buffer_full), or it could not be sent. Together with lost_back it is the report's lost.
 	LostThere *uint32 `protobuf:"varint,2,opt,name=lost_there,json=lostThere,proto3,oneof" json:"lost_there,omitempty"`
-	// Lost rounds whose datagram reached the target and whose reply did not come back.
+	// Lost rounds of which a datagram reached the target and no reply came back; unanswered in the ledger says how many
+	// datagrams the target refused to answer.
 	LostBack *uint32 `protobuf:"varint,3,opt,name=lost_back,json=lostBack,proto3,oneof" json:"lost_back,omitempty"`
-	// The target's ledger.
+	// The target's ledger but for its list of rounds, which GetLedger of the target's daemon answers. Absent when nothing
+	// reached the target.
 	Ledger        *Ledger `protobuf:"bytes,4,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3354,10 +3358,10 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\rPathMtuSearch\x12\x8f\x01\n" +
 	"\vmax_payload\x18\x01 \x01(\rBn\xbaHk\xba\x01h\n" +
 	"\x11max_payload.range\x12>must be 0 (what fits the interface) to 65507 (over IPv6 65527)\x1a\x13this <= uint(65527)R\n" +
-	"maxPayload\"\xa6\x01\n" +
-	"\fLedgerSource\x12\x95\x01\n" +
-	"\aaddress\x18\x01 \x01(\tB{\xbaHx\xba\x01u\n" +
-	"\x18ledger.address.host_port\x12*must be \"HOST:PORT\" of an echod's gRPC API\x1a-size(this) <= 300 && this.isHostAndPort(true)R\aaddress\"\xae\f\n" +
+	"maxPayload\"\xd2\x01\n" +
+	"\fLedgerSource\x12\xc1\x01\n" +
+	"\aaddress\x18\x01 \x01(\tB\xa6\x01\xbaH\xa2\x01\xba\x01\x9e\x01\n" +
+	"\x18ledger.address.host_port\x12;must be \"HOST:PORT\" of an echod's gRPC API, PORT 1 to 65535\x1aEsize(this) <= 300 && this.isHostAndPort(true) && !this.endsWith(':0')R\aaddress\"\xae\f\n" +
 	"\vProbeReport\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12,\n" +
 	"\x06target\x18\x02 \x01(\v2\x14.echo.v1.ProbeTargetR\x06target\x12\x18\n" +
