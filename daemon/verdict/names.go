@@ -70,6 +70,7 @@ const (
 	oneFlow       = "there is one flow only"
 	noStrangers   = "it is seen over UDP only, and not on every system"
 	notOverStream = "it is counted over UDP only"
+	noLedger      = "it takes the target's ledger (--ledger), once the probe has ended"
 )
 
 // names are all names, in the order of the documentation. A new figure of the report is one line here, and one in
@@ -87,6 +88,18 @@ var names = slices.Concat(
 		optional("wrong_address", "replies from another address", noStrangers, func(r *probe.Report) *uint32 { return r.WrongAddress }),
 		optional("ignored", "datagrams that belong to no round", notOverStream, func(r *probe.Report) *uint32 { return r.Ignored }),
 		optional("dropped_here", "datagrams that the daemon's own host dropped", noStrangers, func(r *probe.Report) *uint32 { return r.DroppedHere }),
+		optional("lost_there", "rounds lost on the way to the target", noLedger, func(r *probe.Report) *uint32 {
+			if r.Directions == nil {
+				return nil
+			}
+			return r.Directions.LostThere
+		}),
+		optional("lost_back", "rounds lost on the way back", noLedger, func(r *probe.Report) *uint32 {
+			if r.Directions == nil {
+				return nil
+			}
+			return r.Directions.LostBack
+		}),
 		ofLoss("loss", Share, "share of the ended rounds that was lost", func(l *probe.Loss) float64 { return l.Ratio }),
 		ofLoss("loss_upper", Share, "what the share is not above, with 95 % confidence", func(l *probe.Loss) float64 { return l.UpperBound }),
 		ofLoss("bursts", Count, "rows of rounds lost, single ones too", func(l *probe.Loss) float64 { return float64(l.Bursts) }),

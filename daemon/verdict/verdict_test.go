@@ -28,7 +28,8 @@ func full() probe.Report {
 	return probe.Report{
 		Elapsed: 20 * time.Second, Sent: 1000, Received: 980, Lost: 10, Corrupted: 3, Late: 2, Outstanding: 5,
 		Duplicated: some(uint32(4)), Reordered: some(uint32(6)), WrongAddress: some(uint32(7)), Ignored: some(uint32(8)), DroppedHere: some(uint32(17)),
-		RTT: times(time.Millisecond), ApplicationRTT: times(2 * time.Millisecond), Connect: times(3 * time.Millisecond),
+		Directions: &probe.Directions{LostThere: some(uint32(6)), LostBack: some(uint32(4))},
+		RTT:        times(time.Millisecond), ApplicationRTT: times(2 * time.Millisecond), Connect: times(3 * time.Millisecond),
 		IPDV: times(10 * time.Microsecond), Jitter: some(11 * time.Microsecond),
 		Timestamps:  probe.Timestamps{Clock: probe.KernelClock, Uncertainty: time.Microsecond, Missing: 12, Paused: 13, LongestPause: 14 * time.Millisecond},
 		Schedule:    &probe.Schedule{Error: times(time.Microsecond), Late: 15, Moved: 16},
@@ -85,7 +86,7 @@ func TestMetOrNot(t *testing.T) {
 func TestEveryName(t *testing.T) {
 	want := map[string]string{
 		"sent": "1000", "received": "980", "lost": "10", "corrupted": "3", "late": "2", "outstanding": "5", "duplicated": "4",
-		"reordered": "6", "wrong_address": "7", "ignored": "8", "dropped_here": "17", "loss": "1%", "loss_upper": "2%", "bursts": "9", "longest_burst": "2",
+		"reordered": "6", "wrong_address": "7", "ignored": "8", "dropped_here": "17", "lost_there": "6", "lost_back": "4", "loss": "1%", "loss_upper": "2%", "bursts": "9", "longest_burst": "2",
 		"jitter": "11us", "outages": "20", "longest_outage": "3s", "schedule_late": "15", "schedule_moved": "16", "sent_bps": "51200",
 		"received_bps": "50176", "elapsed": "20s", "flows_outliers": "3", "uncertainty": "1us", "timestamps_missing": "12",
 		"paused": "13", "longest_pause": "14ms", "error_timeout": "10", "error_corrupted": "3",

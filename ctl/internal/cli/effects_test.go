@@ -226,6 +226,14 @@ var effects = map[string]func(t *testing.T, s *shell){
 		}
 	},
 	"probe --expect": probeEffect("expect", `["sent == 1","received == 1"]`, "--expect", "sent == 1", "--expect", "received == 1"),
+	"probe --ledger": func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-far")
+		s.ok("probe", "e-far", "-c", "1", "-W", "60s", "--name", "e-asks", "--ledger", "127.0.0.1:1")
+		m := s.json("probe", "get", "e-asks")
+		wantField(t, m, "ledger.address", `"127.0.0.1:1"`)
+		wantField(t, m, "report.directions.unknown", `"cannot get the target's ledger from 127.0.0.1:1: connection refused"`)
+		s.ok("probe", "rm", "e-asks")
+	},
 	"probe --verbose": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		if out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s", "--verbose"); !strings.Contains(out, "seq=1") {
@@ -297,7 +305,13 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"probe start --new-connection": probeStartEffect("tcp.newConnection", "true", "--new-connection"),
 	"probe start --await-close":    probeStartEffect("tcp.awaitClose", "true", "--await-close"),
 	"probe start --name":           probeStartEffect("name", `"e-start"`),
-	"probe start --expect":         probeStartEffect("expect", `["lost == 0 // a, b"]`, "--expect", "lost == 0 // a, b"),
+	"probe start --ledger": func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-far")
+		m := s.json("probe", "start", "e-far", "-c", "1", "--name", "e-asks", "--ledger", "127.0.0.1:1")
+		wantField(t, m, "ledger.address", `"127.0.0.1:1"`)
+		s.ok("probe", "rm", "e-asks")
+	},
+	"probe start --expect": probeStartEffect("expect", `["lost == 0 // a, b"]`, "--expect", "lost == 0 // a, b"),
 	"probe list --limit": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		s.ok("probe", "start", "e-probe", "--name", "e-l1", "-c", "1")

@@ -166,6 +166,8 @@ func TestUsage(t *testing.T) {
 			`say either --live or --verbose, not both`},
 		{"probe a --live --aggregate 0", "probe",
 			`--live shows aggregates: leave --aggregate out, or give it a time`},
+		{"probe tcp://h:7 --ledger h:7007", "probe",
+			`--ledger is for udp`},
 		{"probe a -c many", "probe",
 			`invalid argument "many" for "-c, --count" flag: ` + countWords},
 		{"list -o junit", "list",

@@ -42,6 +42,7 @@ type probeOptions struct {
 	newConnection bool
 	awaitClose    bool
 	expect        []string
+	ledger        string
 	local         bool
 	path          pathOptions
 }
@@ -63,6 +64,7 @@ func newProbeCommand(a *app) *cobra.Command {
   echoctl probe web-1 -o json | jq .rtt.p99
   echoctl probe web-1 -c 100 --expect 'loss <= 0.1%' --expect 'p99 < 2ms'
   echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml
+  echoctl probe udp://192.0.2.7:7 --ledger 192.0.2.7:7007
   echoctl probe --local udp://192.0.2.7:7`,
 		Annotations:       writesJUnit,
 		Args:              argsBetween(1, 1, "TARGET"),
@@ -88,6 +90,8 @@ func (o *probeOptions) addTo(cmd *cobra.Command) {
 	flags.BoolVar(&o.newConnection, "new-connection", false, "tcp: a new connection for each round trip")
 	flags.BoolVar(&o.awaitClose, "await-close", false, "tcp: also wait until the server closes; implies --new-connection")
 	flags.StringVar(&o.name, "name", "", "what to call the probe: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
+	flags.StringVar(&o.ledger, "ledger", "",
+		"udp: `HOST:PORT` of the gRPC API of the echod that hosts the target; its ledger tells which way datagrams were lost")
 	addExpectFlag(cmd, &o.expect)
 	o.path.addTo(cmd)
 }
@@ -101,6 +105,12 @@ func (o *probeOptions) probe(target string) (*echov1.Probe, error) {
 	p := &echov1.Probe{
 		Name: o.name, Target: to, Count: o.count.proto(), Duration: o.duration.proto(), Interval: o.interval.proto(),
 		Timeout: o.timeout.proto(), PayloadSize: o.size.proto(), Expect: o.expect,
+	}
+	if o.ledger != "" {
+		if to.GetProtocol() == echov1.Protocol_TCP {
+			return nil, usagef("--ledger is for udp")
+		}
+		p.Ledger = &echov1.LedgerSource{Address: o.ledger}
 	}
 	if o.newConnection || o.awaitClose {
 		if to.GetProtocol() == echov1.Protocol_UDP {

@@ -121,6 +121,7 @@ func reportLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 	if o.Histogram {
 		lines = append(lines, histogramLines("rtt", r.GetRtt(), o)...)
 	}
+	lines = append(lines, directionLines(r, wide)...)
 	return append(lines, verdictLines(r)...)
 }
 
