@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"math"
 	"time"
 )
@@ -40,8 +41,8 @@ func (p Plan) Cost() Cost {
 		c.Sockets = p.connections(c.RoundsPerSecond)
 	}
 	rounds := int64(windowRounds)
-	if p.Count > 0 {
-		rounds = min(rounds, int64(p.Count))
+	if most := p.mostRounds(); most > 0 {
+		rounds = min(rounds, most)
 	}
 	c.MemoryBytes = runBytes + rounds*tripBytes + int64(p.flows()+len(p.Sizes))*sumBytes
 	if p.Protocol == TCP {
@@ -52,8 +53,19 @@ func (p Plan) Cost() Cost {
 	return c
 }
 
-// meanBytes is the mean payload of a round.
+// mostRounds is how many rounds there are at most; 0: there is no bound.
+func (p Plan) mostRounds() int64 {
+	if p.PathMTU != nil {
+		return int64(mostSearched(int(p.Count)))
+	}
+	return int64(p.Count)
+}
+
+// meanBytes is the mean payload of a round; of a search, which chooses them, the largest that it may try.
 func (p Plan) meanBytes() float64 {
+	if p.PathMTU != nil {
+		return float64(cmp.Or(p.PathMTU.MaxPayload, MaxPayloadUDP4))
+	}
 	if len(p.Sizes) == 0 {
 		return float64(p.PayloadBytes)
 	}
@@ -83,15 +95,16 @@ func (p Plan) connections(roundsPerSecond float64) int {
 
 // length is for about how long rounds leave at most.
 func (p Plan) length() time.Duration {
-	if p.Count == 0 {
+	rounds := p.mostRounds()
+	if rounds == 0 {
 		return p.Duration
 	}
 	// A round that must wait for another waits for no longer than that has time.
 	apart := max(p.Interval, p.Timeout/time.Duration(p.flows()))
-	if time.Duration(p.Count) > math.MaxInt64/apart {
+	if time.Duration(rounds) > math.MaxInt64/apart {
 		return p.Duration
 	}
-	length := time.Duration(p.Count) * apart
+	length := time.Duration(rounds) * apart
 	if p.Duration > 0 {
 		length = min(length, p.Duration)
 	}

@@ -25,6 +25,8 @@ const (
 	searchedRounds = 1024
 	// sentNumbers is how many datagrams of a socket may wait for the kernel's word that they have left.
 	sentNumbers = 4096
+	// writesAgain is how often a write is tried again that fails with what may be a report on a datagram before.
+	writesAgain = 3
 )
 
 // arrival is what the reader of a socket tells: a datagram, an error, or when a datagram has left.
@@ -34,7 +36,8 @@ type arrival struct {
 	at     time.Duration
 	when   stamp // of the packet, if the kernel tells
 
-	seq       uint32 // of a payload that is right, byte for byte; of an error, the round that it is about, if it says
+	seq       uint32 // of a payload that is right, byte for byte, but may have another size than was sent; of an error, the round that it is about, if it says
+	size      int    // of the payload of that round
 	data      []byte // of a payload that is not; nil when seq is set
 	elsewhere bool   // it came from another address than the one asked
 	err       error
@@ -118,7 +121,7 @@ func (d *datagrams) begin(seq uint32, flow int, t *trip) {
 	f := &d.flows[flow]
 	f.last = seq
 	if cap(f.payload) < int(t.size) {
-		f.payload = make([]byte, d.run.plan.largest())
+		f.payload = make([]byte, max(int(t.size), d.run.plan.largest()))
 	}
 	f.payload = f.payload[:t.size]
 	if err := d.send(seq, f, t); err != nil && d.ctx.Err() == nil {
@@ -132,13 +135,16 @@ func (d *datagrams) send(seq uint32, f *udpFlow, t *trip) error {
 	}
 	wire.Fill(f.payload, d.run.id, seq)
 	err := d.write(f, t)
-	if err != nil && reasonOf(err) == ReasonRefused {
+	for i := 0; i < writesAgain && err != nil && isReport(err); i++ {
 		// A report on a datagram before this one, which the kernel hands to whoever comes first. Ours has not left. Where
 		// such reports come with the datagram that they are about, the reader has it, too.
-		if !f.socket.stamps() {
+		if !f.socket.stamps() && reasonOf(err) == ReasonRefused {
 			d.loseBefore(f, seq, d.run.now(), err)
 		}
 		err = d.write(f, t)
+	}
+	if err != nil && reasonOf(err) == ReasonTooBig {
+		return tooBigError{here: true}
 	}
 	if err != nil {
 		return err
@@ -211,10 +217,10 @@ func (d *datagrams) newSocket(f *udpFlow) (udpSocket, error) {
 	return newConnected(d.run, conn), nil
 }
 
-// judge answers the number of the round to which b is the right reply, or else a copy of b.
+// judge answers the number of the round to which b is the right reply if its size is right, too, or else a copy of b.
 func (r *run) judge(b []byte) (uint32, []byte) {
 	id, seq, ok := wire.Parse(b)
-	if ok && seq != 0 && id == r.id && len(b) == r.plan.size(seq) && wire.Matches(b, id, seq) {
+	if ok && seq != 0 && id == r.id && wire.Matches(b, id, seq) {
 		return seq, nil
 	}
 	return 0, bytes.Clone(b)
@@ -257,6 +263,7 @@ func (c connected) read(tell func([]arrival) bool) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err == nil:
+			a.size = n
 			a.seq, a.data = c.run.judge(buffer[:n])
 		}
 		if !tell([]arrival{a}) || err != nil && !isReport(err) {
@@ -342,10 +349,16 @@ func (d *datagrams) failed(a arrival) {
 // loseBefore gives up the rounds of a flow before seq that are on their way and left before at.
 func (d *datagrams) loseBefore(f *udpFlow, seq uint32, at time.Duration, err error) {
 	for s := d.run.rounds.oldest; s < seq; s++ {
-		if t := d.run.rounds.get(s); t.state == waiting && t.left <= at && int(t.flow) == f.number {
+		if t := d.run.rounds.get(s); t.state == waiting && t.left <= at && int(t.flow) == f.number && d.mayBe(err, t) {
 			d.run.lost(s, nil, reasonOf(err), err)
 		}
 	}
+}
+
+// mayBe says whether an error can be about a round: not when it is said to be too big for an MTU that it fits.
+func (d *datagrams) mayBe(err error, t *trip) bool {
+	var big tooBigError
+	return !errors.As(err, &big) || int(t.size)+ipHeaders(d.run.address.Addr()) > big.mtu
 }
 
 // fromElsewhere takes in what came from another address than the one asked.
@@ -354,7 +367,7 @@ func (d *datagrams) fromElsewhere(a arrival) {
 	if seq == 0 && len(a.data) > 0 && a.from.last != 0 && bytes.Equal(a.data, a.from.payload) {
 		seq = a.from.last
 	}
-	if seq == 0 || d.run.rounds.get(seq) == nil {
+	if t := d.run.rounds.get(seq); t == nil || int(t.size) != a.size {
 		d.run.tally.ignore()
 		return
 	}
@@ -366,6 +379,10 @@ func (d *datagrams) replied(seq uint32, a arrival) {
 	t := d.run.rounds.get(seq)
 	if t == nil {
 		d.run.tally.ignore()
+		return
+	}
+	if a.size != int(t.size) {
+		d.wrongFor(seq, a.size)
 		return
 	}
 	x := d.run.times(a.at, a.at-t.left, t.sent, a.when)
@@ -392,9 +409,14 @@ func (d *datagrams) wrong(b []byte) {
 		d.run.tally.ignore()
 		return
 	}
+	d.wrongFor(seq, len(b))
+}
+
+// wrongFor takes in a reply of so many bytes that is of this round, and wrong.
+func (d *datagrams) wrongFor(seq uint32, size int) {
 	switch d.run.rounds.get(seq).state {
 	case waiting:
-		d.damage(seq, b)
+		d.damage(seq, size)
 	case answered, damaged, belated:
 		d.run.duplicated(seq, nil)
 	case given:
@@ -408,7 +430,7 @@ func (d *datagrams) owner(b []byte) uint32 {
 	id, seq, ok := wire.Parse(b)
 	rounds := &d.run.rounds
 	claimed := ok && id == d.run.id && rounds.get(seq) != nil
-	if claimed && (len(b) != d.run.plan.size(seq) || wire.Resembles(b, id, seq)) {
+	if claimed && (len(b) != int(rounds.get(seq).size) || wire.Resembles(b, id, seq)) {
 		return seq
 	}
 	for s := rounds.oldest; s <= rounds.last && s-rounds.oldest < searchedRounds; s++ {
@@ -458,20 +480,20 @@ func (d *datagrams) unnumbered(a arrival) {
 		}
 	}
 	if current.state == waiting {
-		d.damage(f.last, a.data)
+		d.damage(f.last, a.size)
 		return
 	}
 	d.run.tally.ignore()
 }
 
-func (d *datagrams) damage(seq uint32, b []byte) {
-	d.run.corrupted(seq, nil, wrongReply(len(b), d.run.plan.size(seq)))
+func (d *datagrams) damage(seq uint32, size int) {
+	d.run.corrupted(seq, nil, wrongReply(size, int(d.run.rounds.get(seq).size)))
 }
 
 // wrongReply says what is wrong with a reply of so many bytes.
 func wrongReply(got, want int) error {
 	if got != want {
-		return fmt.Errorf("the reply has %d bytes instead of %d", got, want)
+		return wrongSizeError{got, want}
 	}
 	return errors.New("the reply's bytes are not what was sent")
 }

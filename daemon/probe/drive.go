@@ -40,7 +40,7 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 		now := r.now()
 		drain(ctx, r, c)
 		c.expire(now)
-		done := r.pacer.done(now)
+		done := r.done(now)
 		if done && r.rounds.onWay == 0 {
 			break
 		}
@@ -82,7 +82,7 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 // nextFlow answers the flow of the next round, and whether it may begin now. In an open loop flows take turns, in a closed
 // one the next is one that waits for nothing.
 func nextFlow[E any](r *run, c carrier[E]) (flow int, free bool) {
-	if !r.rounds.room(r.plan.maxOutstanding()) {
+	if !r.rounds.room(r.plan.maxOutstanding()) || r.search != nil && !r.search.ready() {
 		return 0, false
 	}
 	flow, free = r.rounds.next, true

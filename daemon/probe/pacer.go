@@ -22,6 +22,9 @@ type pacer struct {
 
 func newPacer(p Plan) pacer {
 	pacer := pacer{count: p.Count, duration: p.Duration, interval: p.Interval}
+	if p.PathMTU != nil {
+		pacer.count = 0 // a search ends by itself
+	}
 	if p.Pacing == Poisson {
 		pacer.poisson = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}

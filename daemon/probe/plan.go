@@ -20,6 +20,7 @@ const (
 	DefaultInterval            = 200 * time.Millisecond
 	DefaultTimeout             = time.Second
 	DefaultPayloadBytes        = 64
+	DefaultTries        uint32 = 3 // of a size, in a search for the path MTU
 )
 
 // What Validate lets pass at most.
@@ -37,6 +38,8 @@ const (
 	MaxPayloadUDP6 = 65527
 	MaxFlows       = 256
 	MaxSizes       = 64
+	// MaxTries is how often a search for the path MTU may try a size.
+	MaxTries uint32 = 100
 )
 
 // ErrBadPlan is what errors.Is finds in every error of Plan.Validate.
@@ -126,6 +129,10 @@ type Plan struct {
 	DontFragment bool
 	// TTL is the time to live or hop limit of packets. 0: the system's default.
 	TTL uint8
+	// PathMTU searches for the largest payload that comes back with DontFragment, and makes no other rounds. Then Count, 1 to
+	// MaxTries, is how often a size is tried before it is taken for not coming back, Interval the time between two rounds,
+	// PayloadBytes 0, Flows at most 1; and there are no Sizes. UDP only. Nil: no search.
+	PathMTU *PathMTUSearch
 	// NewConnection makes a new connection for each round. TCP only.
 	NewConnection bool
 	// AwaitClose sends a FIN after the echo and waits until the server closes, too, for up to another Timeout. It implies
@@ -141,6 +148,12 @@ type Plan struct {
 	// Admit may be nil. Else it is asked as Options.Permit is, after it and for this run alone: whether there is room for
 	// the run at that address.
 	Admit func(netip.AddrPort) error
+}
+
+// PathMTUSearch says how far to search for the largest payload that comes back.
+type PathMTUSearch struct {
+	// MaxPayload is the largest payload to try, 16 to what PayloadBytes may be. 0: what the system sends.
+	MaxPayload int
 }
 
 // Validate says whether the plan can be run. Its errors are ErrBadPlan and begin with the field and its value.
@@ -179,6 +192,9 @@ func (p Plan) Validate() error {
 	if err := p.checkSource(host); err != nil {
 		return err
 	}
+	if p.PathMTU != nil {
+		return p.checkSearch(host)
+	}
 	if len(p.Sizes) > MaxSizes {
 		return badPlan("payload_sweep %d sizes: must be at most %d", len(p.Sizes), MaxSizes)
 	}
@@ -191,6 +207,28 @@ func (p Plan) Validate() error {
 		return nil
 	}
 	return p.checkPayload("payload_size", host, p.PayloadBytes)
+}
+
+func (p Plan) checkSearch(host string) error {
+	most := p.PathMTU.MaxPayload
+	switch {
+	case p.Protocol != UDP:
+		return badPlan("path_mtu search: is for UDP only")
+	case !canMark:
+		return badPlan("path_mtu search: cannot be made on this system, which does not let fragments be forbidden here")
+	case p.Count == 0 || p.Count > MaxTries:
+		return badPlan("count %d: must be 1 to %d tries of a size in a search for the path MTU", p.Count, MaxTries)
+	case p.flows() > 1:
+		return badPlan("flows %d: must be 1 in a search for the path MTU", p.Flows)
+	case p.PayloadBytes != 0:
+		return badPlan("payload_size %d: is chosen by a search for the path MTU; leave it out", p.PayloadBytes)
+	case len(p.Sizes) > 0:
+		return badPlan("payload_sweep %d sizes: are chosen by a search for the path MTU; leave it out", len(p.Sizes))
+	case most != 0 && most < leastTried:
+		return badPlan("max_payload %d: must be 0 (what fits the interface) or at least %d", most, leastTried)
+	default:
+		return p.checkPayload("max_payload", host, most)
+	}
 }
 
 func (p Plan) checkSource(host string) error {
@@ -225,8 +263,8 @@ func (p Plan) checkPayload(field, host string, size int) error {
 	least, most := 1, MaxPayloadTCP
 	if p.Protocol == UDP {
 		least, most = 0, MaxPayloadUDP6
-		if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().Is4() {
-			most = MaxPayloadUDP4
+		if ip, err := netip.ParseAddr(host); err == nil {
+			most = maxPayloadUDP(ip.Unmap())
 		}
 	}
 	if size < least || size > most {
@@ -236,6 +274,14 @@ func (p Plan) checkPayload(field, host string, size int) error {
 		return badPlan("%s %d: with %d flows it must be at most %d", field, size, p.flows(), maxHeldBytes/p.flows())
 	}
 	return nil
+}
+
+// maxPayloadUDP is the largest payload of a datagram to that address.
+func maxPayloadUDP(a netip.Addr) int {
+	if a.Is4() {
+		return MaxPayloadUDP4
+	}
+	return MaxPayloadUDP6
 }
 
 // maxHeldBytes bounds the payloads that the connections of a run hold at once, each of which is in memory twice: as sent
@@ -260,7 +306,7 @@ func (p Plan) size(seq uint32) int {
 	return p.Sizes[int(seq-1)%len(p.Sizes)]
 }
 
-// largest is the largest payload.
+// largest is the largest payload, as far as the plan says.
 func (p Plan) largest() int {
 	if len(p.Sizes) == 0 {
 		return p.PayloadBytes
@@ -273,7 +319,7 @@ func (p Plan) numbered() bool {
 	if len(p.Sizes) > 0 {
 		return p.Protocol == UDP && slices.Min(p.Sizes) >= wire.HeaderBytes
 	}
-	return p.Protocol == UDP && p.PayloadBytes >= wire.HeaderBytes
+	return p.Protocol == UDP && (p.PayloadBytes >= wire.HeaderBytes || p.PathMTU != nil)
 }
 
 // maxOutstanding is how many rounds may be on their way at once. Datagrams cost no more than a place in the window.

@@ -66,6 +66,10 @@ func reasonOf(err error) Reason {
 // inWords answers what the system says of an error of a socket, without the layers of package net around it: they name
 // the address, which the report has, and a local port, by which alike errors would read differently.
 func inWords(err error) string {
+	var big tooBigError
+	if errors.As(err, &big) {
+		return big.Error()
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno.Error()

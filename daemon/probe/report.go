@@ -12,7 +12,7 @@ type Report struct {
 	Address netip.AddrPort
 	// Elapsed is from the start of the run to its end, or until now.
 	Elapsed time.Duration
-	// PayloadBytes is the payload of a round.
+	// PayloadBytes is the payload of a round, of a sweep the largest; 0 in a search for the path MTU, where they differ.
 	PayloadBytes int
 	// Sent counts the rounds begun: written, or tried to.
 	Sent uint32
@@ -69,6 +69,9 @@ type Report struct {
 	Flows []FlowReport
 	// Sizes has an entry for each of the plan's Sizes.
 	Sizes []SizeReport
+	// PathMTU is what a search has found; nil without one. The rounds of a search say nothing of the path but that: Jitter,
+	// IPDV, Schedule, Loss, Outages and Throughput are nil then.
+	PathMTU *PathMTU
 	// Errors says why rounds were lost or corrupted, most frequent first. The counts add up to Lost + Corrupted, but
 	// for ReasonNotClosed, which comes on top: its rounds are among the received. Of a run that was refused there are no
 	// rounds, and one entry of ReasonTargetRefused or ReasonOverLimit.
@@ -163,6 +166,36 @@ type SizeReport struct {
 	Sent, Received, Lost uint32
 	// RTT is within 1 %; nil when there is none.
 	RTT *Distribution
+}
+
+// MTULimit is how it is known that no larger payload comes back.
+type MTULimit uint8
+
+const (
+	// LimitUnknown: the search is not done, was ended early, or nothing came back (any more).
+	LimitUnknown MTULimit = iota
+	// LimitLocal: this system did not send more.
+	LimitLocal
+	// LimitReported: a router said that more is too big.
+	LimitReported
+	// LimitSilent: more vanishes without a word.
+	LimitSilent
+	// LimitMaxPayload: no more was to be tried.
+	LimitMaxPayload
+	// LimitTruncated: more comes back cut short.
+	LimitTruncated
+)
+
+// PathMTU is what a search has found. Where nothing is known a number is 0, which none of them can be otherwise.
+type PathMTU struct {
+	// PayloadBytes is the largest payload that came back; MTU is that of the IP packet with it and its headers.
+	PayloadBytes, MTU int
+	Limit             MTULimit
+	// TooBig is the smallest payload that did not come back.
+	TooBig int
+	// ReportedMTU is what the router said, if Limit is LimitReported and it did, and Router its address, if that is known.
+	ReportedMTU int
+	Router      netip.Addr
 }
 
 // ErrorCount says how often something went wrong.

@@ -22,6 +22,7 @@ type run struct {
 	id      uint64 // tells this run's payloads from those of any other
 	pacer   pacer
 	rounds  rounds
+	search  *pathSearch // nil unless it chooses the sizes
 	pauses  pauses
 	tally   *Tally
 	emit    func(Sample) error
@@ -66,6 +67,7 @@ func (r *run) do(ctx context.Context) error {
 	}
 	r.address = address
 	r.tally.reach(address, r.start)
+	r.beginSearch()
 	return r.carry(ctx)
 }
 
@@ -140,9 +142,17 @@ func (r *run) source(flow int) netip.AddrPort {
 	return netip.AddrPortFrom(address, port)
 }
 
+// done says whether no round leaves any more.
+func (r *run) done(now time.Duration) bool {
+	return r.pacer.done(now) || r.search != nil && r.search.over
+}
+
 // begin enters a round that is about to leave.
 func (r *run) begin(seq uint32, flow int, late time.Duration) *trip {
 	size := r.plan.size(seq)
+	if r.search != nil {
+		size = r.search.begin(seq)
+	}
 	r.tally.begin(flow, seq, size, late)
 	return r.rounds.begin(r.now(), flow, size)
 }
@@ -164,14 +174,17 @@ func (r *run) tell(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 func (r *run) received(seq uint32, x replyTimes, connect *time.Duration) {
 	s := Sample{Seq: seq, Outcome: Received, RTT: &x.network, ApplicationRTT: &x.application, Connect: connect}
 	r.tell(s, NoReason, x.clock, x.pause)
+	r.searched(seq, mtuAnswer{})
 }
 
 func (r *run) lost(seq uint32, connect *time.Duration, reason Reason, err error) {
 	r.tell(Sample{Seq: seq, Outcome: Lost, Connect: connect, Reason: reason, Err: inWords(err)}, NoReason, UserClock, 0)
+	r.searched(seq, r.failure(err))
 }
 
 func (r *run) corrupted(seq uint32, connect *time.Duration, err error) {
 	r.tell(Sample{Seq: seq, Outcome: Corrupted, Connect: connect, Reason: ReasonCorrupted, Err: inWords(err)}, NoReason, UserClock, 0)
+	r.searched(seq, r.failure(err))
 }
 
 func (r *run) late(seq uint32, x replyTimes) {

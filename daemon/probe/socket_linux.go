@@ -31,7 +31,7 @@ func (p Plan) mark(network, _ string, c syscall.RawConn) error {
 	if p.TTL != 0 {
 		set(unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(p.TTL))
 	}
-	if p.DontFragment {
+	if p.DontFragment || p.PathMTU != nil {
 		// Each datagram goes out as it is, with the DF bit, whatever was heard of the path before.
 		set(unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}

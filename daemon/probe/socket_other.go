@@ -26,6 +26,9 @@ func keepStamping() func() { return func() {} }
 
 func stampConn(net.Conn) timedReader { return nil }
 
+// localMTU is not known here.
+func localMTU(*run) int { return 0 }
+
 // newAlarm answers the most exact alarm that there is.
 func newAlarm() alarm { return newTimer() }
 

@@ -161,6 +161,7 @@ func (r *stampedReader) readOnce(fd int) bool {
 			r.dropped = c.dropped
 		}
 		a := arrival{at: r.run.now(), when: c.stamp, elsewhere: !r.isTarget(from)}
+		a.size = n
 		a.seq, a.data = r.run.judge(r.buffer[:n])
 		datagrams = append(datagrams, a)
 	}
@@ -194,7 +195,7 @@ func (r *stampedReader) readErrors(fd int) {
 		case c.left:
 			r.arrivals = append(r.arrivals, arrival{left: true, number: c.number, when: c.stamp})
 		case c.errno != 0 && c.origin != unix.SO_EE_ORIGIN_LOCAL: // what is local the write has told
-			a := arrival{at: r.run.now(), err: c.errno}
+			a := arrival{at: r.run.now(), err: c.err()}
 			if id, seq, ok := wire.Parse(r.quoted[:n]); ok && id == r.run.id {
 				a.seq = seq
 			}

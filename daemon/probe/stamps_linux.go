@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -33,12 +34,22 @@ const controlBytes = 512
 // control is what the control messages of a packet say.
 type control struct {
 	stamp  stamp
-	left   bool   // the datagram with this number has left
-	number uint32 // see SOF_TIMESTAMPING_OPT_ID
-	errno  syscall.Errno
+	left   bool          // the datagram with this number has left
+	number uint32        // see SOF_TIMESTAMPING_OPT_ID
+	errno  syscall.Errno // of an error; 0: none
 	origin uint8
 
-	dropped uint32 // how many datagrams the socket had no room for, modulo 2^32 (SO_RXQ_OVFL); absent is 0
+	mtu     int        // what EMSGSIZE is about; 0: not said
+	router  netip.Addr // who reported it; invalid: not known
+	dropped uint32     // how many datagrams the socket had no room for, modulo 2^32 (SO_RXQ_OVFL); absent is 0
+}
+
+// err is the error that an entry of the error queue tells of.
+func (c control) err() error {
+	if c.errno == unix.EMSGSIZE {
+		return tooBigError{mtu: c.mtu, router: c.router}
+	}
+	return c.errno
 }
 
 // parseControl reads the control messages of a packet, or of an entry of the error queue. What it does not know it passes by.
@@ -81,9 +92,10 @@ func parseStamp(b []byte) stamp {
 	return stamp{}
 }
 
-// parseError reads a struct sock_extended_err.
+// parseError reads a struct sock_extended_err, and the address behind it of whom the error comes from.
 func (c *control) parseError(b []byte) {
-	if len(b) < 16 {
+	const size = 16 // of the struct
+	if len(b) < size {
 		return
 	}
 	errno, origin := binary.NativeEndian.Uint32(b), b[4]
@@ -92,6 +104,16 @@ func (c *control) parseError(b []byte) {
 		return
 	}
 	c.errno, c.origin = syscall.Errno(errno), origin
+	if c.errno != unix.EMSGSIZE {
+		return
+	}
+	c.mtu = int(binary.NativeEndian.Uint32(b[8:]))
+	switch offender := b[size:]; {
+	case len(offender) >= unix.SizeofSockaddrInet4 && binary.NativeEndian.Uint16(offender) == unix.AF_INET:
+		c.router = netip.AddrFrom4([4]byte(offender[4:]))
+	case len(offender) >= unix.SizeofSockaddrInet6 && binary.NativeEndian.Uint16(offender) == unix.AF_INET6:
+		c.router = netip.AddrFrom16([16]byte(offender[8:])).Unmap()
+	}
 }
 
 // clockStep is the least difference that the clock of this process tells.

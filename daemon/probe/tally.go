@@ -135,6 +135,13 @@ func (t *Tally) seeSenders() {
 	t.seesSenders = true
 }
 
+// found notes what a search has found so far.
+func (t *Tally) found(x PathMTU) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum.PathMTU = &x
+}
+
 // ignore counts a datagram that belongs to no round.
 func (t *Tally) ignore() {
 	t.mu.Lock()
@@ -293,13 +300,11 @@ func (t *Tally) Report() Report {
 	if r.RTT == nil {
 		r.RTT = t.application.distribution() // all of it was paused
 	}
-	r.Connect, r.IPDV = t.connect.distribution(), t.ipdv.distribution()
+	r.Connect = t.connect.distribution()
 	r.Timestamps = t.timestamps(r)
-	if t.plan.Interval > 0 {
-		r.Schedule = &Schedule{Error: t.schedule.distribution(), Late: t.late, Moved: t.moved}
+	if t.plan.PathMTU == nil {
+		t.reportPath(&r)
 	}
-	r.Jitter, r.Loss, r.Throughput = t.jitter(), t.loss(r), t.throughput(r)
-	r.Outages, r.MoreOutages = t.allOutages()
 	r.Flows, r.Sizes = t.flowReports(), t.sizeReports()
 	for _, e := range t.errors {
 		r.Errors = append(r.Errors, e)
@@ -308,6 +313,16 @@ func (t *Tally) Report() Report {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
 	})
 	return r
+}
+
+// reportPath tells what rounds say of the path that all leave by the schedule.
+func (t *Tally) reportPath(r *Report) {
+	r.IPDV = t.ipdv.distribution()
+	if t.plan.Interval > 0 {
+		r.Schedule = &Schedule{Error: t.schedule.distribution(), Late: t.late, Moved: t.moved}
+	}
+	r.Jitter, r.Loss, r.Throughput = t.jitter(), t.loss(*r), t.throughput(*r)
+	r.Outages, r.MoreOutages = t.allOutages()
 }
 
 func (t *Tally) reportSeen(r *Report) {
