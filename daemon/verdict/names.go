@@ -64,13 +64,14 @@ const (
 	noConnection  = "no TCP connection was made"
 	noPair        = "there are no two round trips in a row"
 	noNumber      = "only datagrams with room for a sequence number are told apart (UDP, 16 bytes of payload)"
-	noEnd         = "no round has ended"
+	noEnd         = "no round has ended, or they search for the path MTU"
 	noSchedule    = "rounds have no times to leave at"
 	noneLeft      = "no round left at its time"
 	oneFlow       = "there is one flow only"
 	noStrangers   = "it is seen over UDP only, and not on every system"
 	notOverStream = "it is counted over UDP only"
 	noLedger      = "it takes the target's ledger (--ledger), once the probe has ended"
+	noSearch      = "nothing came back, or it was not searched for"
 )
 
 // names are all names, in the order of the documentation. A new figure of the report is one line here, and one in
@@ -150,6 +151,8 @@ var names = slices.Concat(
 		{Figure{"uncertainty", TimeDuration, "how far a round-trip time may be off"}, func(r *probe.Report) (float64, bool) {
 			return float64(r.Timestamps.Uncertainty), r.Timestamps.Clock != 0
 		}, noRoundTrip},
+		ofSearch("path_mtu", "the largest IP packet that came back", func(m *probe.PathMTU) int { return m.MTU }),
+		ofSearch("path_mtu_payload", "its payload", func(m *probe.PathMTU) int { return m.PayloadBytes }),
 		count("timestamps_missing", "rounds received without a time of the clock", func(r *probe.Report) uint32 { return r.Timestamps.Missing }),
 		count("paused", "rounds made longer by the daemon's own pauses", func(r *probe.Report) uint32 { return r.Timestamps.Paused }),
 		{Figure{"longest_pause", TimeDuration, "the longest of those pauses; 0s without any"}, func(r *probe.Report) (float64, bool) {
@@ -182,6 +185,16 @@ func pointer[T uint32 | time.Duration](p *T) (float64, bool) {
 		return 0, false
 	}
 	return float64(*p), true
+}
+
+func ofSearch(called, doc string, of func(*probe.PathMTU) int) name {
+	return name{Figure{called, Count, doc}, func(r *probe.Report) (float64, bool) {
+		if r.PathMTU == nil {
+			return 0, false
+		}
+		n := of(r.PathMTU)
+		return float64(n), n > 0
+	}, noSearch}
 }
 
 func count(called, doc string, of func(*probe.Report) uint32) name {

@@ -28,6 +28,7 @@ func full() probe.Report {
 	return probe.Report{
 		Elapsed: 20 * time.Second, Sent: 1000, Received: 980, Lost: 10, Corrupted: 3, Late: 2, Outstanding: 5,
 		Duplicated: some(uint32(4)), Reordered: some(uint32(6)), WrongAddress: some(uint32(7)), Ignored: some(uint32(8)), DroppedHere: some(uint32(17)),
+		PathMTU:    &probe.PathMTU{PayloadBytes: 1472, MTU: 1500, Limit: probe.LimitLocal, TooBig: 1473},
 		Directions: &probe.Directions{LostThere: some(uint32(6)), LostBack: some(uint32(4))},
 		RTT:        times(time.Millisecond), ApplicationRTT: times(2 * time.Millisecond), Connect: times(3 * time.Millisecond),
 		IPDV: times(10 * time.Microsecond), Jitter: some(11 * time.Microsecond),
@@ -89,7 +90,7 @@ func TestEveryName(t *testing.T) {
 		"reordered": "6", "wrong_address": "7", "ignored": "8", "dropped_here": "17", "lost_there": "6", "lost_back": "4", "loss": "1%", "loss_upper": "2%", "bursts": "9", "longest_burst": "2",
 		"jitter": "11us", "outages": "20", "longest_outage": "3s", "schedule_late": "15", "schedule_moved": "16", "sent_bps": "51200",
 		"received_bps": "50176", "elapsed": "20s", "flows_outliers": "3", "uncertainty": "1us", "timestamps_missing": "12",
-		"paused": "13", "longest_pause": "14ms", "error_timeout": "10", "error_corrupted": "3",
+		"paused": "13", "longest_pause": "14ms", "error_timeout": "10", "error_corrupted": "3", "path_mtu": "1500", "path_mtu_payload": "1472",
 	}
 	for prefix, unit := range map[string]time.Duration{
 		"": time.Millisecond, "application_": 2 * time.Millisecond, "connect_": 3 * time.Millisecond, "ipdv_": 10 * time.Microsecond,

@@ -234,6 +234,15 @@ var effects = map[string]func(t *testing.T, s *shell){
 		wantField(t, m, "report.directions.unknown", `"cannot get the target's ledger from 127.0.0.1:1: connection refused"`)
 		s.ok("probe", "rm", "e-asks")
 	},
+	"probe --path-mtu": func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-mtu")
+		out := s.ok("probe", "e-mtu", "-i", "0", "-W", "60s", "--name", "e-m", "--path-mtu=1000")
+		if !strings.Contains(out, "path mtu 1028: 1000 bytes come back, more was not tried\n") {
+			t.Errorf("probe writes %s", out)
+		}
+		wantField(t, s.json("probe", "get", "e-m"), "pathMtu.maxPayload", "1000")
+		s.ok("probe", "rm", "e-m")
+	},
 	"probe --verbose": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		if out := s.ok("probe", "e-probe", "-c", "1", "-W", "60s", "--verbose"); !strings.Contains(out, "seq=1") {
@@ -312,6 +321,11 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.ok("probe", "rm", "e-asks")
 	},
 	"probe start --expect": probeStartEffect("expect", `["lost == 0 // a, b"]`, "--expect", "lost == 0 // a, b"),
+	"probe start --path-mtu": func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-mtu")
+		wantField(t, s.json("probe", "start", "e-mtu", "--name", "e-start", "--path-mtu"), "pathMtu.maxPayload", "0")
+		s.ok("probe", "rm", "e-start")
+	},
 	"probe list --limit": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-probe")
 		s.ok("probe", "start", "e-probe", "--name", "e-l1", "-c", "1")

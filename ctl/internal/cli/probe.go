@@ -26,6 +26,8 @@ echoctl at once, with exit code 130.
 
 ` + expectHelp + `
 
+` + pathMTUHelp + `
+
 -o junit writes a JUnit test suite with a case for each expectation.
 
 Exit code 0: all expectations are met, or without any at least one reply was
@@ -45,6 +47,7 @@ type probeOptions struct {
 	ledger        string
 	local         bool
 	path          pathOptions
+	pathMTU       pathMTUFlag
 }
 
 func newProbeCommand(a *app) *cobra.Command {
@@ -65,7 +68,8 @@ func newProbeCommand(a *app) *cobra.Command {
   echoctl probe web-1 -c 100 --expect 'loss <= 0.1%' --expect 'p99 < 2ms'
   echoctl probe web-1 --expect 'p99 < 2ms' -o junit > probe.xml
   echoctl probe udp://192.0.2.7:7 --ledger 192.0.2.7:7007
-  echoctl probe --local udp://192.0.2.7:7`,
+  echoctl probe --local udp://192.0.2.7:7
+  echoctl probe udp://192.0.2.7:7 --path-mtu`,
 		Annotations:       writesJUnit,
 		Args:              argsBetween(1, 1, "TARGET"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runProbe(a, cmd, o, w, args[0]) },
@@ -94,6 +98,7 @@ func (o *probeOptions) addTo(cmd *cobra.Command) {
 		"udp: `HOST:PORT` of the gRPC API of the echod that hosts the target; its ledger tells which way datagrams were lost")
 	addExpectFlag(cmd, &o.expect)
 	o.path.addTo(cmd)
+	addPathMTUFlag(cmd, &o.pathMTU)
 }
 
 // probe is what the command line asks for. Flags that were not given stay absent: the daemon has the defaults.
@@ -118,7 +123,10 @@ func (o *probeOptions) probe(target string) (*echov1.Probe, error) {
 		}
 		p.Tcp = &echov1.TcpProbeOptions{NewConnection: o.newConnection, AwaitClose: o.awaitClose}
 	}
-	return p, o.path.into(p)
+	if err := o.path.into(p); err != nil {
+		return nil, err
+	}
+	return p, o.pathMTU.into(p)
 }
 
 // endpointPrefix marks a target as an endpoint's name, for those that are called like a subcommand.

@@ -18,7 +18,9 @@ after its end.
 
 ` + targetHelp + `
 
-` + expectHelp),
+` + expectHelp + `
+
+` + pathMTUHelp),
 		Example: `  echoctl probe start web-1 --name nightly -c 0 -i 1
   echoctl probe start tcp://192.0.2.7:7 -w 1h -o name
   echoctl probe start web-1 --name soak -c 0 --expect 'longest_outage < 3s'`,

@@ -101,7 +101,11 @@ func describeProbe(p *echov1.Probe, o Options) *pairs {
 	d.add("Protocol", protocolText(p.GetTarget().GetProtocol()))
 	d.add("Address", orDash(clean(p.GetReport().GetAddress())))
 	d.addCells("State", probeState(p.GetState()))
-	d.add("Round trips", boundText(p))
+	if p.GetPathMtu() != nil {
+		d.add("Search", pathMTUSearchText(p))
+	} else {
+		d.add("Round trips", boundText(p))
+	}
 	d.add("Interval", spanText(p.GetInterval()))
 	if p.GetPacing() != echov1.Probe_PACING_UNSPECIFIED {
 		d.add("Pacing", strings.ToLower(p.GetPacing().String()))

@@ -208,6 +208,41 @@ func probes() []*echov1.Probe {
 	}
 }
 
+// searches are probes that search for the path MTU, with each kind of end.
+func searches() (list []*echov1.Probe) {
+	for i, found := range []*echov1.PathMtu{
+		{
+			Payload: proto.Uint32(1372), Mtu: proto.Uint32(1400), Limit: echov1.PathMtu_REPORTED, TooBig: proto.Uint32(1373),
+			ReportedMtu: proto.Uint32(1400), Router: "10.0.0.1",
+		},
+		{Payload: proto.Uint32(1372), Mtu: proto.Uint32(1400), Limit: echov1.PathMtu_REPORTED, TooBig: proto.Uint32(1373)},
+		{Payload: proto.Uint32(1472), Mtu: proto.Uint32(1500), Limit: echov1.PathMtu_LOCAL, TooBig: proto.Uint32(1473)},
+		{Payload: proto.Uint32(1272), Mtu: proto.Uint32(1300), Limit: echov1.PathMtu_SILENT, TooBig: proto.Uint32(1273)},
+		{Payload: proto.Uint32(1000), Mtu: proto.Uint32(1028), Limit: echov1.PathMtu_MAX_PAYLOAD},
+		{Payload: proto.Uint32(512), Mtu: proto.Uint32(540), Limit: echov1.PathMtu_TRUNCATED, TooBig: proto.Uint32(513)},
+		{Payload: proto.Uint32(700), Mtu: proto.Uint32(728), TooBig: proto.Uint32(1472)},
+		{Payload: proto.Uint32(16), Mtu: proto.Uint32(44)},
+		{Limit: echov1.PathMtu_LOCAL, TooBig: proto.Uint32(16)},
+		{},
+	} {
+		target := &echov1.ProbeTarget{Address: "10.2.0.1:7", Protocol: echov1.Protocol_UDP}
+		list = append(list, &echov1.Probe{
+			Name: "m-" + string(rune('0'+i)), Target: target, Count: proto.Uint32(3), Duration: durationpb.New(0),
+			Interval: durationpb.New(200 * time.Millisecond), Timeout: durationpb.New(time.Second),
+			PathMtu: &echov1.PathMtuSearch{}, State: echov1.Probe_DONE, CreateTime: ago(time.Minute), EndTime: ago(time.Second),
+			Report: &echov1.ProbeReport{
+				Probe: "m-" + string(rune('0'+i)), Target: target, Address: "10.2.0.1:7", State: echov1.Probe_DONE,
+				Elapsed: durationpb.New(812 * time.Millisecond), Sent: 5, Received: 3, Lost: 2,
+				Duplicated: proto.Uint32(0), Reordered: proto.Uint32(0),
+				Errors:  []*echov1.ErrorCount{{Reason: "too_big", Count: 2, Message: "message too long, says 10.0.0.1"}},
+				PathMtu: found,
+			},
+		})
+	}
+	list[1].PathMtu.MaxPayload, list[1].Duration, list[1].Interval = 9000, durationpb.New(time.Minute), durationpb.New(0)
+	return list
+}
+
 func info() *echov1.Info {
 	return &echov1.Info{
 		Version: "1.2.3", Pid: 77, StartTime: ago(26 * time.Hour), Platform: "go1.26 linux/amd64", Endpoints: 3,
@@ -250,6 +285,17 @@ var scenes = map[string]func(Writer) error{
 			errs = append(errs, w.Aggregate(a))
 		}
 		return errors.Join(errs...)
+	},
+	"searches-described": func(w Writer) error { return w.DescribeProbes(searches()) },
+	"searched": func(w Writer) error {
+		errs := []error{w.ProbeBegin(searches()[0])}
+		for _, s := range []*echov1.Sample{
+			{Seq: 1, Outcome: echov1.Sample_RECEIVED, Rtt: us(71), PayloadSize: 16},
+			{Seq: 2, Outcome: echov1.Sample_LOST, Reason: "too_big", Message: "message too long, says 10.0.0.1", PayloadSize: 1472},
+		} {
+			errs = append(errs, w.Sample(s))
+		}
+		return errors.Join(append(errs, w.Reports([]*echov1.ProbeReport{searches()[0].Report}))...)
 	},
 	"deleted": func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
 	"info":    func(w Writer) error { return w.Info(info()) },

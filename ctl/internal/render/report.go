@@ -21,6 +21,10 @@ func probeHeadline(p *echov1.Probe) string {
 			b.WriteString(" (" + detail + ")")
 		}
 	}
+	if p.GetPathMtu() != nil {
+		b.WriteString(": " + pathMTUSearchText(p))
+		return b.String()
+	}
 	b.WriteString(": " + sizeText(p) + " bytes")
 	switch bound := boundText(p); {
 	case p.GetCount() > 0:
@@ -77,13 +81,16 @@ func sampleLine(p *echov1.Probe, s *echov1.Sample) string {
 			from = p.GetTarget().GetEndpoint()
 		}
 		size := p.GetPayloadSize()
-		if p.GetPayloadSweep() != nil {
+		if p.GetPayloadSweep() != nil || p.GetPathMtu() != nil {
 			size = s.GetPayloadSize()
 		}
 		fmt.Fprintf(&b, "%d bytes from %s: seq=%d", size, clean(from), s.GetSeq())
 	default:
 		outcome := strings.ToLower(s.GetOutcome().String())
 		fmt.Fprintf(&b, "seq=%d %s", s.GetSeq(), outcome)
+		if p.GetPathMtu() != nil {
+			fmt.Fprintf(&b, " of %d bytes", s.GetPayloadSize())
+		}
 		switch {
 		case s.GetReason() == outcome && s.GetMessage() != "":
 			b.WriteString(": " + clean(s.GetMessage()))
@@ -129,6 +136,7 @@ func reportLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 func summaryLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 	lines := []string{totalsLine(r)}
 	for _, line := range []string{
+		pathMTULine(r.GetPathMtu()),
 		distributionLine("rtt", r.GetRtt(), wide),
 		applicationLine(r, wide),
 		distributionLine("connect", r.GetConnect(), wide),

@@ -41,6 +41,13 @@ func planFromProto(p *echov1.Probe) probe.Plan {
 	if p.PayloadSize != nil {
 		plan.PayloadBytes = int(p.GetPayloadSize())
 	}
+	if m := p.GetPathMtu(); m != nil {
+		plan.PathMTU = &probe.PathMTUSearch{MaxPayload: int(m.GetMaxPayload())}
+		plan.PayloadBytes = 0
+		if p.Count == nil {
+			plan.Count = probe.DefaultTries
+		}
+	}
 	return plan
 }
 
@@ -92,6 +99,9 @@ func probeToProto(r runs.Run) *echov1.Probe {
 	if len(r.Plan.Sizes) > 0 {
 		p.PayloadSize = nil
 	}
+	if m := r.Plan.PathMTU; m != nil {
+		p.PayloadSize, p.PathMtu = nil, &echov1.PathMtuSearch{MaxPayload: uint32(m.MaxPayload)}
+	}
 	if r.Plan.DSCP != 0 || r.Plan.DontFragment || r.Plan.TTL != 0 {
 		p.Ip = &echov1.IpOptions{Dscp: uint32(r.Plan.DSCP), DontFragment: r.Plan.DontFragment, Ttl: uint32(r.Plan.TTL)}
 	}
@@ -118,6 +128,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 		MoreOutages: m.MoreOutages, Coverage: coverageToProto(len(m.Flows)), StartTime: timestamp(m.Start),
 		Directions: directionsToProto(m.Run, m.Directions),
 	}
+	out.PathMtu = pathMTUToProto(m.PathMTU)
 	for _, o := range m.Outages {
 		out.Outages = append(out.Outages, &echov1.Outage{
 			Flow: uint32(o.Flow), Start: timestamp(m.Start.Add(o.Start)), Length: durationpb.New(o.Length), Lost: o.Lost, Open: o.Open,
@@ -176,6 +187,45 @@ func coverageToProto(flows int) (out []*echov1.PathCoverage) {
 		out = append(out, &echov1.PathCoverage{Paths: uint32(paths), Probability: probe.Coverage(flows, paths)})
 	}
 	return out
+}
+
+func pathMTUToProto(m *probe.PathMTU) *echov1.PathMtu {
+	if m == nil {
+		return nil
+	}
+	out := &echov1.PathMtu{
+		Payload: numberIf(m.PayloadBytes), Mtu: numberIf(m.MTU), Limit: mtuLimitToProto(m.Limit), TooBig: numberIf(m.TooBig),
+		ReportedMtu: numberIf(m.ReportedMTU),
+	}
+	if m.Router.IsValid() {
+		out.Router = m.Router.String()
+	}
+	return out
+}
+
+func mtuLimitToProto(l probe.MTULimit) echov1.PathMtu_Limit {
+	switch l {
+	case probe.LimitLocal:
+		return echov1.PathMtu_LOCAL
+	case probe.LimitReported:
+		return echov1.PathMtu_REPORTED
+	case probe.LimitSilent:
+		return echov1.PathMtu_SILENT
+	case probe.LimitMaxPayload:
+		return echov1.PathMtu_MAX_PAYLOAD
+	case probe.LimitTruncated:
+		return echov1.PathMtu_TRUNCATED
+	default:
+		return echov1.PathMtu_LIMIT_UNSPECIFIED
+	}
+}
+
+// numberIf answers nothing for 0.
+func numberIf(n int) *uint32 {
+	if n == 0 {
+		return nil
+	}
+	return new(uint32(n))
 }
 
 func timestampsToProto(t probe.Timestamps) *echov1.Timestamps {

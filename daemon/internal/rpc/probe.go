@@ -247,6 +247,7 @@ func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 var planFields = map[string]string{
 	"protocol": "probe.target.protocol", "address": "probe.target.address",
 	"new_connection": "probe.tcp.new_connection", "await_close": "probe.tcp.await_close",
+	"max_payload": "probe.path_mtu.max_payload",
 }
 
 // dialable answers where an endpoint is reached from its own host: over loopback when it listens on every address.

@@ -385,6 +385,24 @@ func probeCases() []contractCase {
 		{name: "options of TCP for UDP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "tcp": {"newConnection": true}}`), code: bad, reason: "BAD_VALUE", field: "probe.tcp"},
 		{name: "options of TCP for a UDP address", call: "ProbeService/RunProbe", request: probe(`{"target": {"address": "127.0.0.1:7", "protocol": "UDP"}, "tcp": {}}`), code: bad, reason: "BAD_VALUE", field: "probe"},
 		{
+			name: "search for the path MTU", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "interval": "0s", "pathMtu": {"maxPayload": 1000}}`),
+			fields: map[string]string{
+				"state": "DONE", "sent": "2", "received": "2", "payloadSize": "0", "pathMtu.payload": "1000", "pathMtu.mtu": "1028",
+				"pathMtu.limit": "MAX_PAYLOAD", "pathMtu.tooBig": "absent", "pathMtu.reportedMtu": "absent", "loss": "absent", "jitter": "absent",
+			},
+		},
+		{
+			name: "create a search", call: "ProbeService/CreateProbe", request: probe(`{"name": "search", "target": {"endpoint": "web-1"}, "pathMtu": {}}`),
+			fields: map[string]string{"count": "3", "payloadSize": "absent", "pathMtu.maxPayload": "0"},
+		},
+		{name: "delete the search", call: "ProbeService/DeleteProbe", request: `{"name": "search"}`},
+		{name: "a search over TCP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "pathMtu": {}}`), code: bad, reason: "BAD_VALUE", field: "probe.path_mtu", says: "UDP only"},
+		{name: "a search of one size", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "pathMtu": {}, "payloadSize": 64}`), code: bad, reason: "BAD_VALUE", field: "probe"},
+		{name: "a search below the least", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "pathMtu": {"maxPayload": 15}}`), code: bad, reason: "BAD_VALUE", field: "probe.path_mtu.max_payload", says: "16"},
+		{name: "a search above what IPv4 takes", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "pathMtu": {"maxPayload": 65508}}`), code: bad, reason: "BAD_VALUE", field: "probe.path_mtu.max_payload", says: "65507"},
+		{name: "a search without tries", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "pathMtu": {}, "count": 0}`), code: bad, reason: "BAD_VALUE", field: "probe.count", says: "1 to 100"},
+		{name: "a search with flows", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "pathMtu": {}, "flows": 2}`), code: bad, reason: "BAD_VALUE", field: "probe.flows"},
+		{
 			name: "stream", call: "ProbeService/StreamProbe", request: probe(`{"name": "followed", "target": {"endpoint": "made"}, "count": 3, "interval": "0.001s", "expect": ["received == sent"]}`),
 			fields: map[string]string{"report.received": "3", "report.state": "DONE", "report.met": "true"},
 			check: func(t *testing.T, replies []proto.Message) {

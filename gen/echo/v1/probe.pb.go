@@ -202,9 +202,9 @@ func (Timestamps_Source) EnumDescriptor() ([]byte, []int) {
 type PathMtu_Limit int32
 
 const (
-	// Nothing came back, of any size.
+	// Not known: nothing came back, of any size or no longer, or the search was ended before it was done.
 	PathMtu_LIMIT_UNSPECIFIED PathMtu_Limit = 0
-	// The system refused to send more: the interface's or the route's MTU.
+	// The system refused to send more: the interface's MTU.
 	PathMtu_LOCAL PathMtu_Limit = 1
 	// A router reported that more is too big (ICMP).
 	PathMtu_REPORTED PathMtu_Limit = 2
@@ -212,6 +212,8 @@ const (
 	PathMtu_SILENT PathMtu_Limit = 3
 	// Nothing larger was to be tried.
 	PathMtu_MAX_PAYLOAD PathMtu_Limit = 4
+	// More comes back cut short: the echo server takes no more.
+	PathMtu_TRUNCATED PathMtu_Limit = 5
 )
 
 // Enum value maps for PathMtu_Limit.
@@ -222,6 +224,7 @@ var (
 		2: "REPORTED",
 		3: "SILENT",
 		4: "MAX_PAYLOAD",
+		5: "TRUNCATED",
 	}
 	PathMtu_Limit_value = map[string]int32{
 		"LIMIT_UNSPECIFIED": 0,
@@ -229,6 +232,7 @@ var (
 		"REPORTED":          2,
 		"SILENT":            3,
 		"MAX_PAYLOAD":       4,
+		"TRUNCATED":         5,
 	}
 )
 
@@ -369,7 +373,8 @@ type Probe struct {
 	Ip *IpOptions `protobuf:"bytes,15,opt,name=ip,proto3" json:"ip,omitempty"`
 	// What the report is expected to say, as in "loss <= 0.1%" or "p99 < 2ms && reordered == 0"; verdicts answers each.
 	Expect []string `protobuf:"bytes,16,rep,name=expect,proto3" json:"expect,omitempty"`
-	// Search for the largest datagram that comes back, instead of making rounds of one size. UDP only.
+	// Search for the largest datagram that comes back, instead of making rounds of one size. UDP only, with one flow, and
+	// where the daemon can set the DF bit (Linux).
 	PathMtu *PathMtuSearch `protobuf:"bytes,17,opt,name=path_mtu,json=pathMtu,proto3" json:"path_mtu,omitempty"`
 	// Where the target's ledger is to be had, which tells in which direction datagrams were lost. Absent: of this daemon,
 	// when the target is one of its endpoints. UDP only.
@@ -874,11 +879,14 @@ func (x *IpOptions) GetTtl() uint32 {
 	return 0
 }
 
-// PathMtuSearch is a search for the largest datagram that comes back with the DF bit set. Then count is how often a size
-// is tried before it is taken for lost (absent: 3), and interval the time between two tries.
+// PathMtuSearch is a search for the largest datagram that comes back when it is sent with the DF bit, of at least 16 bytes
+// of payload. Then count is how often a size is tried before it is taken for not coming back (1 to 100; absent: 3), and
+// interval the time between two rounds. Rounds that are lost by chance do not count: before a size that kept silent is
+// taken for too big, a smaller one has to come back. The report counts the rounds of a search as those of any probe, but
+// has no jitter, ipdv, schedule, loss, outages and throughput.
 type PathMtuSearch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The largest payload to try, in bytes. 0: what fits the interface that leads to the target.
+	// The largest payload to try, in bytes, at least 16. 0: what fits the interface that leads to the target.
 	MaxPayload    uint32 `protobuf:"varint,1,opt,name=max_payload,json=maxPayload,proto3" json:"max_payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -982,7 +990,7 @@ type ProbeReport struct {
 	State Probe_State `protobuf:"varint,4,opt,name=state,proto3,enum=echo.v1.Probe_State" json:"state,omitempty"`
 	// From the probe's start to its end, or until now.
 	Elapsed *durationpb.Duration `protobuf:"bytes,5,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
-	// Payload bytes of a round.
+	// Payload bytes of a round, of a sweep the largest; 0 in a search for the path MTU, where they differ.
 	PayloadSize uint32 `protobuf:"varint,6,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
 	// Rounds begun: written, or tried to.
 	Sent uint32 `protobuf:"varint,7,opt,name=sent,proto3" json:"sent,omitempty"`
@@ -2027,20 +2035,22 @@ func (x *Directions) GetLedger() *Ledger {
 	return nil
 }
 
-// PathMtu is what a search for the path MTU found.
+// PathMtu is what a search for the path MTU found, so far or in all. It is about the way to the target: a reply may have
+// come in fragments.
 type PathMtu struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The largest payload that came back; absent when none did.
+	// The largest payload that came back, as it was; absent when none did.
 	Payload *uint32 `protobuf:"varint,1,opt,name=payload,proto3,oneof" json:"payload,omitempty"`
 	// The IP packet that carries it, with its headers; absent when none came back.
 	Mtu *uint32 `protobuf:"varint,2,opt,name=mtu,proto3,oneof" json:"mtu,omitempty"`
 	// How it is known that more does not come back.
 	Limit PathMtu_Limit `protobuf:"varint,3,opt,name=limit,proto3,enum=echo.v1.PathMtu_Limit" json:"limit,omitempty"`
-	// The smallest payload that did not come back; absent when all that were tried did.
+	// The smallest payload that did not come back as it was; absent when all that were tried did. When limit is known it is
+	// payload + 1.
 	TooBig *uint32 `protobuf:"varint,4,opt,name=too_big,json=tooBig,proto3,oneof" json:"too_big,omitempty"`
-	// The MTU that the router reported, and which router; empty unless limit is REPORTED.
+	// The MTU that the router reported, which need not be the one found; absent unless limit is REPORTED and it named one.
 	ReportedMtu *uint32 `protobuf:"varint,5,opt,name=reported_mtu,json=reportedMtu,proto3,oneof" json:"reported_mtu,omitempty"`
-	// The router's address; empty unless it is known.
+	// The router's address; empty unless limit is REPORTED and it is known.
 	Router        string `protobuf:"bytes,6,opt,name=router,proto3" json:"router,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3272,7 +3282,7 @@ var File_echo_v1_probe_proto protoreflect.FileDescriptor
 
 const file_echo_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x14echo/v1/ledger.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x12\n" +
+	"\x13echo/v1/probe.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x14echo/v1/ledger.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x13\n" +
 	"\x05Probe\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x124\n" +
@@ -3317,9 +3327,10 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x05FIXED\x10\x01\x12\v\n" +
 	"\aPOISSON\x10\x02\x12\n" +
 	"\n" +
-	"\x06CLOSED\x10\x03:\xd2\x02\xbaH\xce\x02\x1ab\n" +
+	"\x06CLOSED\x10\x03:\xfb\x03\xbaH\xf7\x03\x1ab\n" +
 	"\x16probe.interval_or_rate\x12\x1fsay either \"interval\" or \"rate\"\x1a'!(has(this.interval) && has(this.rate))\x1aw\n" +
-	"\x13probe.size_or_sweep\x12*say either \"payloadSize\" or \"payloadSweep\"\x1a4!(has(this.payload_size) && has(this.payload_sweep))\x1ao\n" +
+	"\x13probe.size_or_sweep\x12*say either \"payloadSize\" or \"payloadSweep\"\x1a4!(has(this.payload_size) && has(this.payload_sweep))\x1a\xa6\x01\n" +
+	"\x1cprobe.path_mtu_chooses_sizes\x128say either \"pathMtu\" or \"payloadSize\" and \"payloadSweep\"\x1aL!(has(this.path_mtu) && (has(this.payload_size) || has(this.payload_sweep)))\x1ao\n" +
 	"\x1aprobe.tcp_options_need_tcp\x12\"tcp options need \"protocol\": \"TCP\"\x1a-!(has(this.tcp) && this.target.protocol == 2)B\b\n" +
 	"\x06_countB\x0f\n" +
 	"\r_payload_sizeB\a\n" +
@@ -3354,10 +3365,10 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"dscp.range\x12\x0fmust be 0 to 63\x1a\x10this <= uint(63)R\x04dscp\x12#\n" +
 	"\rdont_fragment\x18\x02 \x01(\bR\fdontFragment\x12_\n" +
 	"\x03ttl\x18\x03 \x01(\rBM\xbaHJ\xba\x01G\n" +
-	"\tttl.range\x12'must be 0 (the system's default) to 255\x1a\x11this <= uint(255)R\x03ttl\"\xa1\x01\n" +
-	"\rPathMtuSearch\x12\x8f\x01\n" +
-	"\vmax_payload\x18\x01 \x01(\rBn\xbaHk\xba\x01h\n" +
-	"\x11max_payload.range\x12>must be 0 (what fits the interface) to 65507 (over IPv6 65527)\x1a\x13this <= uint(65527)R\n" +
+	"\tttl.range\x12'must be 0 (the system's default) to 255\x1a\x11this <= uint(255)R\x03ttl\"\xd1\x01\n" +
+	"\rPathMtuSearch\x12\xbf\x01\n" +
+	"\vmax_payload\x18\x01 \x01(\rB\x9d\x01\xbaH\x99\x01\xba\x01\x95\x01\n" +
+	"\x11max_payload.range\x12Dmust be 0 (what fits the interface) or 16 to 65507 (over IPv6 65527)\x1a:this == uint(0) || this >= uint(16) && this <= uint(65527)R\n" +
 	"maxPayload\"\xd2\x01\n" +
 	"\fLedgerSource\x12\xc1\x01\n" +
 	"\aaddress\x18\x01 \x01(\tB\xa6\x01\xbaH\xa2\x01\xba\x01\x9e\x01\n" +
@@ -3482,21 +3493,22 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x06ledger\x18\x04 \x01(\v2\x0f.echo.v1.LedgerR\x06ledgerB\r\n" +
 	"\v_lost_thereB\f\n" +
 	"\n" +
-	"_lost_back\"\xd2\x02\n" +
+	"_lost_back\"\xe1\x02\n" +
 	"\aPathMtu\x12\x1d\n" +
 	"\apayload\x18\x01 \x01(\rH\x00R\apayload\x88\x01\x01\x12\x15\n" +
 	"\x03mtu\x18\x02 \x01(\rH\x01R\x03mtu\x88\x01\x01\x12,\n" +
 	"\x05limit\x18\x03 \x01(\x0e2\x16.echo.v1.PathMtu.LimitR\x05limit\x12\x1c\n" +
 	"\atoo_big\x18\x04 \x01(\rH\x02R\x06tooBig\x88\x01\x01\x12&\n" +
 	"\freported_mtu\x18\x05 \x01(\rH\x03R\vreportedMtu\x88\x01\x01\x12\x16\n" +
-	"\x06router\x18\x06 \x01(\tR\x06router\"T\n" +
+	"\x06router\x18\x06 \x01(\tR\x06router\"c\n" +
 	"\x05Limit\x12\x15\n" +
 	"\x11LIMIT_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05LOCAL\x10\x01\x12\f\n" +
 	"\bREPORTED\x10\x02\x12\n" +
 	"\n" +
 	"\x06SILENT\x10\x03\x12\x0f\n" +
-	"\vMAX_PAYLOAD\x10\x04B\n" +
+	"\vMAX_PAYLOAD\x10\x04\x12\r\n" +
+	"\tTRUNCATED\x10\x05B\n" +
 	"\n" +
 	"\b_payloadB\x06\n" +
 	"\x04_mtuB\n" +
