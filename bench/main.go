@@ -73,7 +73,7 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	flags.DurationVar(&o.trial, "trial", 400*time.Millisecond, "how long a server is measured in a round")
 	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
 	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
-	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated")
+	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated; the probe cases measure clients, and all of them")
 	flags.StringVar(&o.engine, "engine", "", "echod's engine: net is the portable one, empty what a user gets")
 	flags.IntVar(&o.count, "count", 10000,
 		"how many endpoints and idle connections are held, as far as the limit of open files allows")

@@ -89,7 +89,8 @@ func (j judged) String() string {
 	return fmt.Sprintf("%+.1f µs [%+.1f, %+.1f]", j.off.Median*1e6, j.off.Low*1e6, j.off.High*1e6)
 }
 
-// probeTable shows what a case came to.
+// probeTable shows what a case came to: medians over the rounds, how far the clients are from C's kernel time, paired by
+// round, whether that is within the bound, and how far from their time round trips left.
 func probeTable(c ProbeCase, all []*probed) Table {
 	table := Table{
 		Title:  c.Name + ": " + c.Title,
@@ -118,8 +119,7 @@ func probeTable(c ProbeCase, all []*probed) Table {
 			table.Notes = append(table.Notes, verdict(v, reference))
 		}
 	}
-	table.Notes = append(table.Notes, fmt.Sprintf("%d rounds; off by is paired by round; unclear: the interval reaches "+
-		"across the bound, more -rounds narrow it; timer is how far from its time a round trip left.", rounds(all)))
+	table.Notes = append(table.Notes, fmt.Sprintf("%d rounds", rounds(all)))
 	for _, p := range all {
 		switch {
 		case p.missing != nil:
