@@ -30,7 +30,7 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many input
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
 	  done; done
 
-bench: ## measure the echo engine against other servers, six minutes; BENCHFLAGS=-quick for a look
+bench: ## measure the echo engine against other servers and probes against other clients, eight minutes; BENCHFLAGS=-quick for a look
 	$(GO) run ./bench $(BENCHFLAGS)
 
 demo: build ## start a daemon on free ports in a temporary directory, show what it does, stop it

@@ -1,9 +1,11 @@
-// Command bench measures echod's data plane against other echo servers on this machine, over 127.0.0.1.
+// Command bench measures echod's data plane against other echo servers on this machine, over 127.0.0.1, and its probes
+// against other clients.
 //
-//	go run ./bench                                 the whole table, about six minutes
+//	go run ./bench                                 the whole table, about eight minutes
 //	go run ./bench -quick                          a look at it, about a minute
 //	go run ./bench -within 3                       as many rounds as narrow intervals of C's ratios take, up to half an hour
 //	go run ./bench -case tcp-64x64B -rounds 40     one case, with 40 rounds of every server
+//	go run ./bench -case 'probe-*' -rounds 30         probes alone, eight minutes
 //	go run ./bench -servers echod,c-epoll-64k,...  only some of the servers
 //	go run ./bench -list                           the cases and the servers
 //
@@ -13,5 +15,9 @@
 // turns of one round, so that what disturbs the machine for a while disturbs both sides of a ratio. It prints what it
 // saw. It judges nothing, and its exit code says nothing about speed.
 //
-// cases.go has the cases, servers.go the servers.
+// The probe cases are about clients: each in its turn times round trips to one echo server, a thousand a second, and is set
+// beside a client in C that has the kernel's times. irtt is among them; it talks to a server of its own. Two of the cases
+// make network namespaces, which needs root.
+//
+// cases.go has the cases, servers.go the servers, probes.go the clients and their cases.
 package main

@@ -43,6 +43,10 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == loadArgument {
 		os.Exit(beLoad(os.Args[2]))
 	}
+	if len(os.Args) == 2 && os.Args[1] == spinArgument {
+		beBusy()
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -69,7 +73,7 @@ func parseFlags(args []string, talk io.Writer) (options, error) {
 	flags.DurationVar(&o.trial, "trial", 400*time.Millisecond, "how long a server is measured in a round")
 	flags.DurationVar(&o.warm, "warm", 100*time.Millisecond, "how long it is warmed up before")
 	flags.StringVar(&o.cases, "case", "", "run only these cases, comma-separated; a name may end with *")
-	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated")
+	flags.StringVar(&o.servers, "servers", "", "measure only these servers, comma-separated; the probe cases measure clients, and all of them")
 	flags.StringVar(&o.engine, "engine", "", "echod's engine: net is the portable one, empty what a user gets")
 	flags.IntVar(&o.count, "count", 10000,
 		"how many endpoints and idle connections are held, as far as the limit of open files allows")
@@ -143,6 +147,9 @@ func caseNames() []string {
 	for _, c := range cases {
 		names = append(names, c.Name)
 	}
+	for _, c := range probeCases {
+		names = append(names, c.Name)
+	}
 	return append(names, endpointsCase, idleCase, stalledCase)
 }
 
@@ -173,6 +180,16 @@ func (o options) programs() []string {
 		}
 	}
 	var programs []string
+	for _, c := range probeCases { // these measure clients, whatever -servers says
+		if !o.wantsCase(c.Name) {
+			continue
+		}
+		for _, program := range c.programs() {
+			if !slices.Contains(programs, program) {
+				programs = append(programs, program)
+			}
+		}
+	}
 	for _, s := range servers {
 		if names[s.Name] && (o.wants(s) || s.Name == ours && alone) && !slices.Contains(programs, s.Program) {
 			programs = append(programs, s.Program)
@@ -236,6 +253,21 @@ func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) erro
 		}
 		o.print(out, tableOf(c, all, o.settings))
 		wrong = append(wrong, failures(c, all)...)
+	}
+	for _, c := range probeCases {
+		if !o.wantsCase(c.Name) {
+			continue
+		}
+		fmt.Fprintln(talk, "measuring", c.Name)
+		all, err := runProbes(ctx, t, c, o.settings)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // no compiler, or no right to make a namespace: others can be measured
+			fmt.Fprintf(out, "\n%s was not measured: %v\n", c.Name, err)
+			continue
+		}
+		o.print(out, probeTable(c, all))
 	}
 	held := []struct {
 		name  string
@@ -306,6 +338,9 @@ func printHead(out io.Writer, o options, lines []string, t *tools) {
 func list(out io.Writer) {
 	fmt.Fprintln(out, "cases:")
 	for _, c := range cases {
+		fmt.Fprintf(out, "  %-16s  %s\n", c.Name, c.Title)
+	}
+	for _, c := range probeCases {
 		fmt.Fprintf(out, "  %-16s  %s\n", c.Name, c.Title)
 	}
 	fmt.Fprintf(out, "  %-16s  what many endpoints cost: to create, hold and change them, and to read their counters\n", endpointsCase)

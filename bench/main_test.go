@@ -14,10 +14,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain is the load generator, too: the program starts itself as one.
+// TestMain is the load generator and the busy process, too: the program starts itself as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == loadArgument {
 		os.Exit(beLoad(os.Args[2]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == spinArgument {
+		beBusy()
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -41,12 +41,19 @@ func build(ctx context.Context, dir string, needed []string) (*tools, error) {
 				return nil, err
 			}
 			t.paths[name] = to
-		case "netecho":
-			t.peer(ctx, name, root, "go", "build", "-o", to, "./bench/peers/netecho")
-		case "tcp_epoll", "udp_mmsg":
+		case "probeclient":
+			if _, err := output(ctx, root, "go", "build", "-o", to, "./bench/probeclient"); err != nil {
+				return nil, err
+			}
+			t.paths[name] = to
+		case "netecho", "netclient":
+			t.peer(ctx, name, root, "go", "build", "-o", to, "./bench/peers/"+name)
+		case "tcp_epoll", "udp_mmsg", "stamp_client":
 			t.peer(ctx, name, t.peers, "gcc", "-O2", "-o", to, name+".c")
 		case "fortio": // a module of its own, which the first build downloads
 			t.peer(ctx, name, filepath.Join(t.peers, name), "go", "build", "-o", to, ".")
+		case "irtt": // likewise; of its sources we have none
+			t.peer(ctx, name, filepath.Join(t.peers, name), "go", "build", "-o", to, "github.com/heistp/irtt/cmd/irtt")
 		default:
 			t.find(name)
 		}

@@ -16,6 +16,7 @@ import (
 type stampedConn struct {
 	raw     syscall.RawConn
 	control [controlBytes]byte
+	none    [1]byte    // entries of the error queue have no data; without room for some, x/sys asks what socket this is
 	left    []byteLeft // in order
 }
 
@@ -100,7 +101,7 @@ func (c *stampedConn) readOnce(fd int, b []byte) (int, stamp, error) {
 // readLeft reads from the error queue what has left. It is there before the answer can have come.
 func (c *stampedConn) readLeft(fd int) {
 	for {
-		_, oobn, _, _, err := unix.Recvmsg(fd, nil, c.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+		_, oobn, _, _, err := unix.Recvmsg(fd, c.none[:], c.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 		if err != nil {
 			return
 		}

@@ -141,11 +141,12 @@ type stampedReader struct {
 	dropped  uint32 // datagrams that found no room, as far as they were told of
 }
 
-// readOnce reads what is there, up to a bound; false when there was nothing.
+// readOnce reads what is there, up to a bound; false when there was nothing. It reads by package syscall:
+// Recvmsg of x/sys asks the kernel for the socket's protocol each time.
 func (r *stampedReader) readOnce(fd int) bool {
 	var datagrams []arrival
 	for range readAtOnce {
-		n, oobn, _, from, err := unix.Recvmsg(fd, r.buffer, r.control[:], unix.MSG_DONTWAIT)
+		n, oobn, _, from, err := syscall.Recvmsg(fd, r.buffer, r.control[:], unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			r.readErrors(fd)
@@ -171,11 +172,11 @@ func (r *stampedReader) readOnce(fd int) bool {
 }
 
 // isTarget says whether a packet comes from where the rounds go. A zone need not be compared: the port is ours.
-func (s *stamped) isTarget(from unix.Sockaddr) bool {
+func (s *stamped) isTarget(from syscall.Sockaddr) bool {
 	switch from := from.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(from.Addr), uint16(from.Port)) == s.target
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(from.Addr), uint16(from.Port)) ==
 			netip.AddrPortFrom(s.target.Addr().WithZone(""), s.target.Port())
 	default:
@@ -186,7 +187,7 @@ func (s *stamped) isTarget(from unix.Sockaddr) bool {
 // readErrors reads what the error queue has.
 func (r *stampedReader) readErrors(fd int) {
 	for range 2 * readAtOnce {
-		n, oobn, _, _, err := unix.Recvmsg(fd, r.quoted[:], r.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+		n, oobn, _, _, err := syscall.Recvmsg(fd, r.quoted[:], r.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 		if err != nil {
 			return
 		}
