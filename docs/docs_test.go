@@ -145,12 +145,14 @@ func (s *session) sh(command string) string {
 }
 
 var (
-	follows = regexp.MustCompile(`echoctl probe (\S+)`)
-	manages = regexp.MustCompile(`^(start|list|get|stop|delete)$`)
+	follows  = regexp.MustCompile(`echoctl probe (\S+)`)
+	monitors = regexp.MustCompile(`echoctl monitor create \S+`)
+	manages  = regexp.MustCompile(`^(start|list|get|stop|delete)$`)
 )
 
 // patient gives the probes of a command a timeout that a slow machine keeps; the pages have the default.
 func patient(command string) string {
+	command = monitors.ReplaceAllString(command, "$0 -W 30")
 	command = follows.ReplaceAllStringFunc(command, func(found string) string {
 		if target := follows.FindStringSubmatch(found)[1]; manages.MatchString(target) {
 			return found

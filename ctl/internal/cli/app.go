@@ -37,6 +37,7 @@ type globalOptions struct {
 type session struct {
 	endpoints echov1.EndpointServiceClient
 	probes    echov1.ProbeServiceClient
+	monitors  echov1.MonitorServiceClient
 	daemon    echov1.DaemonServiceClient
 	out       render.Writer
 	format    render.Format
@@ -68,6 +69,7 @@ func (a *app) session(conn channel, format render.Format) *session {
 	return &session{
 		endpoints: echov1.NewEndpointServiceClient(a.conn),
 		probes:    echov1.NewProbeServiceClient(a.conn),
+		monitors:  echov1.NewMonitorServiceClient(a.conn),
 		daemon:    echov1.NewDaemonServiceClient(a.conn),
 		out: render.New(output{a.env.Stdout}, render.Options{
 			Format: format, Color: a.color(), Width: a.width(), Histogram: a.drawn(), Unicode: a.unicode(),

@@ -46,6 +46,7 @@ type kind string
 const (
 	anEndpoint kind = "endpoint"
 	aProbe     kind = "probe"
+	aMonitor   kind = "monitor"
 )
 
 // callError is a failed call about one thing; the name is empty when the daemon was to choose it.
@@ -197,8 +198,8 @@ func hint(code codes.Code, reason string, call *callError) string {
 		return "stop it first: echoctl stop " + call.name
 	}
 	list, get := "echoctl list", "echoctl get "
-	if call.kind == aProbe {
-		list, get = "echoctl probe list", "echoctl probe get "
+	if call.kind == aProbe || call.kind == aMonitor {
+		list, get = "echoctl "+string(call.kind)+" list", "echoctl "+string(call.kind)+" get "
 	}
 	switch {
 	case code == codes.NotFound && call.kind != "":

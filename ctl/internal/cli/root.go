@@ -60,7 +60,7 @@ func newRootCommand(a *app) *cobra.Command {
 	)
 	addTo(root, groupEndpoints, newCreateCommand(a), newListCommand(a), newGetCommand(a), newUpdateCommand(a),
 		newStartCommand(a), newStopCommand(a), newDeleteCommand(a))
-	addTo(root, groupProbes, newProbeCommand(a))
+	addTo(root, groupProbes, newProbeCommand(a), newMonitorCommand(a))
 	addTo(root, groupOther, newInfoCommand(a), newVersionCommand(a), newCompletionCommand())
 	help := newHelpCommand()
 	addTo(root, groupOther, help)

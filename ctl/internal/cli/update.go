@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"maps"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 	"github.com/spf13/cobra"
@@ -119,15 +118,7 @@ func (s *session) updateLabels(ctx context.Context, o *updateOptions,
 		if err != nil {
 			return nil, err
 		}
-		labels := maps.Clone(present.GetLabels())
-		if labels == nil {
-			labels = map[string]string{}
-		}
-		maps.Copy(labels, o.labels.values)
-		for _, key := range o.removeLabels {
-			delete(labels, key)
-		}
-		r.Endpoint.Labels = labels
+		r.Endpoint.Labels = relabelled(present.GetLabels(), o.labels.values, o.removeLabels)
 		if o.etag == "" {
 			r.Endpoint.Etag = present.GetEtag()
 		}

@@ -72,6 +72,11 @@ func (d *documentWriter) ProbeList(l []*echov1.Probe) error      { return emitLi
 func (d *documentWriter) Probes(l []*echov1.Probe) error         { return emitEach(d, l) }
 func (d *documentWriter) DescribeProbes(l []*echov1.Probe) error { return emitEach(d, l) }
 
+func (d *documentWriter) MonitorList(l []*echov1.Monitor) error      { return emitList(d, "monitors", l) }
+func (d *documentWriter) Monitors(l []*echov1.Monitor) error         { return emitEach(d, l) }
+func (d *documentWriter) DescribeMonitors(l []*echov1.Monitor) error { return emitEach(d, l) }
+func (d *documentWriter) MonitorRuns(l []*echov1.MonitorRun) error   { return emitList(d, "runs", l) }
+
 func (d *documentWriter) ProbeBegin(*echov1.Probe) error        { return nil }
 func (d *documentWriter) Sample(*echov1.Sample) error           { return nil }
 func (d *documentWriter) Aggregate(*echov1.Aggregate) error     { return nil }

@@ -37,6 +37,15 @@ func (n *nameWriter) ProbeList(l []*echov1.Probe) error {
 func (n *nameWriter) Probes(l []*echov1.Probe) error         { return n.ProbeList(l) }
 func (n *nameWriter) DescribeProbes(l []*echov1.Probe) error { return n.ProbeList(l) }
 
+func (n *nameWriter) MonitorList(l []*echov1.Monitor) error {
+	return writeNames(n, l, (*echov1.Monitor).GetName)
+}
+func (n *nameWriter) Monitors(l []*echov1.Monitor) error         { return n.MonitorList(l) }
+func (n *nameWriter) DescribeMonitors(l []*echov1.Monitor) error { return n.MonitorList(l) }
+
+// MonitorRuns have no names: a run is told from others by when it began.
+func (n *nameWriter) MonitorRuns(l []*echov1.MonitorRun) error { return writeNames(n, l, runStart) }
+
 func (n *nameWriter) ProbeBegin(*echov1.Probe) error    { return nil }
 func (n *nameWriter) Sample(*echov1.Sample) error       { return nil }
 func (n *nameWriter) Aggregate(*echov1.Aggregate) error { return nil }

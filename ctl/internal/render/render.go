@@ -84,6 +84,15 @@ type Writer interface {
 	// DescribeProbes writes all there is to say of each probe.
 	DescribeProbes([]*echov1.Probe) error
 
+	// MonitorList writes what a list found.
+	MonitorList([]*echov1.Monitor) error
+	// Monitors writes monitors that were just created or changed.
+	Monitors([]*echov1.Monitor) error
+	// DescribeMonitors writes all there is to say of each monitor; tables leave out its history.
+	DescribeMonitors([]*echov1.Monitor) error
+	// MonitorRuns writes runs of a monitor.
+	MonitorRuns([]*echov1.MonitorRun) error
+
 	// ProbeBegin writes the headline of a probe that is followed; nothing where a format has no lines. The probe is kept
 	// for the lines of its samples: a report that its caller puts into it later tells them the address.
 	ProbeBegin(*echov1.Probe) error

@@ -336,9 +336,12 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// terminalScenes are those that are written for a terminal, too.
+var terminalScenes = []string{"endpoint-list", "endpoints-described", "probe-list", "followed", "reports-in-full"}
+
 func TestGoldenOnATerminal(t *testing.T) {
 	terminal := Options{Color: true, Width: 76, Histogram: true, Unicode: true}
-	for _, scene := range []string{"endpoint-list", "endpoints-described", "probe-list", "followed", "reports-in-full"} {
+	for _, scene := range terminalScenes {
 		for _, format := range []Format{Table, Wide} {
 			t.Run(scene+"/"+string(format), func(t *testing.T) {
 				o := terminal

@@ -37,6 +37,22 @@ func (t *tableWriter) DescribeProbes(l []*echov1.Probe) error {
 	return describe(t, l, func(p *echov1.Probe) *pairs { return describeProbe(p, t.options) })
 }
 
+func (t *tableWriter) MonitorList(l []*echov1.Monitor) error {
+	g := monitorRows(l, t.options.Now())
+	return g.write(t.w, t.options)
+}
+
+func (t *tableWriter) Monitors(l []*echov1.Monitor) error { return t.MonitorList(l) }
+
+func (t *tableWriter) DescribeMonitors(l []*echov1.Monitor) error {
+	return describe(t, l, func(m *echov1.Monitor) *pairs { return describeMonitor(m, t.options) })
+}
+
+func (t *tableWriter) MonitorRuns(l []*echov1.MonitorRun) error {
+	g := monitorRunRows(l)
+	return g.write(t.w, t.options)
+}
+
 func (t *tableWriter) ProbeBegin(p *echov1.Probe) error {
 	t.followed = p
 	return t.lines(probeHeadline(p))

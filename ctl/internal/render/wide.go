@@ -32,4 +32,17 @@ func (t *wideWriter) ProbeList(l []*echov1.Probe) error {
 func (t *wideWriter) Probes(l []*echov1.Probe) error         { return t.ProbeList(l) }
 func (t *wideWriter) DescribeProbes(l []*echov1.Probe) error { return t.ProbeList(l) }
 
+func (t *wideWriter) MonitorList(l []*echov1.Monitor) error {
+	g := wideMonitorRows(l, t.options.Now())
+	return g.write(t.w, t.uncut())
+}
+
+func (t *wideWriter) Monitors(l []*echov1.Monitor) error         { return t.MonitorList(l) }
+func (t *wideWriter) DescribeMonitors(l []*echov1.Monitor) error { return t.MonitorList(l) }
+
+func (t *wideWriter) MonitorRuns(l []*echov1.MonitorRun) error {
+	g := wideMonitorRunRows(l)
+	return g.write(t.w, t.uncut())
+}
+
 func (t *wideWriter) Reports(l []*echov1.ProbeReport) error { return t.reports(l, true) }

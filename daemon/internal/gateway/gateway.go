@@ -60,6 +60,9 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 			return echov1.RegisterLedgerServiceHandlerClient(ctx, mux, echov1.NewLedgerServiceClient(c.Channel))
 		},
 		func() error {
+			return echov1.RegisterMonitorServiceHandlerClient(ctx, mux, echov1.NewMonitorServiceClient(c.Channel))
+		},
+		func() error {
 			return echov1.RegisterDaemonServiceHandlerClient(ctx, mux, echov1.NewDaemonServiceClient(c.Channel))
 		},
 	} {

@@ -40,6 +40,7 @@ func contractRoutes() (routeTable, error) {
 	var table routeTable
 	for _, file := range []protoreflect.FileDescriptor{
 		echov1.File_echo_v1_endpoint_proto, echov1.File_echo_v1_probe_proto, echov1.File_echo_v1_ledger_proto,
+		echov1.File_echo_v1_monitor_proto,
 		echov1.File_echo_v1_daemon_proto,
 	} {
 		for i := range file.Services().Len() {

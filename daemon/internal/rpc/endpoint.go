@@ -59,7 +59,7 @@ func (s *EndpointService) ListEndpoints(_ context.Context, req *echov1.ListEndpo
 	if err != nil {
 		return nil, err
 	}
-	match, err := parseFilter(req.GetFilter())
+	match, err := endpointFilter.parse(req.GetFilter())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
+	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -17,34 +18,72 @@ const (
 	maxShownError  = 200
 )
 
-// matcher says whether an endpoint is asked for.
-type matcher func(*registry.Endpoint) bool
+// filterable is what a filter may say of a T, and how to read a filter.
+type filterable[T any] struct {
+	texts   map[string]func(*T) string // compared as text
+	numbers map[string]func(*T) int64  // compared with a number
+	labels  func(*T) map[string]string
+	fields  string // all of them, as a message lists them
 
-// textFields are the fields of an endpoint that a filter compares as text.
-var textFields = map[string]func(*registry.Endpoint) string{
-	"name":        func(e *registry.Endpoint) string { return e.Name },
-	"listen":      func(e *registry.Endpoint) string { return e.Listen },
-	"address":     func(e *registry.Endpoint) string { return addressText(e.Address) },
-	"description": func(e *registry.Endpoint) string { return e.Description },
-	"protocol":    func(e *registry.Endpoint) string { return e.Protocol.String() },
-	"state":       func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
+	declarations *filtering.Declarations
 }
 
-// filterable declares what a filter may name, and how.
-var filterable = func() *filtering.Declarations {
+// endpointFilter is what a filter may say of an endpoint.
+var endpointFilter = newFilterable(filterable[registry.Endpoint]{
+	texts: map[string]func(*registry.Endpoint) string{
+		"name":        func(e *registry.Endpoint) string { return e.Name },
+		"listen":      func(e *registry.Endpoint) string { return e.Listen },
+		"address":     func(e *registry.Endpoint) string { return addressText(e.Address) },
+		"description": func(e *registry.Endpoint) string { return e.Description },
+		"protocol":    func(e *registry.Endpoint) string { return e.Protocol.String() },
+		"state":       func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
+	},
+	numbers: map[string]func(*registry.Endpoint) int64{
+		"port": func(e *registry.Endpoint) int64 { return int64(e.Address.Port()) },
+	},
+	labels: func(e *registry.Endpoint) map[string]string { return e.Labels },
+	fields: "name, protocol, state, port, listen, address, description, labels.KEY",
+}, echov1.Protocol_name, echov1.Endpoint_State_name)
+
+// monitorFilter is what a filter may say of a monitor.
+var monitorFilter = newFilterable(filterable[monitor.Monitor]{
+	texts: map[string]func(*monitor.Monitor) string{
+		"name":        func(m *monitor.Monitor) string { return m.Name },
+		"endpoint":    func(m *monitor.Monitor) string { return targetOf(m).GetEndpoint() },
+		"address":     func(m *monitor.Monitor) string { return targetOf(m).GetAddress() },
+		"description": func(m *monitor.Monitor) string { return m.Description },
+		"state":       func(m *monitor.Monitor) string { return monitorStateToProto(m.State).String() },
+		"verdict":     func(m *monitor.Monitor) string { return monitorVerdictToProto(m.Verdict).String() },
+	},
+	labels: func(m *monitor.Monitor) map[string]string { return m.Labels },
+	fields: "name, endpoint, address, state, verdict, description, labels.KEY",
+}, echov1.Monitor_State_name, echov1.Monitor_Verdict_name)
+
+// targetOf answers what a monitor probes.
+func targetOf(m *monitor.Monitor) *echov1.ProbeTarget {
+	p, err := probeFromJSON(m.Probe)
+	if err != nil {
+		return nil
+	}
+	return p.GetTarget()
+}
+
+// newFilterable declares the fields, and the values of enums: those may be written bare, protocol = TCP, as well as quoted.
+func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterable[T] {
 	options := []filtering.DeclarationOption{
 		filtering.DeclareStandardFunctions(),
 		// AIP-160's sequence, "a = b c = d": all of them must be true.
 		filtering.DeclareFunction(filtering.FunctionFuzzyAnd, filtering.NewFunctionOverload(
 			"FUZZY_bool", filtering.TypeBool, filtering.TypeBool, filtering.TypeBool)),
-		filtering.DeclareIdent("port", filtering.TypeInt),
 		filtering.DeclareIdent("labels", filtering.TypeMap(filtering.TypeString, filtering.TypeString)),
 	}
-	for name := range textFields {
+	for name := range f.numbers {
+		options = append(options, filtering.DeclareIdent(name, filtering.TypeInt))
+	}
+	for name := range f.texts {
 		options = append(options, filtering.DeclareIdent(name, filtering.TypeString))
 	}
-	// The values of the enums may be written bare, protocol = TCP, as well as quoted.
-	for _, values := range []map[int32]string{echov1.Protocol_name, echov1.Endpoint_State_name} {
+	for _, values := range enums {
 		for _, value := range values {
 			options = append(options, filtering.DeclareIdent(value, filtering.TypeString))
 		}
@@ -53,12 +92,13 @@ var filterable = func() *filtering.Declarations {
 	if err != nil {
 		panic("rpc: the filter's declarations contradict each other: " + err.Error())
 	}
-	return declarations
-}()
+	f.declarations = declarations
+	return &f
+}
 
-// parseFilter reads an AIP-160 filter; an empty one matches everything. A text compared with = or != may have '*' at
+// parse reads an AIP-160 filter; an empty one matches everything and is nil. A text compared with = or != may have '*' at
 // either end.
-func parseFilter(filter string) (m matcher, err error) {
+func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
 	if strings.TrimSpace(filter) == "" {
 		return nil, nil
 	}
@@ -70,12 +110,11 @@ func parseFilter(filter string) (m matcher, err error) {
 	if depth := nesting(filter); depth > maxFilterDepth {
 		return nil, badField("filter", "is nested %d deep, more than %d", depth, maxFilterDepth)
 	}
-	parsed, err := filtering.ParseFilterString(filter, filterable)
+	parsed, err := filtering.ParseFilterString(filter, f.declarations)
 	if err != nil {
-		return nil, badField("filter", "%s (fields: name, protocol, state, port, listen, address, description, labels.KEY; text in double quotes)",
-			innermost(err))
+		return nil, badField("filter", "%s (fields: %s; text in double quotes)", innermost(err), f.fields)
 	}
-	m, err = compile(parsed.CheckedExpr.GetExpr())
+	m, err = f.compile(parsed.CheckedExpr.GetExpr())
 	if err != nil {
 		return nil, badField("filter", "%v", err)
 	}
@@ -98,7 +137,7 @@ func innermost(err error) string {
 	return fmt.Sprintf("%.*s", maxShownError, text)
 }
 
-func compile(e *expr.Expr) (matcher, error) {
+func (f *filterable[T]) compile(e *expr.Expr) (func(*T) bool, error) {
 	call := e.GetCallExpr()
 	if call == nil {
 		return nil, fmt.Errorf("a comparison is wanted, as in: labels.rack = \"r1\"")
@@ -106,51 +145,53 @@ func compile(e *expr.Expr) (matcher, error) {
 	args := call.GetArgs()
 	switch call.GetFunction() {
 	case filtering.FunctionAnd, filtering.FunctionFuzzyAnd, filtering.FunctionOr:
-		return compileBoth(call.GetFunction() == filtering.FunctionOr, args[0], args[1])
+		return f.compileBoth(call.GetFunction() == filtering.FunctionOr, args[0], args[1])
 	case filtering.FunctionNot:
-		inner, err := compile(args[0])
+		inner, err := f.compile(args[0])
 		if err != nil {
 			return nil, err
 		}
-		return func(e *registry.Endpoint) bool { return !inner(e) }, nil
+		return func(t *T) bool { return !inner(t) }, nil
 	}
 	left, right := args[0], args[1]
 	switch name := left.GetIdentExpr().GetName(); {
-	case name == "port":
-		return comparePort(call.GetFunction(), right)
+	case f.numbers[name] != nil:
+		holds, err := compareNumber(name, call.GetFunction(), right)
+		field := f.numbers[name]
+		return func(t *T) bool { return holds(field(t)) }, err
 	case name == "labels":
-		key, err := text(right)
-		return func(e *registry.Endpoint) bool { _, ok := e.Labels[key]; return ok }, err
-	case textFields[name] != nil:
-		field := textFields[name]
-		return compareText(call.GetFunction(), right, func(e *registry.Endpoint) (string, bool) { return field(e), true })
+		key, err := f.text(right)
+		return func(t *T) bool { _, ok := f.labels(t)[key]; return ok }, err
+	case f.texts[name] != nil:
+		field := f.texts[name]
+		return f.compareText(call.GetFunction(), right, func(t *T) (string, bool) { return field(t), true })
 	}
 	if s := left.GetSelectExpr(); s.GetOperand().GetIdentExpr().GetName() == "labels" {
 		key := s.GetField()
-		return compareText(call.GetFunction(), right, func(e *registry.Endpoint) (string, bool) { v, ok := e.Labels[key]; return v, ok })
+		return f.compareText(call.GetFunction(), right, func(t *T) (string, bool) { v, ok := f.labels(t)[key]; return v, ok })
 	}
 	return nil, fmt.Errorf("the left side of %q must be a field", call.GetFunction())
 }
 
-func compileBoth(either bool, a, b *expr.Expr) (matcher, error) {
-	left, err := compile(a)
+func (f *filterable[T]) compileBoth(either bool, a, b *expr.Expr) (func(*T) bool, error) {
+	left, err := f.compile(a)
 	if err != nil {
 		return nil, err
 	}
-	right, err := compile(b)
+	right, err := f.compile(b)
 	if err != nil {
 		return nil, err
 	}
 	if either {
-		return func(e *registry.Endpoint) bool { return left(e) || right(e) }, nil
+		return func(t *T) bool { return left(t) || right(t) }, nil
 	}
-	return func(e *registry.Endpoint) bool { return left(e) && right(e) }, nil
+	return func(t *T) bool { return left(t) && right(t) }, nil
 }
 
 // text answers a literal, or the bare name of an enum's value.
-func text(e *expr.Expr) (string, error) {
+func (f *filterable[T]) text(e *expr.Expr) (string, error) {
 	if name := e.GetIdentExpr().GetName(); name != "" {
-		if textFields[name] != nil {
+		if f.texts[name] != nil {
 			return "", fmt.Errorf("the right side must be a value, not the field %s; quote a text", name)
 		}
 		return name, nil
@@ -161,9 +202,9 @@ func text(e *expr.Expr) (string, error) {
 	return "", fmt.Errorf("a text in double quotes is wanted on the right side")
 }
 
-// compareText compares a field with a value; where the endpoint lacks the field, only != is true.
-func compareText(op string, value *expr.Expr, field func(*registry.Endpoint) (string, bool)) (matcher, error) {
-	want, err := text(value)
+// compareText compares a field with a value; where a T lacks the field, only != is true.
+func (f *filterable[T]) compareText(op string, value *expr.Expr, field func(*T) (string, bool)) (func(*T) bool, error) {
+	want, err := f.text(value)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +213,7 @@ func compareText(op string, value *expr.Expr, field func(*registry.Endpoint) (st
 	case filtering.FunctionEquals:
 		holds = func(s string) bool { return like(s, want) }
 	case filtering.FunctionNotEquals:
-		return func(e *registry.Endpoint) bool { s, ok := field(e); return !ok || !like(s, want) }, nil
+		return func(t *T) bool { s, ok := field(t); return !ok || !like(s, want) }, nil
 	case filtering.FunctionHas:
 		holds = func(s string) bool { return want == "*" || strings.Contains(s, want) }
 	case filtering.FunctionLessThan:
@@ -186,7 +227,7 @@ func compareText(op string, value *expr.Expr, field func(*registry.Endpoint) (st
 	default:
 		return nil, fmt.Errorf("text cannot be compared with %q", op)
 	}
-	return func(e *registry.Endpoint) bool { s, ok := field(e); return ok && holds(s) }, nil
+	return func(t *T) bool { s, ok := field(t); return ok && holds(s) }, nil
 }
 
 // like compares with a pattern that may have '*' at either end, as AIP-160 has it.
@@ -205,28 +246,27 @@ func like(s, pattern string) bool {
 	}
 }
 
-func comparePort(op string, value *expr.Expr) (matcher, error) {
+// compareNumber answers what a number must be for a comparison with the field of that name to hold.
+func compareNumber(name, op string, value *expr.Expr) (holds func(int64) bool, err error) {
 	c, ok := value.GetConstExpr().GetConstantKind().(*expr.Constant_Int64Value)
 	if !ok {
-		return nil, fmt.Errorf("port is compared with a number")
+		return nil, fmt.Errorf("%s is compared with a number", name)
 	}
 	want := c.Int64Value
-	var holds func(int64) bool
 	switch op {
 	case filtering.FunctionEquals:
-		holds = func(p int64) bool { return p == want }
+		return func(n int64) bool { return n == want }, nil
 	case filtering.FunctionNotEquals:
-		holds = func(p int64) bool { return p != want }
+		return func(n int64) bool { return n != want }, nil
 	case filtering.FunctionLessThan:
-		holds = func(p int64) bool { return p < want }
+		return func(n int64) bool { return n < want }, nil
 	case filtering.FunctionLessEquals:
-		holds = func(p int64) bool { return p <= want }
+		return func(n int64) bool { return n <= want }, nil
 	case filtering.FunctionGreaterThan:
-		holds = func(p int64) bool { return p > want }
+		return func(n int64) bool { return n > want }, nil
 	case filtering.FunctionGreaterEquals:
-		holds = func(p int64) bool { return p >= want }
+		return func(n int64) bool { return n >= want }, nil
 	default:
-		return nil, fmt.Errorf("a port cannot be compared with %q", op)
+		return nil, fmt.Errorf("%s cannot be compared with %q", name, op)
 	}
-	return func(e *registry.Endpoint) bool { return holds(int64(e.Address.Port())) }, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 )
 
@@ -57,7 +58,7 @@ func TestFilter(t *testing.T) {
 		`listen = "127.0.0.1:0"`:               true,
 		`(name = "x" OR port = 7007) AND labels.env = "test"`: true,
 	} {
-		match, err := parseFilter(filter)
+		match, err := endpointFilter.parse(filter)
 		if err != nil {
 			t.Errorf("%s: %v", filter, err)
 			continue
@@ -75,7 +76,7 @@ var badFilters = []string{
 
 func TestBadFiltersAreRefused(t *testing.T) {
 	for _, filter := range badFilters {
-		if _, err := parseFilter(filter); err == nil {
+		if _, err := endpointFilter.parse(filter); err == nil {
 			t.Errorf("%s is taken", filter)
 		}
 	}
@@ -90,8 +91,37 @@ func FuzzFilter(f *testing.F) {
 		if len(filter) > 4096 {
 			return // refused before it is read
 		}
-		if match, err := parseFilter(filter); err == nil && match != nil {
+		if match, err := endpointFilter.parse(filter); err == nil && match != nil {
 			match(&filtered)
 		}
 	})
+}
+
+func TestFilterOfMonitors(t *testing.T) {
+	watched := monitor.Monitor{
+		Definition: monitor.Definition{
+			Name: "m-1", Description: "the first", Labels: map[string]string{"rack": "r1"}, Probe: []byte(`{"target":{"endpoint":"web-1"}}`),
+		},
+		State: monitor.Running, Verdict: monitor.NotMet,
+	}
+	for filter, want := range map[string]bool{
+		`name = "m-*" AND endpoint = "web-1"`:           true,
+		`address = "127.0.0.1:7"`:                       false,
+		`verdict = NOT_MET AND NOT verdict = "UNKNOWN"`: true,
+		`state = RUNNING`:                               true,
+		`state = PAUSED OR labels.rack = "r2"`:          false,
+		`labels:rack description:"first"`:               true,
+	} {
+		match, err := monitorFilter.parse(filter)
+		if err != nil {
+			t.Errorf("%s: %v", filter, err)
+		} else if got := match(&watched); got != want {
+			t.Errorf("%s is %v, want %v", filter, got, want)
+		}
+	}
+	for _, filter := range []string{`port = 7`, `protocol = TCP`, `state = SERVING`, `verdict = MAYBE`} {
+		if _, err := monitorFilter.parse(filter); err == nil {
+			t.Errorf("%s is taken", filter)
+		}
+	}
 }

@@ -18,6 +18,7 @@ type Services struct {
 	Endpoint *EndpointService
 	Probe    *ProbeService
 	Ledger   *LedgerService
+	Monitor  *MonitorService
 	Daemon   *DaemonService
 }
 
@@ -26,6 +27,7 @@ func (s Services) Register(to grpc.ServiceRegistrar) {
 	echov1.RegisterEndpointServiceServer(to, s.Endpoint)
 	echov1.RegisterProbeServiceServer(to, s.Probe)
 	echov1.RegisterLedgerServiceServer(to, s.Ledger)
+	echov1.RegisterMonitorServiceServer(to, s.Monitor)
 	echov1.RegisterDaemonServiceServer(to, s.Daemon)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
+	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/runs"
 	"github.com/echod/echod/daemon/internal/targets"
@@ -77,6 +78,15 @@ var table = []struct {
 	{budget.ErrTooLarge, codes.ResourceExhausted, "PROBE_TOO_LARGE", ""},
 	{targets.ErrRefused, codes.PermissionDenied, "TARGET_REFUSED", ""},
 	{runs.ErrTooSlow, codes.ResourceExhausted, "CLIENT_TOO_SLOW", ""},
+	{monitor.ErrNotFound, codes.NotFound, "MONITOR_NOT_FOUND", ""},
+	{monitor.ErrExists, codes.AlreadyExists, "MONITOR_EXISTS", ""},
+	{monitor.ErrStale, codes.Aborted, "STALE_ETAG", ""},
+	{monitor.ErrChanged, codes.Aborted, "MONITOR_CHANGED", ""},
+	{monitor.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
+	{monitor.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_MONITORS", ""},
+	{monitor.ErrBusy, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},
+	{monitor.ErrBadExpect, codes.InvalidArgument, "BAD_VALUE", ""},
+	{monitor.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{registry.ErrClosing, codes.Unavailable, "SHUTTING_DOWN", ""},
@@ -97,12 +107,7 @@ func toStatus(err error) (sent error, internal bool) {
 	if err == nil {
 		return nil, false
 	}
-	var invalid *protovalidate.ValidationError
-	if errors.As(err, &invalid) {
-		err = fromRules(invalid)
-	}
-	var bad *badRequest
-	if errors.As(err, &bad) {
+	if bad := asBadRequest(err); bad != nil {
 		return bad.status(), false
 	}
 	if _, ok := status.FromError(err); ok {
@@ -121,6 +126,19 @@ func toStatus(err error) (sent error, internal bool) {
 		}
 	}
 	return status.Error(codes.Internal, "internal error"), true
+}
+
+// asBadRequest finds the request that a caller must change in an error, or answers nil.
+func asBadRequest(err error) *badRequest {
+	var invalid *protovalidate.ValidationError
+	if errors.As(err, &invalid) {
+		return fromRules(invalid)
+	}
+	var bad *badRequest
+	if errors.As(err, &bad) {
+		return bad
+	}
+	return nil
 }
 
 func (b *badRequest) status() error {
@@ -148,7 +166,7 @@ func withDetails(code codes.Code, text string, details ...protoadapt.MessageV1) 
 }
 
 // fromRules retells the violations of the contract's rules, with the value that broke each.
-func fromRules(invalid *protovalidate.ValidationError) error {
+func fromRules(invalid *protovalidate.ValidationError) *badRequest {
 	bad := &badRequest{}
 	for _, v := range invalid.Violations {
 		text := v.Proto.GetMessage()

@@ -52,7 +52,7 @@ func TestContract(t *testing.T) {
 			}
 			d := startDaemon(t, config)
 			calls := connect(t, d)
-			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases(), ledgerCases(), probeTargetCases(d), probeLimitCases()) {
+			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases(), ledgerCases(), probeTargetCases(d), probeLimitCases(), monitorCases()) {
 				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
 			}
 		})

@@ -26,6 +26,7 @@ import (
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/gateway"
+	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/runs"
@@ -78,6 +79,8 @@ type daemon struct {
 	registry  *registry.Registry
 	targets   *targets.Policy
 	runs      *runs.Manager
+	probes    *rpc.ProbeService
+	monitors  *monitor.Manager
 	health    *health.Server
 	grpc      *grpc.Server
 	http      *http.Server
@@ -109,7 +112,17 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	if err := d.registry.Restore(ctx); err != nil {
 		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
-	d.runs = runs.New(probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits))
+	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
+	d.runs = runs.New(prober, account)
+	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
+	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Log: c.Log}
+	if d.store != nil {
+		monitorConfig.Store = d.store
+	}
+	d.monitors = monitor.New(monitorConfig)
+	if err := d.monitors.Restore(); err != nil {
+		return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
+	}
 	d.health = health.NewServer()
 	d.info = rpc.DaemonInfo{
 		Version: Version, Platform: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(),
@@ -123,8 +136,9 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 func (d *daemon) assembleControl() error {
 	services := rpc.Services{
 		Endpoint: rpc.NewEndpointService(d.registry),
-		Probe:    rpc.NewProbeService(d.runs, d.registry, d.targets),
+		Probe:    d.probes,
 		Ledger:   rpc.NewLedgerService(d.registry),
+		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
 		Daemon:   rpc.NewDaemonService(d.info, d.registry),
 	}
 	stopping, stop := context.WithCancel(context.Background())
@@ -226,12 +240,13 @@ func (d *daemon) announce() error {
 	return nil
 }
 
-// drain ends everything in order: not ready any more; probes end with what they measured, and so do the calls that wait
+// drain ends everything in order: not ready any more; monitors run no more; probes end with what they measured, and so do the calls that wait
 // for them; endpoints take nothing new and let open connections finish; control calls end, streams first.
 func (d *daemon) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
 	defer cancel()
 	d.health.Shutdown()
+	d.monitors.Close()
 	d.runs.Close()
 	err := d.registry.Close(ctx)
 	d.stopping()
@@ -265,6 +280,9 @@ func (d *daemon) close() error {
 		d.stopping()
 	}
 	var errs []error
+	if d.monitors != nil {
+		d.monitors.Close()
+	}
 	if d.registry != nil {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}

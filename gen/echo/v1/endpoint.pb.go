@@ -1110,7 +1110,7 @@ var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x0e\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\v\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
@@ -1122,12 +1122,9 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\x04host\x18\x06 \x01(\tB\x03\xe0A\x03R\x04host\x12\x17\n" +
 	"\x04port\x18\a \x01(\rB\x03\xe0A\x03R\x04port\x122\n" +
 	"\x05state\x18\b \x01(\x0e2\x17.echo.v1.Endpoint.StateB\x03\xe0A\x03R\x05state\x12&\n" +
-	"\fstate_reason\x18\t \x01(\tB\x03\xe0A\x03R\vstateReason\x12\xa5\x03\n" +
+	"\fstate_reason\x18\t \x01(\tB\x03\xe0A\x03R\vstateReason\x12S\n" +
 	"\x06labels\x18\n" +
-	" \x03(\v2\x1d.echo.v1.Endpoint.LabelsEntryB\xed\x02\xbaH\xe9\x02\x9a\x01\xe5\x02\x10@\"\xc5\x01\xba\x01\xc1\x01\n" +
-	"\n" +
-	"labels.key\x12qa label's key must be 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.' and '/', starting and ending with a letter or digit\x1a@this.matches('^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$')*\x98\x01\xba\x01\x94\x01\n" +
-	"\flabels.value\x12Pa label's value must be at most 255 characters, none of them a control character\x1a2this.size() <= 255 && !this.matches('[[:cntrl:]]')R\x06labels\x12*\n" +
+	" \x03(\v2\x1d.echo.v1.Endpoint.LabelsEntryB\x1c\xbaH\x19\x9a\x01\x16\x10@\"\br\x06г\xae\xb1\x02\x01*\br\x06س\xae\xb1\x02\x01R\x06labels\x12*\n" +
 	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12%\n" +
 	"\x03tcp\x18\f \x01(\v2\x13.echo.v1.TcpOptionsR\x03tcp\x12%\n" +
 	"\x03udp\x18\r \x01(\v2\x13.echo.v1.UdpOptionsR\x03udp\x12*\n" +

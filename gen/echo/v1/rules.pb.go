@@ -31,6 +31,22 @@ var file_echo_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 		Filename:      "echo/v1/rules.proto",
 	},
 	{
+		ExtendedType:  (*validate.StringRules)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         80048954,
+		Name:          "echo.v1.label_key",
+		Tag:           "varint,80048954,opt,name=label_key",
+		Filename:      "echo/v1/rules.proto",
+	},
+	{
+		ExtendedType:  (*validate.StringRules)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         80048955,
+		Name:          "echo.v1.label_value",
+		Tag:           "varint,80048955,opt,name=label_value",
+		Filename:      "echo/v1/rules.proto",
+	},
+	{
 		ExtendedType:  (*validate.DurationRules)(nil),
 		ExtensionType: (*bool)(nil),
 		Field:         80048952,
@@ -54,6 +70,14 @@ var (
 	//
 	// optional bool label = 80048951;
 	E_Label = &file_echo_v1_rules_proto_extTypes[0]
+	// The key of a label.
+	//
+	// optional bool label_key = 80048954;
+	E_LabelKey = &file_echo_v1_rules_proto_extTypes[1]
+	// The value of a label.
+	//
+	// optional bool label_value = 80048955;
+	E_LabelValue = &file_echo_v1_rules_proto_extTypes[2]
 )
 
 // Extension fields to validate.DurationRules.
@@ -61,7 +85,7 @@ var (
 	// How long something is given to finish by itself.
 	//
 	// optional bool drain = 80048952;
-	E_Drain = &file_echo_v1_rules_proto_extTypes[1]
+	E_Drain = &file_echo_v1_rules_proto_extTypes[3]
 )
 
 // Extension fields to validate.Int32Rules.
@@ -69,7 +93,7 @@ var (
 	// How many of a list to answer at once.
 	//
 	// optional bool page = 80048953;
-	E_Page = &file_echo_v1_rules_proto_extTypes[2]
+	E_Page = &file_echo_v1_rules_proto_extTypes[4]
 )
 
 var File_echo_v1_rules_proto protoreflect.FileDescriptor
@@ -80,7 +104,15 @@ const file_echo_v1_rules_proto_rawDesc = "" +
 	"\x05label\x12\x19.buf.validate.StringRules\x18\xb7\xe6\x95& \x01(\bB\xb6\x01\xc2H\xb2\x01\n" +
 	"\xaf\x01\n" +
 	"\n" +
-	"name.label\x12bmust be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit\x1a=!rule || this.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')R\x05label:\xac\x01\n" +
+	"name.label\x12bmust be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit\x1a=!rule || this.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')R\x05label:\x8d\x02\n" +
+	"\tlabel_key\x12\x19.buf.validate.StringRules\x18\xba\xe6\x95& \x01(\bB\xd1\x01\xc2H\xcd\x01\n" +
+	"\xca\x01\n" +
+	"\n" +
+	"labels.key\x12qa label's key must be 1 to 63 of A-Z, a-z, 0-9, '-', '_', '.' and '/', starting and ending with a letter or digit\x1aI!rule || this.matches('^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$')R\blabelKey:\xe6\x01\n" +
+	"\vlabel_value\x12\x19.buf.validate.StringRules\x18\xbb\xe6\x95& \x01(\bB\xa6\x01\xc2H\xa2\x01\n" +
+	"\x9f\x01\n" +
+	"\flabels.value\x12Pa label's value must be at most 255 characters, none of them a control character\x1a=!rule || (this.size() <= 255 && !this.matches('[[:cntrl:]]'))R\n" +
+	"labelValue:\xac\x01\n" +
 	"\x05drain\x12\x1b.buf.validate.DurationRules\x18\xb8\xe6\x95& \x01(\bBv\xc2Hs\n" +
 	"q\n" +
 	"\x13drain_timeout.range\x12\x1dmust be 0 (cut at once) to 1h\x1a;!rule || (this >= duration('0s') && this <= duration('1h'))R\x05drain:x\n" +
@@ -95,12 +127,14 @@ var file_echo_v1_rules_proto_goTypes = []any{
 }
 var file_echo_v1_rules_proto_depIdxs = []int32{
 	0, // 0: echo.v1.label:extendee -> buf.validate.StringRules
-	1, // 1: echo.v1.drain:extendee -> buf.validate.DurationRules
-	2, // 2: echo.v1.page:extendee -> buf.validate.Int32Rules
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	0, // [0:3] is the sub-list for extension extendee
+	0, // 1: echo.v1.label_key:extendee -> buf.validate.StringRules
+	0, // 2: echo.v1.label_value:extendee -> buf.validate.StringRules
+	1, // 3: echo.v1.drain:extendee -> buf.validate.DurationRules
+	2, // 4: echo.v1.page:extendee -> buf.validate.Int32Rules
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	0, // [0:5] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -116,7 +150,7 @@ func file_echo_v1_rules_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_rules_proto_rawDesc), len(file_echo_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   0,
-			NumExtensions: 3,
+			NumExtensions: 5,
 			NumServices:   0,
 		},
 		GoTypes:           file_echo_v1_rules_proto_goTypes,
