@@ -163,6 +163,7 @@ var monitorProbeFlags = map[string]struct{ path, want, value string }{
 	"dont-fragment":  {"ip.dontFragment", "true", "true"},
 	"ttl":            {"ip.ttl", "4", "4"},
 	"ledger":         {"ledger.address", `"127.0.0.1:1"`, "127.0.0.1:1"},
+	"path-mtu":       {"pathMtu.maxPayload", "1000", "1000"},
 	"expect":         {"expect", `["loss == 0"]`, "loss == 0"},
 }
 
