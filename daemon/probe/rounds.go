@@ -57,7 +57,8 @@ type rounds struct {
 // flow is what a run knows of one of its flows.
 type flow struct {
 	onWay   int
-	pending []uint32 // its rounds, in order, from the first that has not ended or not been looked at
+	pending []uint32 // its rounds, in order
+	first   int      // where in pending the first is that has not ended or not been looked at
 }
 
 func newRounds(flows int) rounds { return rounds{oldest: 1, flows: make([]flow, flows)} }
@@ -133,14 +134,15 @@ func (w *rounds) end(s Sample, t *trip) {
 // inOrder tells the tally of the rounds of a flow that have ended and before which none is on its way.
 func (w *rounds) inOrder(number int, tally *Tally) {
 	f := &w.flows[number]
-	ended := 0
-	for _, seq := range f.pending {
-		t := w.get(seq)
+	for ; f.first < len(f.pending); f.first++ {
+		t := w.get(f.pending[f.first])
 		if t.state == waiting {
 			break
 		}
 		tally.follow(number, *t)
-		ended++
 	}
-	f.pending = append(f.pending[:0], f.pending[ended:]...)
+	if 2*f.first >= len(f.pending) { // Not each time: there may be many that wait.
+		f.pending = append(f.pending[:0], f.pending[f.first:]...)
+		f.first = 0
+	}
 }

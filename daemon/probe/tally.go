@@ -125,7 +125,7 @@ func (t *Tally) size(seq uint32) *sizeTally {
 	if len(t.sizes) == 0 {
 		return nil
 	}
-	return &t.sizes[int(seq-1)%len(t.sizes)]
+	return &t.sizes[(seq-1)%uint32(len(t.sizes))]
 }
 
 // seeSenders notes that replies from other addresses are seen.
