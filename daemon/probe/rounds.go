@@ -23,18 +23,12 @@ const (
 // trip is what is remembered of a round.
 type trip struct {
 	left   time.Duration // when its first byte left, since the run's start
-	rtt    time.Duration // once it is received
+	rtt    time.Duration // once it is received; negative when it is not the network's, but has a pause of ours in it
 	sent   stamp         // when the kernel sent it
 	size   int32         // of its payload
 	flow   uint16
 	state  state
 	reason uint8 // why it was given up, in givenReasons
-}
-
-// stamp is a packet's time on the clock of the kernel or the card; the zero value is none.
-type stamp struct {
-	nanos int64
-	clock Clock
 }
 
 // givenReasons are the reasons that reasonOf gives, so that a trip can keep one in a byte.
@@ -114,11 +108,14 @@ func (w *rounds) first() *trip {
 	return nil
 }
 
-// end notes what became of a round that was on its way.
-func (w *rounds) end(s Sample, t *trip) {
+// end notes what became of a round that was on its way, and who took its times.
+func (w *rounds) end(s Sample, clock Clock, t *trip) {
 	switch s.Outcome {
 	case Received:
 		t.state, t.rtt = answered, *s.RTT
+		if s.Paused && clock == UserClock {
+			t.rtt = -1
+		}
 	case Corrupted:
 		t.state = damaged
 	case Lost:

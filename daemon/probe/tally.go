@@ -98,10 +98,13 @@ func (t *Tally) comeFrom(flow int, source netip.AddrPort) {
 	t.flows[flow].source = source
 }
 
-// begin counts a round as sent, so much later than its time.
-func (t *Tally) begin(flow int, seq uint32, size int, late time.Duration) {
+// begin counts a round as sent, at a time that is so much later than its own.
+func (t *Tally) begin(flow int, seq uint32, size int, now, late time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.sum.Sent == 0 {
+		t.firstLeft = now
+	}
 	t.sum.Sent++
 	t.flows[flow].sent++
 	if s := t.size(seq); s != nil {
@@ -188,9 +191,11 @@ func (t *Tally) add(s Sample, wasLost Reason, clock Clock, pause time.Duration) 
 		e := t.errors[s.Reason]
 		t.errors[s.Reason] = ErrorCount{Reason: s.Reason, Count: e.Count + 1, Message: s.Err}
 	}
-	t.firstLeft = min(cmp.Or(t.firstLeft, s.Left), s.Left)
-	if s.ApplicationRTT != nil {
+	switch s.Outcome {
+	case Received:
 		t.lastEnd = max(t.lastEnd, s.Left+*s.ApplicationRTT)
+	case Lost, Corrupted:
+		t.lastEnd = max(t.lastEnd, time.Since(t.sum.Start))
 	}
 }
 
@@ -247,7 +252,7 @@ func (t *Tally) follow(flow int, round trip) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := &t.flows[flow]
-	if round.state == answered {
+	if round.state == answered && round.rtt >= 0 {
 		if f.hasLast {
 			t.ipdv.add((round.rtt - f.last).Abs())
 		}
@@ -385,7 +390,11 @@ func (t *Tally) loss(r Report) *Loss {
 }
 
 func (t *Tally) throughput(r Report) *Throughput {
-	took := (t.lastEnd - t.firstLeft).Seconds()
+	end := t.lastEnd
+	if r.Outstanding > 0 {
+		end = r.Elapsed - t.sum.Start.Sub(t.began)
+	}
+	took := (end - t.firstLeft).Seconds()
 	if r.Received == 0 || took <= 0 {
 		return nil
 	}
