@@ -427,7 +427,7 @@ func (t *Tally) flowReports() []FlowReport {
 		f := &t.flows[i]
 		out[i] = FlowReport{Source: f.source, Sent: f.sent, Received: f.received, Lost: f.lost, RTT: f.rtt.distribution()}
 	}
-	markOutliers(out)
+	markOutliers(out, func(flow int, than time.Duration) uint32 { return t.flows[flow].rtt.longerThan(than) })
 	return out
 }
 
