@@ -320,13 +320,13 @@ func (d *datagrams) take(a arrival) {
 	}
 }
 
-// stamp notes when a datagram has left. A card may tell after the kernel has; its word is the better one.
+// stamp notes when a datagram has left. The card tells besides the kernel, and after it.
 func (d *datagrams) stamp(a arrival) {
 	if a.from.numbers == nil || a.from.sent-a.number > sentNumbers {
 		return
 	}
-	if t := d.run.rounds.get(a.from.numbers[a.number%sentNumbers]); t != nil && a.when.clock >= t.sent.clock {
-		t.sent = a.when
+	if t := d.run.rounds.get(a.from.numbers[a.number%sentNumbers]); t != nil {
+		t.sent = a.when.or(t.sent)
 	}
 }
 

@@ -72,6 +72,16 @@ func (t *times) distribution() *Distribution {
 	return d
 }
 
+// longerThan answers how many are longer than d, but for those that share a bucket of the histogram with it.
+func (t *times) longerThan(d time.Duration) (n uint32) {
+	for _, bar := range t.histogram.Distribution() {
+		if bar.From > int64(d) {
+			n += uint32(bar.Count)
+		}
+	}
+	return n
+}
+
 // bucketEnds are where the buckets of a decade end, in tenths of it: about equally far apart by ratio, and round.
 var bucketEnds = [...]time.Duration{10, 12, 15, 20, 25, 30, 40, 50, 60, 80}
 

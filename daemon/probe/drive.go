@@ -55,7 +55,7 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 				continue
 			case due <= now:
 				held = true
-			case free:
+			default: // Even where it could not leave now, so that it is known whether it is held when its time comes.
 				wake = min(wake, due)
 			}
 		}
@@ -63,7 +63,7 @@ func drive[E any](ctx context.Context, r *run, c carrier[E]) error {
 			wake = min(wake, now+pauseWatch)
 		}
 		if wake != set {
-			alarm.set(wake - now)
+			alarm.set(wake - r.now())
 			set = wake
 		}
 		select {

@@ -15,21 +15,23 @@ const (
 	// outlierLeast is by what part of the median a flow's round-trip time must differ, at the least: where all flows are alike to
 	// the microsecond, a microsecond is no finding.
 	outlierLeast = 0.25
-	// outlierChance is how unlikely a flow's loss must be, if it lost as the others do, for all flows taken together.
+	// outlierChance is how unlikely what a flow shows must be, if it is as the others are, for all flows taken together.
 	outlierChance = 0.01
 )
 
 // markOutliers finds the flows that stand out: a bad member of an ECMP group or a link aggregate takes some of the flows.
-func markOutliers(flows []FlowReport) {
+// longer answers how many of a flow's round trips are longer than a time.
+func markOutliers(flows []FlowReport, longer func(flow int, than time.Duration) uint32) {
 	if len(flows) < outlierFlows {
 		return
 	}
-	markSlow(flows)
+	markSlow(flows, longer)
 	markLossy(flows)
 }
 
-// markSlow finds the flows whose median round trip is much longer than the median of all flows.
-func markSlow(flows []FlowReport) {
+// markSlow finds the flows whose median round trip is much longer than the median of all flows, and more of whose round
+// trips are longer than that than chance has it: the medians of a few round trips lie wide apart.
+func markSlow(flows []FlowReport, longer func(flow int, than time.Duration) uint32) {
 	var medians []float64
 	for _, f := range flows {
 		if f.RTT != nil {
@@ -46,8 +48,13 @@ func markSlow(flows []FlowReport) {
 	// 1.4826 makes the median deviation of a normal distribution its standard deviation.
 	deviation := 1.4826 * median(medians)
 	limit := time.Duration(middle + max(outlierScore*deviation, outlierLeast*middle))
-	for i := range flows {
-		flows[i].RTTOutlier = flows[i].RTT != nil && flows[i].RTT.P50 > limit
+	for i, f := range flows {
+		if f.RTT == nil || f.RTT.P50 <= limit {
+			continue
+		}
+		// Of a flow like the others, half are longer (the sign test).
+		n := longer(i, time.Duration(middle))
+		flows[i].RTTOutlier = 2*n > f.RTT.Count && atLeast(n, f.RTT.Count, 0.5) <= outlierChance/float64(len(flows))
 	}
 }
 

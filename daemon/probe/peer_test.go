@@ -181,6 +181,10 @@ func checkSamples(t *testing.T, r Report, samples []Sample) {
 	now := map[uint32]Outcome{}
 	count := map[Outcome]uint32{}
 	for _, s := range samples {
+		if s.Outcome == WrongAddress { // may come at any time
+			count[WrongAddress]++
+			continue
+		}
 		before, told := now[s.Seq]
 		switch {
 		case s.Seq == 0:
@@ -213,6 +217,9 @@ func checkSamples(t *testing.T, r Report, samples []Sample) {
 	}
 	if r.Duplicated != nil && *r.Duplicated != count[Duplicated] {
 		t.Errorf("samples say %d duplicated, the report %d", count[Duplicated], *r.Duplicated)
+	}
+	if r.WrongAddress != nil && *r.WrongAddress != count[WrongAddress] {
+		t.Errorf("samples say %d from a wrong address, the report %d", count[WrongAddress], *r.WrongAddress)
 	}
 }
 

@@ -303,7 +303,7 @@ func (p Plan) size(seq uint32) int {
 	if len(p.Sizes) == 0 {
 		return p.PayloadBytes
 	}
-	return p.Sizes[int(seq-1)%len(p.Sizes)]
+	return p.Sizes[(seq-1)%uint32(len(p.Sizes))]
 }
 
 // largest is the largest payload, as far as the plan says.

@@ -23,18 +23,12 @@ const (
 // trip is what is remembered of a round.
 type trip struct {
 	left   time.Duration // when its first byte left, since the run's start
-	rtt    time.Duration // once it is received
+	rtt    time.Duration // once it is received; negative when it is not the network's, but has a pause of ours in it
 	sent   stamp         // when the kernel sent it
 	size   int32         // of its payload
 	flow   uint16
 	state  state
 	reason uint8 // why it was given up, in givenReasons
-}
-
-// stamp is a packet's time on the clock of the kernel or the card; the zero value is none.
-type stamp struct {
-	nanos int64
-	clock Clock
 }
 
 // givenReasons are the reasons that reasonOf gives, so that a trip can keep one in a byte.
@@ -57,7 +51,8 @@ type rounds struct {
 // flow is what a run knows of one of its flows.
 type flow struct {
 	onWay   int
-	pending []uint32 // its rounds, in order, from the first that has not ended or not been looked at
+	pending []uint32 // its rounds, in order
+	first   int      // where in pending the first is that has not ended or not been looked at
 }
 
 func newRounds(flows int) rounds { return rounds{oldest: 1, flows: make([]flow, flows)} }
@@ -113,11 +108,14 @@ func (w *rounds) first() *trip {
 	return nil
 }
 
-// end notes what became of a round that was on its way.
-func (w *rounds) end(s Sample, t *trip) {
+// end notes what became of a round that was on its way, and who took its times.
+func (w *rounds) end(s Sample, clock Clock, t *trip) {
 	switch s.Outcome {
 	case Received:
 		t.state, t.rtt = answered, *s.RTT
+		if s.Paused && clock == UserClock {
+			t.rtt = -1
+		}
 	case Corrupted:
 		t.state = damaged
 	case Lost:
@@ -133,14 +131,15 @@ func (w *rounds) end(s Sample, t *trip) {
 // inOrder tells the tally of the rounds of a flow that have ended and before which none is on its way.
 func (w *rounds) inOrder(number int, tally *Tally) {
 	f := &w.flows[number]
-	ended := 0
-	for _, seq := range f.pending {
-		t := w.get(seq)
+	for ; f.first < len(f.pending); f.first++ {
+		t := w.get(f.pending[f.first])
 		if t.state == waiting {
 			break
 		}
 		tally.follow(number, *t)
-		ended++
 	}
-	f.pending = append(f.pending[:0], f.pending[ended:]...)
+	if 2*f.first >= len(f.pending) { // Not each time: there may be many that wait.
+		f.pending = append(f.pending[:0], f.pending[f.first:]...)
+		f.first = 0
+	}
 }

@@ -28,6 +28,7 @@ type run struct {
 	emit    func(Sample) error
 	emitErr error // the first that emit answered; ends the run
 	start   time.Time
+	wall    wallClock
 }
 
 func newRun(p *Prober, plan Plan, emit func(Sample) error) *run {
@@ -55,6 +56,7 @@ func (r *run) do(ctx context.Context) error {
 	}
 	address, err := r.prober.lookup(ctx, r.plan.Address, r.plan.Timeout)
 	r.start = time.Now()
+	r.wall.ahead = r.start.UnixNano()
 	if err != nil {
 		if ctx.Err() == nil {
 			r.begin(1, 0, 0)
@@ -149,12 +151,12 @@ func (r *run) done(now time.Duration) bool {
 
 // begin enters a round that is about to leave.
 func (r *run) begin(seq uint32, flow int, late time.Duration) *trip {
-	size := r.plan.size(seq)
+	size, now := r.plan.size(seq), r.now()
 	if r.search != nil {
 		size = r.search.begin(seq)
 	}
-	r.tally.begin(flow, seq, size, late)
-	return r.rounds.begin(r.now(), flow, size)
+	r.tally.begin(flow, seq, size, now, late)
+	return r.rounds.begin(now, flow, size)
 }
 
 // tell counts a sample and hands it to emit. After emit has failed it is not called again.
@@ -163,7 +165,7 @@ func (r *run) tell(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 	s.Flow, s.Left, s.PayloadBytes, s.Paused = int(t.flow), t.left, int(t.size), pause > pauseLeast
 	r.tally.add(s, wasLost, clock, pause)
 	if t.state == waiting {
-		r.rounds.end(s, t)
+		r.rounds.end(s, clock, t)
 		r.rounds.inOrder(int(t.flow), r.tally)
 	}
 	if r.emit != nil && r.emitErr == nil {

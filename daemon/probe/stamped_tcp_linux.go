@@ -106,7 +106,7 @@ func (c *stampedConn) readLeft(fd int) {
 			return
 		}
 		x := parseControl(c.control[:oobn])
-		if !x.left || x.stamp.clock == 0 {
+		if !x.left || x.stamp == (stamp{}) {
 			continue
 		}
 		if len(c.left) == maxLeft {
@@ -116,15 +116,15 @@ func (c *stampedConn) readLeft(fd int) {
 	}
 }
 
-// leftAt takes the first time of a byte that left more than once, and of the clocks that tell it the better.
+// leftAt takes the first time of a byte that left more than once, by each clock.
 func (c *stampedConn) leftAt(number uint32) (when stamp) {
 	passed := 0
 	for _, b := range c.left {
 		if int32(b.number-number) > 0 {
 			break
 		}
-		if b.number == number && b.when.clock > when.clock {
-			when = b.when
+		if b.number == number {
+			when = when.or(b.when)
 		}
 		passed++
 	}

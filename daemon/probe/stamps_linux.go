@@ -83,13 +83,7 @@ func parseStamp(b []byte) stamp {
 		seconds := binary.NativeEndian.Uint64(b[i*size:])
 		return int64(seconds)*int64(time.Second) + int64(binary.NativeEndian.Uint64(b[i*size+8:]))
 	}
-	if nanos := at(2); nanos != 0 {
-		return stamp{nanos, HardwareClock}
-	}
-	if nanos := at(0); nanos != 0 {
-		return stamp{nanos, KernelClock}
-	}
-	return stamp{}
+	return stamp{kernel: at(0), card: at(2)}
 }
 
 // parseError reads a struct sock_extended_err, and the address behind it of whom the error comes from.

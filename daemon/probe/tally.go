@@ -98,10 +98,13 @@ func (t *Tally) comeFrom(flow int, source netip.AddrPort) {
 	t.flows[flow].source = source
 }
 
-// begin counts a round as sent, so much later than its time.
-func (t *Tally) begin(flow int, seq uint32, size int, late time.Duration) {
+// begin counts a round as sent, at a time that is so much later than its own.
+func (t *Tally) begin(flow int, seq uint32, size int, now, late time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.sum.Sent == 0 {
+		t.firstLeft = now
+	}
 	t.sum.Sent++
 	t.flows[flow].sent++
 	if s := t.size(seq); s != nil {
@@ -125,7 +128,7 @@ func (t *Tally) size(seq uint32) *sizeTally {
 	if len(t.sizes) == 0 {
 		return nil
 	}
-	return &t.sizes[int(seq-1)%len(t.sizes)]
+	return &t.sizes[(seq-1)%uint32(len(t.sizes))]
 }
 
 // seeSenders notes that replies from other addresses are seen.
@@ -195,9 +198,11 @@ func (t *Tally) add(s Sample, wasLost Reason, clock Clock, pause time.Duration) 
 		e := t.errors[s.Reason]
 		t.errors[s.Reason] = ErrorCount{Reason: s.Reason, Count: e.Count + 1, Message: s.Err}
 	}
-	t.firstLeft = min(cmp.Or(t.firstLeft, s.Left), s.Left)
-	if s.ApplicationRTT != nil {
+	switch s.Outcome {
+	case Received:
 		t.lastEnd = max(t.lastEnd, s.Left+*s.ApplicationRTT)
+	case Lost, Corrupted:
+		t.lastEnd = max(t.lastEnd, time.Since(t.sum.Start))
 	}
 }
 
@@ -254,7 +259,7 @@ func (t *Tally) follow(flow int, round trip) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := &t.flows[flow]
-	if round.state == answered {
+	if round.state == answered && round.rtt >= 0 {
 		if f.hasLast {
 			t.ipdv.add((round.rtt - f.last).Abs())
 		}
@@ -400,7 +405,11 @@ func (t *Tally) loss(r Report) *Loss {
 }
 
 func (t *Tally) throughput(r Report) *Throughput {
-	took := (t.lastEnd - t.firstLeft).Seconds()
+	end := t.lastEnd
+	if r.Outstanding > 0 {
+		end = r.Elapsed - t.sum.Start.Sub(t.began)
+	}
+	took := (end - t.firstLeft).Seconds()
 	if r.Received == 0 || took <= 0 {
 		return nil
 	}
@@ -433,7 +442,7 @@ func (t *Tally) flowReports() []FlowReport {
 		f := &t.flows[i]
 		out[i] = FlowReport{Source: f.source, Sent: f.sent, Received: f.received, Lost: f.lost, RTT: f.rtt.distribution()}
 	}
-	markOutliers(out)
+	markOutliers(out, func(flow int, than time.Duration) uint32 { return t.flows[flow].rtt.longerThan(than) })
 	return out
 }
 

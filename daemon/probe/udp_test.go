@@ -197,7 +197,7 @@ func TestRoundsAreForgotten(t *testing.T) {
 	if w.get(0) != nil || w.get(10) != nil || w.get(11) == nil || w.get(w.last) == nil || w.get(w.last+1) != nil {
 		t.Error("what is remembered is not the last 65,536 rounds")
 	}
-	w.end(Sample{Outcome: Lost, Reason: ReasonRefused}, w.get(11))
+	w.end(Sample{Outcome: Lost, Reason: ReasonRefused}, UserClock, w.get(11))
 	if add(); w.get(11) != nil || w.get(w.last).state != waiting {
 		t.Error("a new round has the past of an old one")
 	}
