@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/wire"
@@ -48,21 +47,23 @@ type arrival struct {
 	number uint32 // counted from 0, of those that the socket has sent
 }
 
-// udpSocket is the socket of a flow. Its methods may be called at the same time; write and number are the run's alone.
+// udpSocket is the socket of a flow. The run's goroutine alone uses it.
 type udpSocket interface {
 	// write sends a datagram. It waits for room in the socket's buffer until the deadline.
 	write(b []byte, deadline time.Time) error
-	// read tells of what comes, in order, until the socket is closed or fails, or tell answers false. What it tells is no
-	// longer its own.
-	read(tell func([]arrival) bool)
 	// local is where the flow comes from, as far as it is known.
 	local() netip.AddrPort
 	// countAnew has the kernel number the datagrams that leave from 0 again.
 	countAnew()
-	// stamps says whether the kernel tells when datagrams leave and come.
-	stamps() bool
-	// close ends the reader.
+	// close ends it, and what reads from it.
 	close()
+}
+
+// udpSockets opens the sockets of a run, and waits for what comes to them.
+type udpSockets interface {
+	waiter
+	// open makes the socket of a flow. What comes to it is told with the flow, and with which of its sockets it is.
+	open(f *udpFlow, which int) (udpSocket, error)
 }
 
 // udpFlow is one flow of datagrams.
@@ -82,31 +83,30 @@ type udpFlow struct {
 // What cannot be ours is counted and ignored: another run's replies, and what resembles no round that was sent.
 type datagrams struct {
 	run     *run
-	ctx     context.Context
-	cancel  context.CancelFunc
-	readers sync.WaitGroup
-	in      chan []arrival
+	sockets udpSockets
 	flows   []udpFlow
 }
 
 func newDatagrams(ctx context.Context, r *run) *datagrams {
-	ctx, cancel := context.WithCancel(ctx)
-	d := &datagrams{run: r, ctx: ctx, cancel: cancel, in: make(chan []arrival, 64), flows: make([]udpFlow, r.plan.flows())}
+	d := &datagrams{run: r, flows: make([]udpFlow, r.plan.flows())}
 	for i := range d.flows {
 		d.flows[i].number = i
+	}
+	if r.stamped() {
+		d.sockets = newPoller(ctx, r, d.handle)
+	} else {
+		d.sockets = newConnections(ctx, r, d.handle)
 	}
 	return d
 }
 
-func (d *datagrams) events() <-chan []arrival { return d.in }
-func (d *datagrams) room(int) bool            { return true }
+func (d *datagrams) waiter() waiter { return d.sockets }
+func (d *datagrams) room(int) bool  { return true }
 
 func (d *datagrams) close() {
-	d.cancel()
 	for i := range d.flows {
 		d.flows[i].hangUp()
 	}
-	d.readers.Wait()
 }
 
 // hangUp closes the socket, which ends its reader.
@@ -124,7 +124,7 @@ func (d *datagrams) begin(seq uint32, flow int, t *trip) {
 		f.payload = make([]byte, max(int(t.size), d.run.plan.largest()))
 	}
 	f.payload = f.payload[:t.size]
-	if err := d.send(seq, f, t); err != nil && d.ctx.Err() == nil {
+	if err := d.send(seq, f, t); err != nil {
 		d.run.lost(seq, nil, reasonOf(err), err)
 	}
 }
@@ -138,7 +138,7 @@ func (d *datagrams) send(seq uint32, f *udpFlow, t *trip) error {
 	for i := 0; i < writesAgain && err != nil && isReport(err); i++ {
 		// A report on a datagram before this one, which the kernel hands to whoever comes first. Ours has not left. Where
 		// such reports come with the datagram that they are about, the reader has it, too.
-		if !f.socket.stamps() && reasonOf(err) == ReasonRefused {
+		if !d.run.stamped() && reasonOf(err) == ReasonRefused {
 			d.loseBefore(f, seq, d.run.now(), err)
 		}
 		err = d.write(f, t)
@@ -173,48 +173,18 @@ func (d *datagrams) open(f *udpFlow) error {
 	if f.socket != nil {
 		return nil
 	}
-	socket, err := d.newSocket(f)
+	socket, err := d.sockets.open(f, f.sockets+1)
 	if err != nil {
 		return err
 	}
 	f.socket, f.sent, f.numbers = socket, 0, nil
 	f.sockets++
-	which := f.sockets
-	if socket.stamps() {
+	if d.run.stamped() {
 		f.numbers = make([]uint32, sentNumbers)
+		d.run.tally.seeSenders()
 	}
 	d.run.tally.comeFrom(f.number, socket.local())
-	d.readers.Go(func() {
-		socket.read(func(batch []arrival) bool {
-			for i := range batch {
-				batch[i].from, batch[i].socket = f, which
-			}
-			select {
-			case d.in <- batch:
-				return true
-			case <-d.ctx.Done():
-				return false
-			}
-		})
-	})
 	return nil
-}
-
-// newSocket opens a socket that sees all that comes, with the kernel's times, where the system has such; else, or where
-// the run has a way of its own to connect, one that is connected.
-func (d *datagrams) newSocket(f *udpFlow) (udpSocket, error) {
-	if d.run.stamped() {
-		socket, err := openStamped(d.ctx, d.run, f.number)
-		if err == nil {
-			d.run.tally.seeSenders()
-		}
-		return socket, err
-	}
-	conn, err := d.run.dial(d.ctx, f.number)
-	if err != nil {
-		return nil, err
-	}
-	return newConnected(d.run, conn), nil
 }
 
 // judge answers the number of the round to which b is the right reply if its size is right, too, or else a copy of b.
@@ -224,52 +194,6 @@ func (r *run) judge(b []byte) (uint32, []byte) {
 		return seq, nil
 	}
 	return 0, bytes.Clone(b)
-}
-
-// connected is a socket that is connected, so that an ICMP port unreachable comes back as an error of the socket, at once.
-// (Not on Windows, where the sockets of package net keep such reports to themselves: there the rounds time out.) What
-// comes from elsewhere it never sees.
-type connected struct {
-	run  *run
-	conn net.Conn
-}
-
-func newConnected(r *run, conn net.Conn) connected {
-	if c, ok := conn.(interface{ SetReadBuffer(int) error }); ok {
-		_ = c.SetReadBuffer(receiveBuffer) // A wish: a socket with a smaller buffer works, too.
-	}
-	return connected{r, conn}
-}
-
-func (c connected) write(b []byte, deadline time.Time) error {
-	if err := c.conn.SetWriteDeadline(deadline); err != nil {
-		return err
-	}
-	_, err := c.conn.Write(b)
-	return err
-}
-
-func (c connected) local() netip.AddrPort { return addrPort(c.conn.LocalAddr()) }
-func (c connected) countAnew()            {}
-func (c connected) stamps() bool          { return false }
-func (c connected) close()                { _ = c.conn.Close() } // Nothing was buffered that could fail.
-
-func (c connected) read(tell func([]arrival) bool) {
-	buffer := make([]byte, longestDatagram)
-	for {
-		n, err := c.conn.Read(buffer)
-		a := arrival{at: c.run.now(), err: err}
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err == nil:
-			a.size = n
-			a.seq, a.data = c.run.judge(buffer[:n])
-		}
-		if !tell([]arrival{a}) || err != nil && !isReport(err) {
-			return
-		}
-	}
 }
 
 // addrPort answers the address of a TCP or UDP socket; invalid when it has none.
@@ -291,16 +215,7 @@ func isReport(err error) bool {
 	}
 }
 
-func (d *datagrams) handle(batch []arrival) {
-	for _, a := range batch {
-		if d.run.emitErr != nil {
-			return
-		}
-		d.take(a)
-	}
-}
-
-func (d *datagrams) take(a arrival) {
+func (d *datagrams) handle(a arrival) {
 	switch {
 	case a.dropped != 0:
 		d.run.tally.drop(a.dropped)

@@ -20,7 +20,7 @@ type exchanges struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	rounds sync.WaitGroup
-	in     chan exchanged
+	in     *mailbox[exchanged]
 }
 
 // exchangeTimes are when the reply was read, how long it took, and when the kernel saw its last byte leave and come.
@@ -38,10 +38,12 @@ type exchanged struct {
 
 func newExchanges(ctx context.Context, r *run) *exchanges {
 	ctx, cancel := context.WithCancel(ctx)
-	return &exchanges{run: r, ctx: ctx, cancel: cancel, in: make(chan exchanged, 64)}
+	x := &exchanges{run: r, ctx: ctx, cancel: cancel}
+	x.in = newMailbox(r, 64, x.handle)
+	return x
 }
 
-func (x *exchanges) events() <-chan exchanged  { return x.in }
+func (x *exchanges) waiter() waiter            { return x.in }
 func (x *exchanges) room(int) bool             { return true }
 func (x *exchanges) expire(time.Duration)      {} // Each round minds its own deadline.
 func (x *exchanges) nextExpiry() time.Duration { return never }
@@ -56,7 +58,7 @@ func (x *exchanges) begin(seq uint32, flow int, t *trip) {
 	x.rounds.Go(func() {
 		e := x.exchange(seq, flow, size)
 		select {
-		case x.in <- e:
+		case x.in.in <- e:
 		case <-x.ctx.Done():
 		}
 	})

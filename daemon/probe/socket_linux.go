@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,34 +16,29 @@ const (
 
 // mark sets the IP options of a plan on a socket that is being made.
 func (p Plan) mark(network, _ string, c syscall.RawConn) error {
-	level, options := unix.IPPROTO_IP, map[int]int{}
-	set := func(four, six, value int) {
-		if level == unix.IPPROTO_IPV6 {
-			four = six
+	return onSocket(c, func(fd int) error { return p.markSocket(fd, network == "tcp6" || network == "udp6") })
+}
+
+// markSocket sets the IP options of a plan on a socket, which is of IPv6 or of IPv4.
+func (p Plan) markSocket(fd int, six bool) error {
+	set := func(four, sixth, value int) error {
+		if six {
+			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, sixth, value)
 		}
-		options[four] = value
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, four, value)
 	}
-	if network == "tcp6" || network == "udp6" {
-		level = unix.IPPROTO_IPV6
-	}
+	var errs [3]error
 	if p.DSCP != 0 {
-		set(unix.IP_TOS, unix.IPV6_TCLASS, int(p.DSCP)<<2) // the lower two bits are ECN's (RFC 3168)
+		errs[0] = set(unix.IP_TOS, unix.IPV6_TCLASS, int(p.DSCP)<<2) // the lower two bits are ECN's (RFC 3168)
 	}
 	if p.TTL != 0 {
-		set(unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(p.TTL))
+		errs[1] = set(unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(p.TTL))
 	}
 	if p.DontFragment || p.PathMTU != nil {
 		// Each datagram goes out as it is, with the DF bit, whatever was heard of the path before.
-		set(unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+		errs[2] = set(unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}
-	return onSocket(c, func(fd int) error {
-		for option, value := range options {
-			if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return errors.Join(errs[:]...)
 }
 
 // onSocket calls f with the descriptor of a socket.

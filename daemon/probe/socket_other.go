@@ -4,7 +4,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -20,7 +19,7 @@ const (
 // mark sets the IP options of a plan, of which there are none here.
 func (p Plan) mark(_, _ string, _ syscall.RawConn) error { return nil }
 
-func openStamped(context.Context, *run, int) (udpSocket, error) { return nil, errors.ErrUnsupported }
+func newPoller(context.Context, *run, func(arrival)) udpSockets { return nil }
 
 func keepStamping() func() { return func() {} }
 

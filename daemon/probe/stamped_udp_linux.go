@@ -1,73 +1,101 @@
 package probe
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/echod/echod/daemon/internal/wire"
 )
 
 // stamped is a socket that is not connected and sees all that comes to its port, with the kernel's times of what leaves and
 // what comes (SO_TIMESTAMPING, see Documentation/networking/timestamping.rst of the kernel), and with the ICMP reports
 // on what it sent, each with the datagram that it is about (IP_RECVERR, ip(7)).
+//
+// It is not the runtime's poller that watches it but the run itself, see poller.
 type stamped struct {
-	run    *run
-	conn   *net.UDPConn
-	raw    syscall.RawConn
-	target netip.AddrPort
-	source netip.AddrPort
+	run     *run
+	fd      int // -1: closed
+	target  netip.AddrPort
+	to      unix.Sockaddr // target
+	source  netip.AddrPort
+	dropped uint32 // datagrams that found no room, as far as they were told of
 }
 
-func openStamped(ctx context.Context, r *run, number int) (udpSocket, error) {
-	network, any, level, recvErr := "udp4", netip.IPv4Unspecified(), unix.IPPROTO_IP, unix.IP_RECVERR
-	if r.address.Addr().Is6() {
-		network, any, level, recvErr = "udp6", netip.IPv6Unspecified(), unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+func openStamped(r *run, number int) (_ *stamped, err error) {
+	s := &stamped{run: r, target: r.address, to: sockaddr(r.address)}
+	family, level, recvErr := unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR
+	six := r.address.Addr().Is6()
+	if six {
+		family, level, recvErr = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_RECVERR
 	}
-	source := r.source(number)
-	if !source.IsValid() {
-		source = netip.AddrPortFrom(any, 0)
-	}
-	config := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
-		err := onSocket(c, func(fd int) error {
-			return errors.Join(unix.SetsockoptInt(fd, level, recvErr, 1),
-				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags),
-				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1))
-		})
-		return errors.Join(err, r.plan.mark(network, address, c))
-	}}
-	opened, err := config.ListenPacket(ctx, network, source.String())
+	s.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, r.aboutSource(number, err)
+		return nil, os.NewSyscallError("socket", err)
 	}
-	conn := opened.(*net.UDPConn)
-	raw, err := conn.SyscallConn()
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	err = errors.Join(
+		unix.SetsockoptInt(s.fd, level, recvErr, 1),
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags),
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1),
+		r.plan.markSocket(s.fd, six))
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	// A wish, beyond what the system lets everybody have where that is allowed.
-	_ = onSocket(raw, func(fd int) error {
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {
-			return nil
+	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	from := r.source(number)
+	if !from.IsValid() {
+		from = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+		if six {
+			from = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 		}
-		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-	})
-	return &stamped{run: r, conn: conn, raw: raw, target: r.address, source: comingFrom(conn, r.address)}, nil
+	}
+	if err := unix.Bind(s.fd, sockaddr(from)); err != nil {
+		return nil, r.aboutSource(number, os.NewSyscallError("bind", err))
+	}
+	s.source = s.comingFrom()
+	return s, nil
 }
 
-// comingFrom is where packets of a socket to the target come from: where it is bound to no address, the one that the
-// routes have now.
-func comingFrom(conn *net.UDPConn, target netip.AddrPort) netip.AddrPort {
-	bound := addrPort(conn.LocalAddr())
+// sockaddr is an address as system calls take it.
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	zone := uint32(0)
+	if name := a.Addr().Zone(); name != "" {
+		if link, err := net.InterfaceByName(name); err == nil {
+			zone = uint32(link.Index)
+		} else if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+			zone = uint32(n)
+		}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
+}
+
+// comingFrom is where packets to the target come from: where the socket is bound to no address, the one that the routes
+// have now.
+func (s *stamped) comingFrom() netip.AddrPort {
+	name, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	bound := addressOf(name)
 	if !bound.Addr().IsUnspecified() {
 		return bound
 	}
-	route, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(target)) // Sends nothing.
+	route, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(s.target)) // Sends nothing.
 	if err != nil {
 		return bound
 	}
@@ -76,99 +104,48 @@ func comingFrom(conn *net.UDPConn, target netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(from, bound.Port())
 }
 
+// addressOf is an address as the kernel gives it, without a zone.
+func addressOf(a unix.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	default:
+		return netip.AddrPort{}
+	}
+}
+
 func (s *stamped) local() netip.AddrPort { return s.source }
-func (s *stamped) stamps() bool          { return true }
-func (s *stamped) close()                { _ = s.conn.Close() } // Nothing was buffered that could fail.
+
+func (s *stamped) close() {
+	if s.fd >= 0 {
+		_ = unix.Close(s.fd) // Nothing was buffered that could fail.
+		s.fd = -1
+	}
+}
 
 func (s *stamped) write(b []byte, deadline time.Time) error {
-	if err := s.conn.SetWriteDeadline(deadline); err != nil {
-		return err
+	for {
+		err := unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, s.to)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			left := time.Until(deadline)
+			if left <= 0 {
+				return os.ErrDeadlineExceeded
+			}
+			ready := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
+			_, _ = unix.Poll(ready, int(left.Milliseconds())+1) // Whatever it says, the next try says more.
+		default:
+			return err
+		}
 	}
-	_, err := s.conn.WriteToUDPAddrPort(b, s.target)
-	return err
 }
 
 func (s *stamped) countAnew() {
-	_ = onSocket(s.raw, func(fd int) error { // Fails when it is closed.
-		return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags&^unix.SOF_TIMESTAMPING_OPT_ID),
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags))
-	})
-}
-
-const (
-	// readAtOnce is how many datagrams, or entries of the error queue, are read before they are told of.
-	readAtOnce = 32
-	// quotedBytes is what is read of a datagram that an ICMP report brings back: our header, and a little.
-	quotedBytes = 64
-)
-
-// read tells of what has left before it tells of what came after: the kernel notes that a datagram has left before its
-// reply can have come.
-func (s *stamped) read(tell func([]arrival) bool) {
-	r := &stampedReader{stamped: s, buffer: make([]byte, longestDatagram)}
-	for {
-		more := false
-		err := s.raw.Read(func(fd uintptr) bool {
-			more = r.readOnce(int(fd))
-			return more
-		})
-		// The poller takes a socket of which it hears of errors alone for one that cannot be polled. It can: there is
-		// something in the error queue, and no room to send.
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil && !more {
-			time.Sleep(time.Millisecond)
-			err = s.raw.Control(func(fd uintptr) { more = r.readOnce(int(fd)) })
-			if err != nil {
-				return
-			}
-		}
-		if more && !tell(r.arrivals) {
-			return
-		}
-		r.arrivals = nil
-	}
-}
-
-// stampedReader is what one goroutine needs to read.
-type stampedReader struct {
-	*stamped
-	buffer   []byte
-	control  [controlBytes]byte
-	quoted   [quotedBytes]byte
-	arrivals []arrival
-	dropped  uint32 // datagrams that found no room, as far as they were told of
-}
-
-// readOnce reads what is there, up to a bound; false when there was nothing. It reads by package syscall:
-// Recvmsg of x/sys asks the kernel for the socket's protocol each time.
-func (r *stampedReader) readOnce(fd int) bool {
-	var datagrams []arrival
-	for range readAtOnce {
-		n, oobn, _, from, err := syscall.Recvmsg(fd, r.buffer, r.control[:], unix.MSG_DONTWAIT)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			r.readErrors(fd)
-			r.arrivals = append(r.arrivals, datagrams...)
-			return len(r.arrivals) > 0
-		case err != nil: // a report that waits in the error queue with more to say, and EINTR
-			r.readErrors(fd)
-			continue
-		}
-		c := parseControl(r.control[:oobn])
-		if c.dropped != r.dropped {
-			datagrams = append(datagrams, arrival{dropped: c.dropped - r.dropped})
-			r.dropped = c.dropped
-		}
-		a := arrival{at: r.run.now(), when: c.stamp, elsewhere: !r.isTarget(from)}
-		a.size = n
-		a.seq, a.data = r.run.judge(r.buffer[:n])
-		datagrams = append(datagrams, a)
-	}
-	r.readErrors(fd)
-	r.arrivals = append(r.arrivals, datagrams...)
-	return true
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags&^unix.SOF_TIMESTAMPING_OPT_ID)
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags)
 }
 
 // isTarget says whether a packet comes from where the rounds go. A zone need not be compared: the port is ours.
@@ -181,26 +158,5 @@ func (s *stamped) isTarget(from syscall.Sockaddr) bool {
 			netip.AddrPortFrom(s.target.Addr().WithZone(""), s.target.Port())
 	default:
 		return false
-	}
-}
-
-// readErrors reads what the error queue has.
-func (r *stampedReader) readErrors(fd int) {
-	for range 2 * readAtOnce {
-		n, oobn, _, _, err := syscall.Recvmsg(fd, r.quoted[:], r.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
-		if err != nil {
-			return
-		}
-		c := parseControl(r.control[:oobn])
-		switch {
-		case c.left:
-			r.arrivals = append(r.arrivals, arrival{left: true, number: c.number, when: c.stamp})
-		case c.errno != 0 && c.origin != unix.SO_EE_ORIGIN_LOCAL: // what is local the write has told
-			a := arrival{at: r.run.now(), err: c.err()}
-			if id, seq, ok := wire.Parse(r.quoted[:n]); ok && id == r.run.id {
-				a.seq = seq
-			}
-			r.arrivals = append(r.arrivals, a)
-		}
 	}
 }

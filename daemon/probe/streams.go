@@ -20,7 +20,7 @@ const maxUnanswered = 16384
 type streams struct {
 	run   *run
 	ctx   context.Context
-	in    chan streamEvent
+	in    *mailbox[streamEvent]
 	flows []streamFlow
 }
 
@@ -31,10 +31,12 @@ type streamFlow struct {
 }
 
 func newStreams(ctx context.Context, r *run) *streams {
-	return &streams{run: r, ctx: ctx, in: make(chan streamEvent, 64), flows: make([]streamFlow, r.plan.flows())}
+	s := &streams{run: r, ctx: ctx, flows: make([]streamFlow, r.plan.flows())}
+	s.in = newMailbox(r, 64, s.handle)
+	return s
 }
 
-func (s *streams) events() <-chan streamEvent { return s.in }
+func (s *streams) waiter() waiter { return s.in }
 
 func (s *streams) room(flow int) bool {
 	current := s.flows[flow].current
@@ -61,7 +63,7 @@ func (s *streams) begin(seq uint32, flow int, t *trip) {
 		s.hangUp(flow, ReasonTimeout, err, seq)
 	}
 	if f.current == nil {
-		f.current = openStream(s.ctx, s.run, flow, s.in)
+		f.current = openStream(s.ctx, s.run, flow, s.in.in)
 	}
 	b := &block{seq: seq, size: int(t.size), begun: s.run.now()}
 	f.onWay = append(f.onWay, b)

@@ -1,0 +1,210 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/echod/echod/daemon/internal/wire"
+)
+
+const (
+	// readAtOnce is how many datagrams of a socket, or entries of its error queue, are read in a turn.
+	readAtOnce = 32
+	// quotedBytes is what is read of a datagram that an ICMP report brings back: our header, and a little.
+	quotedBytes = 64
+	// socketsAtOnce is how many sockets are read in a turn.
+	socketsAtOnce = 16
+)
+
+// poller holds the stamped sockets of a run, and waits for them and for the time in one system call of the run's own
+// goroutine. To leave that to the runtime's poller would wake other threads for each datagram that leaves and that comes:
+// they would take the processor from the echo server where it is on the same host, and the time to hand over from the answer.
+type poller struct {
+	run     *run
+	handle  func(arrival)
+	epoll   int
+	timer   int           // goes off at set
+	wakeUp  int           // eventfd, written when the run's context ends
+	release func()        // ends what waits for the context
+	set     time.Duration // what the timer is set to
+	broken  error         // why there is no poller
+	flows   []*polled     // by flow; nil: without a socket
+
+	events  [socketsAtOnce]unix.EpollEvent
+	buffer  []byte
+	control [controlBytes]byte
+	quoted  [quotedBytes]byte
+	came    []arrival
+}
+
+// polled is a socket with the flow that it belongs to.
+type polled struct {
+	*stamped
+	flow  *udpFlow
+	which int
+}
+
+// What the poller watches besides the sockets of flows, which it knows by their numbers.
+const (
+	timerEvent  = -1
+	wakeUpEvent = -2
+)
+
+func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
+	p := &poller{run: r, handle: handle, epoll: -1, timer: -1, wakeUp: -1, set: never, flows: make([]*polled, r.plan.flows()),
+		buffer: make([]byte, longestDatagram)}
+	p.broken = p.begin()
+	woken := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		_, _ = unix.Write(p.wakeUp, one[:])
+	})
+	p.release = func() {
+		if !cancel() {
+			<-woken
+		}
+	}
+	return p
+}
+
+func (p *poller) begin() (err error) {
+	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("timerfd_create", err)
+	}
+	if p.wakeUp, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	if err := p.watch(p.timer, timerEvent); err != nil {
+		return err
+	}
+	return p.watch(p.wakeUp, wakeUpEvent)
+}
+
+func (p *poller) watch(fd int, what int32) error {
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: what}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &event))
+}
+
+func (p *poller) open(f *udpFlow, which int) (udpSocket, error) {
+	if p.broken != nil {
+		return nil, p.broken
+	}
+	s, err := openStamped(p.run, f.number)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.watch(s.fd, int32(f.number)); err != nil {
+		s.close()
+		return nil, err
+	}
+	p.flows[f.number] = &polled{stamped: s, flow: f, which: which}
+	return s, nil
+}
+
+// stop follows the end of all sockets.
+func (p *poller) stop() {
+	p.release()
+	for _, fd := range []int{p.epoll, p.timer, p.wakeUp} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+func (p *poller) drain(context.Context) { p.poll(0) }
+
+func (p *poller) wait(_ context.Context, wake time.Duration) {
+	if wake != p.set {
+		// 0 would disarm it.
+		spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(wake-p.run.now()), 1))}
+		_ = unix.TimerfdSettime(p.timer, 0, &spec, nil)
+		p.set = wake
+	}
+	p.poll(-1)
+	p.run.pauses.woke(wake, p.run.now())
+}
+
+// poll reads what there is, after waiting for it for so many milliseconds; -1 is without end.
+func (p *poller) poll(milliseconds int) {
+	n, err := unix.EpollWait(p.epoll, p.events[:], milliseconds)
+	if err != nil {
+		return // EINTR
+	}
+	for _, event := range p.events[:n] {
+		switch event.Fd {
+		case timerEvent:
+			var count [8]byte
+			_, _ = unix.Read(p.timer, count[:])
+			p.set = never
+		case wakeUpEvent: // The run ends.
+		default:
+			p.read(p.flows[event.Fd])
+		}
+	}
+}
+
+// read takes in what a socket has: what has left before what came after, for the kernel notes that a datagram has left before
+// its reply can have come.
+func (p *poller) read(s *polled) {
+	p.came = p.came[:0]
+	for range readAtOnce {
+		n, oobn, _, from, err := syscall.Recvmsg(s.fd, p.buffer, p.control[:], unix.MSG_DONTWAIT)
+		if err == syscall.EAGAIN {
+			break
+		}
+		if err != nil { // a report that waits in the error queue with more to say, and EINTR
+			continue
+		}
+		c := parseControl(p.control[:oobn])
+		if c.dropped != s.dropped {
+			p.run.tally.drop(c.dropped - s.dropped)
+			s.dropped = c.dropped
+		}
+		a := arrival{from: s.flow, socket: s.which, at: p.run.now(), when: c.stamp, elsewhere: !s.isTarget(from), size: n}
+		a.seq, a.data = p.run.judge(p.buffer[:n])
+		p.came = append(p.came, a)
+	}
+	p.readErrors(s)
+	for _, a := range p.came {
+		if p.run.emitErr != nil || s.fd < 0 {
+			return
+		}
+		p.handle(a)
+	}
+}
+
+// readErrors takes in what the error queue of a socket has.
+func (p *poller) readErrors(s *polled) {
+	for range 2 * readAtOnce {
+		n, oobn, _, _, err := syscall.Recvmsg(s.fd, p.quoted[:], p.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+		if err != nil {
+			return
+		}
+		a := arrival{from: s.flow, socket: s.which, at: p.run.now()}
+		switch c := parseControl(p.control[:oobn]); {
+		case c.left:
+			a.left, a.number, a.when = true, c.number, c.stamp
+		case c.errno != 0 && c.origin != unix.SO_EE_ORIGIN_LOCAL: // what is local the write has told
+			a.err = c.err()
+			if id, seq, ok := wire.Parse(p.quoted[:n]); ok && id == p.run.id {
+				a.seq = seq
+			}
+		default:
+			continue
+		}
+		if p.run.emitErr != nil {
+			return
+		}
+		p.handle(a)
+	}
+}
