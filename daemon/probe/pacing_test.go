@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,7 +232,10 @@ func TestNothingButPauses(t *testing.T) {
 // The rounds of a sweep have its sizes by turns.
 func TestSweep(t *testing.T) {
 	var sizes []int
+	var mu sync.Mutex // guards sizes: the race detector knows no order of a reply's write and its read
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", func(_ int, b []byte, reply func([]byte)) {
+		mu.Lock()
+		defer mu.Unlock()
 		sizes = append(sizes, len(b))
 		reply(b)
 	}), 7)
@@ -239,6 +243,8 @@ func TestSweep(t *testing.T) {
 	r, samples := runPlan(t, plan)
 	referee(t, plan, r, samples)
 	wantCounts(t, r, 7, 7, 0, 0, 0)
+	mu.Lock()
+	defer mu.Unlock()
 	if want := []int{16, 1000, 65000, 16, 1000, 65000, 16}; !slices.Equal(sizes, want) {
 		t.Errorf("sizes %v, want %v", sizes, want)
 	}
