@@ -51,12 +51,8 @@ func newRun(p *Prober, plan Plan, emit func(Sample) error) *run {
 
 // do looks the name up and makes the rounds. Its error is emit's, or a refusal.
 func (r *run) do(ctx context.Context) error {
-	if r.stamped() {
-		defer keepStamping()()
-	}
 	address, err := r.prober.lookup(ctx, r.plan.Address, r.plan.Timeout)
-	r.start = time.Now()
-	r.wall.ahead = r.start.UnixNano()
+	r.begins()
 	if err != nil {
 		if ctx.Err() == nil {
 			r.begin(1, 0, 0)
@@ -68,9 +64,19 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	r.address = address
+	if r.stamped() {
+		defer keepStamping()()
+		r.begins() // that takes a moment the first time
+	}
 	r.tally.reach(address, r.start)
 	r.beginSearch()
 	return r.carry(ctx)
+}
+
+// begins has the run's time count from now.
+func (r *run) begins() {
+	r.start = time.Now()
+	r.wall.ahead = r.start.UnixNano()
 }
 
 // carry makes the rounds the way that the plan's protocol and options ask for.
