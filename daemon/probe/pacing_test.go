@@ -230,17 +230,19 @@ func TestNothingButPauses(t *testing.T) {
 
 // The rounds of a sweep have its sizes by turns.
 func TestSweep(t *testing.T) {
-	var sizes []int
+	seen := make(chan int, 7)
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", func(_ int, b []byte, reply func([]byte)) {
-		sizes = append(sizes, len(b))
+		seen <- len(b)
 		reply(b)
 	}), 7)
 	plan.Sizes, plan.PayloadBytes, plan.Interval = []int{16, 1000, 65000}, 0, 0
 	r, samples := runPlan(t, plan)
 	referee(t, plan, r, samples)
 	wantCounts(t, r, 7, 7, 0, 0, 0)
-	if want := []int{16, 1000, 65000, 16, 1000, 65000, 16}; !slices.Equal(sizes, want) {
-		t.Errorf("sizes %v, want %v", sizes, want)
+	for _, want := range []int{16, 1000, 65000, 16, 1000, 65000, 16} {
+		if size := <-seen; size != want {
+			t.Errorf("a size of %d, want %d", size, want)
+		}
 	}
 	if r.Sizes[0].Sent != 3 || r.Sizes[2].Sent != 2 || r.PayloadBytes != 65000 {
 		t.Errorf("sizes %+v, payload %d", r.Sizes, r.PayloadBytes)
