@@ -31,7 +31,7 @@ func TestEchoesAllocateNothing(t *testing.T) {
 		seq := uint32(0)
 		once := func() {
 			seq++
-			wire.Fill(payload, 1, seq) // over UDP it goes into a ledger
+			wire.Fill(payload, 1, seq, 0) // over UDP it goes into a ledger
 			if _, err := conn.Write(payload); err != nil {
 				t.Fatal(err)
 			}

@@ -221,7 +221,7 @@ func TestUDPWriteErrorsAreCounted(t *testing.T) {
 	}
 	defer s.stop()
 	round := make([]byte, 20)
-	wire.Fill(round, 1, 1)
+	wire.Fill(round, 1, 1, 0)
 	for _, payload := range [][]byte{[]byte("hello"), round} {
 		s.(*udpServer).reply(payload, nil, netip.MustParseAddrPort("[2001:db8::1]:4242"), time.Now())
 	}

@@ -176,7 +176,7 @@ func FuzzLedger(f *testing.F) {
 // Whatever a message holds, each datagram that is a probe's is noted, and no other.
 func FuzzNote(f *testing.F) {
 	b := make([]byte, 40)
-	wire.Fill(b, 1, 1)
+	wire.Fill(b, 1, 1, 0)
 	f.Add(b, uint16(40), uint8(1))
 	f.Add(append([]byte("something else, "), b...), uint16(16), uint8(0))
 	f.Add([]byte("ECH1"), uint16(1), uint8(0))
@@ -228,7 +228,7 @@ func TestNoteMakesNoGarbage(t *testing.T) {
 	seq := uint32(0)
 	if n := testing.AllocsPerRun(70_000, func() {
 		seq++
-		wire.Fill(message, uint64(seq%300), 65_000+seq/300)
+		wire.Fill(message, uint64(seq%300), 65_000+seq/300, 0)
 		l.note(message, len(message), 1, noMarks, time.Now(), c)
 	}); n > 0 {
 		t.Errorf("%v allocations a datagram", n)
@@ -246,7 +246,7 @@ func BenchmarkLedger(b *testing.B) {
 			for b.Loop() {
 				n++
 				if runs > 0 {
-					wire.Fill(message[:wire.HeaderBytes], n%runs, uint32(n/runs)+1)
+					wire.Fill(message[:wire.HeaderBytes], n%runs, uint32(n/runs)+1, 0)
 				}
 				if isProbe(message) {
 					l.note(message, len(message), 1, marks{64, 0}, now, c)

@@ -12,7 +12,7 @@ import (
 // round is the payload of one round of a probe.
 func round(size int, run uint64, seq uint32) []byte {
 	b := make([]byte, size)
-	wire.Fill(b, run, seq)
+	wire.Fill(b, run, seq, 0)
 	return b
 }
 

@@ -17,7 +17,7 @@ func TestAnAggregatorTellsIntervalsApart(t *testing.T) {
 	start := time.Now()
 	tally.reach(netip.AddrPort{}, start)
 	for seq := range uint32(4) {
-		tally.begin(0, seq+1, 64, 0, 0)
+		tally.begin(0, seq+1, 64, 0, 0, 0)
 	}
 	for _, ms := range []time.Duration{1, 2, 3} {
 		rtt := ms * time.Millisecond
@@ -29,7 +29,7 @@ func TestAnAggregatorTellsIntervalsApart(t *testing.T) {
 		t.Errorf("the first interval: %+v, rtt %+v", a, a.RTT)
 	}
 
-	tally.begin(0, 5, 64, 0, 0)
+	tally.begin(0, 5, 64, 0, 0, 0)
 	late := time.Second
 	g.Add(Sample{Outcome: Late, RTT: &late})
 	g.Add(Sample{Outcome: Duplicated, RTT: &late})

@@ -47,7 +47,7 @@ func (c connected) read(tell func(arrival) bool) {
 			return
 		case err == nil:
 			a.size = n
-			a.seq, a.data = c.run.judge(buffer[:n])
+			a.seq, a.sent, a.data = c.run.judge(buffer[:n])
 		}
 		if !tell(a) || err != nil && !isReport(err) {
 			return

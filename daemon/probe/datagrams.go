@@ -36,6 +36,7 @@ type arrival struct {
 	when   stamp // of the packet, if the kernel tells
 
 	seq       uint32 // of a payload that is right, byte for byte, but may have another size than was sent; of an error, the round that it is about, if it says
+	sent      int64  // when that payload says that it was sent
 	size      int    // of the payload of that round
 	data      []byte // of a payload that is not; nil when seq is set
 	elsewhere bool   // it came from another address than the one asked
@@ -133,15 +134,14 @@ func (d *datagrams) send(seq uint32, f *udpFlow, t *trip) error {
 	if err := d.open(f); err != nil {
 		return err
 	}
-	wire.Fill(f.payload, d.run.id, seq)
-	err := d.write(f, t)
+	err := d.write(seq, f, t)
 	for i := 0; i < writesAgain && err != nil && isReport(err); i++ {
 		// A report on a datagram before this one, which the kernel hands to whoever comes first. Ours has not left. Where
 		// such reports come with the datagram that they are about, the reader has it, too.
 		if !d.run.stamped() && reasonOf(err) == ReasonRefused {
 			d.loseBefore(f, seq, d.run.now(), err)
 		}
-		err = d.write(f, t)
+		err = d.write(seq, f, t)
 	}
 	if err != nil && reasonOf(err) == ReasonTooBig {
 		return tooBigError{here: true}
@@ -156,9 +156,10 @@ func (d *datagrams) send(seq uint32, f *udpFlow, t *trip) error {
 	return nil
 }
 
-func (d *datagrams) write(f *udpFlow, t *trip) error {
+func (d *datagrams) write(seq uint32, f *udpFlow, t *trip) error {
 	deadline := time.Now().Add(d.run.plan.Timeout)
 	t.left = d.run.now()
+	wire.Fill(f.payload, d.run.id, seq, d.run.nanos(t.left))
 	err := f.socket.write(f.payload, deadline)
 	if err != nil && f.numbers != nil {
 		// Kernels before 6.9 may have numbered the datagram that did not leave.
@@ -187,13 +188,15 @@ func (d *datagrams) open(f *udpFlow) error {
 	return nil
 }
 
-// judge answers the number of the round to which b is the right reply if its size is right, too, or else a copy of b.
-func (r *run) judge(b []byte) (uint32, []byte) {
+// judge answers the number of the round to which b is the right reply if its size and when it says that it was sent are
+// right, too, or else a copy of b.
+func (r *run) judge(b []byte) (seq uint32, sent int64, wrong []byte) {
 	id, seq, ok := wire.Parse(b)
-	if ok && seq != 0 && id == r.id && wire.Matches(b, id, seq) {
-		return seq, nil
+	sent, _ = wire.Sent(b)
+	if ok && seq != 0 && id == r.id && wire.Matches(b, id, seq, sent) {
+		return seq, sent, nil
 	}
-	return 0, bytes.Clone(b)
+	return 0, 0, bytes.Clone(b)
 }
 
 // addrPort answers the address of a TCP or UDP socket; invalid when it has none.
@@ -296,7 +299,7 @@ func (d *datagrams) replied(seq uint32, a arrival) {
 		d.run.tally.ignore()
 		return
 	}
-	if a.size != int(t.size) {
+	if a.size != int(t.size) || a.size >= wire.StampedBytes && a.sent != d.run.nanos(t.left) {
 		d.wrongFor(seq, a.size)
 		return
 	}
@@ -360,6 +363,10 @@ func (d *datagrams) owner(b []byte) uint32 {
 	return 0
 }
 
+// tellingBytes is how long a payload without a number must be for one that is not at all like the round's to be no damaged
+// copy of it, but something else: the reply of an earlier run from the same port.
+const tellingBytes = 8
+
 // unnumbered takes in a reply that has no room for a number. It belongs to the round of its flow that is on its way,
 // unless its bytes are those of a round shortly before. (Empty ones are all alike: they belong to the round on its way.)
 func (d *datagrams) unnumbered(a arrival) {
@@ -382,10 +389,10 @@ func (d *datagrams) unnumbered(a arrival) {
 			continue
 		}
 		i++
-		if len(a.data) != int(t.size) || !wire.Matches(a.data, d.run.id, seq) {
+		if len(a.data) != int(t.size) || !wire.Matches(a.data, d.run.id, seq, 0) {
 			continue
 		}
-		if t.state == given {
+		if t.state == given && len(a.data) > 0 {
 			d.replied(seq, a)
 			return
 		}
@@ -394,7 +401,8 @@ func (d *datagrams) unnumbered(a arrival) {
 			return
 		}
 	}
-	if current.state == waiting {
+	alike := a.size != int(current.size) || a.size < tellingBytes || wire.Resembles(a.data, d.run.id, f.last)
+	if current.state == waiting && alike {
 		d.damage(f.last, a.size)
 		return
 	}

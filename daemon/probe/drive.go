@@ -76,9 +76,10 @@ func nextFlow(r *run, c carrier) (flow int, free bool) {
 }
 
 func leave(r *run, c carrier, flow int, now time.Duration, held bool) {
-	seq, late := r.pacer.leave(now)
+	seq, behind := r.pacer.leave(now)
+	late := behind
 	if held && r.plan.closed() {
 		late = 0 // to wait for the round before is what a closed loop is
 	}
-	c.begin(seq, flow, r.begin(seq, flow, late))
+	c.begin(seq, flow, r.begin(seq, flow, late, behind))
 }

@@ -97,7 +97,7 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 	case err != nil:
 		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
 		return e
-	case !wire.Matches(got, x.run.id, seq):
+	case !wire.Matches(got, x.run.id, seq, x.run.nanos(e.trip.at-e.trip.took)):
 		e.sample = failedSample(e.sample, Corrupted, ReasonCorrupted, wrongReply(len(got), len(got)))
 		return e
 	}
@@ -112,7 +112,6 @@ func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 // on the way, an echo server stops reading until it can write.
 func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (trip exchangeTimes, err error) {
 	payload := make([]byte, len(got))
-	wire.Fill(payload, x.run.id, seq)
 	if err := conn.SetDeadline(time.Now().Add(x.run.plan.Timeout)); err != nil {
 		return trip, err
 	}
@@ -120,6 +119,7 @@ func (x *exchanges) roundTrip(conn net.Conn, seq uint32, got []byte) (trip excha
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	left := x.run.now()
+	wire.Fill(payload, x.run.id, seq, x.run.nanos(left))
 	writing.Go(func() { _, _ = conn.Write(payload) }) // Whatever stops a write stops the read, too, and is told there.
 	n := 0
 	for n < len(got) && err == nil {

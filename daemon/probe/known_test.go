@@ -61,7 +61,7 @@ func (p *scripted) serve(b []byte, from net.Addr, reply func([]byte)) {
 	}
 	if f.stale {
 		other := make([]byte, len(b))
-		wire.Fill(other, run+1, seq)
+		wire.Fill(other, run+1, seq, 0)
 		reply(other)
 	}
 	if f.junk {

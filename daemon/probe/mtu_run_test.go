@@ -204,9 +204,10 @@ func TestTooBigReportWithoutItsDatagram(t *testing.T) {
 	r := newRun(New(Options{}), plan, nil)
 	r.address, r.start = netip.MustParseAddrPort(plan.Address), time.Now()
 	d := newDatagrams(t.Context(), r)
+	defer d.waiter().stop()
 	defer d.close()
 	for range 2 * len(plan.Sizes) {
-		r.begin(r.rounds.last+1, 0, 0)
+		r.begin(r.rounds.last+1, 0, 0, 0)
 	}
 	d.failed(arrival{from: &d.flows[0], at: r.now(), err: tooBigError{mtu: 1400}})
 	for seq := uint32(1); seq <= r.rounds.last; seq++ {

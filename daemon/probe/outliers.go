@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -58,37 +59,34 @@ func markSlow(flows []FlowReport, longer func(flow int, than time.Duration) uint
 	}
 }
 
-// markLossy finds the flows that lost more than chance has it if all flows lost alike: those with the most losses are taken out
-// until the rest is alike.
+// failed counts the rounds of a flow that have ended without a right reply in time.
+func (f FlowReport) failed() uint32 { return f.Lost + f.Corrupted + f.Late }
+
+// ended counts the rounds of a flow that have ended.
+func (f FlowReport) ended() uint32 { return f.Received + f.failed() }
+
+// markLossy finds the flows more of whose rounds failed than chance has it if all flows were alike: those that are worst are taken
+// out until the rest is alike.
 func markLossy(flows []FlowReport) {
 	order := make([]int, len(flows))
 	for i := range order {
 		order[i] = i
 	}
-	share := func(f FlowReport) float64 { return float64(f.Lost) / float64(max(f.Received+f.Lost, 1)) }
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch x, y := share(flows[a]), share(flows[b]); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		default:
-			return 0
-		}
-	})
+	share := func(f FlowReport) float64 { return float64(f.failed()) / float64(max(f.ended(), 1)) }
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(share(flows[b]), share(flows[a])) })
 	for at, i := range order[:len(order)/2] {
-		var lost, ended uint32
+		var failed, ended uint32
 		for _, other := range order[at+1:] {
-			lost += flows[other].Lost
-			ended += flows[other].Lost + flows[other].Received
+			failed += flows[other].failed()
+			ended += flows[other].ended()
 		}
 		f := &flows[i]
-		if f.Lost == 0 || ended == 0 {
+		if f.failed() == 0 || ended == 0 {
 			return
 		}
-		// The others' loss is at least what one more lost round of theirs would make it, so that none is not never.
-		p := min(float64(lost+1)/float64(ended+1), 1-1e-9)
-		if share(*f) <= p || atLeast(f.Lost, f.Lost+f.Received, p) > outlierChance/float64(len(flows)) {
+		// The others' share is at least what one more failed round of theirs would make it, so that none is not never.
+		p := min(float64(failed+1)/float64(ended+1), 1-1e-9)
+		if share(*f) <= p || atLeast(f.failed(), f.ended(), p) > outlierChance/float64(len(flows)) {
 			return
 		}
 		f.LossOutlier = true

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,7 +189,7 @@ func TestPausesOfTheProcess(t *testing.T) {
 	r.start = time.Now()
 	r.tally.reach(netip.MustParseAddrPort(anyAddress), r.start)
 	reply := func(left, took time.Duration) {
-		trip := r.begin(r.rounds.last+1, 0, 0)
+		trip := r.begin(r.rounds.last+1, 0, 0, 0)
 		trip.left = left
 		r.received(r.rounds.last, r.times(left+took, took, stamp{}, stamp{}), nil)
 	}
@@ -221,7 +220,7 @@ func TestNothingButPauses(t *testing.T) {
 	plan := timedPlan(UDP)
 	tally.start(plan, 1)
 	rtt := 50 * time.Millisecond
-	tally.begin(0, 1, 64, 0, 0)
+	tally.begin(0, 1, 64, 0, 0, 0)
 	tally.add(Sample{Seq: 1, Outcome: Received, RTT: &rtt, ApplicationRTT: &rtt, Paused: true}, NoReason, UserClock, rtt)
 	tally.stop()
 	if r := tally.Report(); r.RTT == nil || r.RTT.Max != rtt || r.Timestamps.Paused != 1 || r.IPDV != nil || r.Jitter != nil {
@@ -231,22 +230,19 @@ func TestNothingButPauses(t *testing.T) {
 
 // The rounds of a sweep have its sizes by turns.
 func TestSweep(t *testing.T) {
-	var sizes []int
-	var mu sync.Mutex // guards sizes: the race detector knows no order of a reply's write and its read
+	seen := make(chan int, 7)
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", func(_ int, b []byte, reply func([]byte)) {
-		mu.Lock()
-		defer mu.Unlock()
-		sizes = append(sizes, len(b))
+		seen <- len(b)
 		reply(b)
 	}), 7)
 	plan.Sizes, plan.PayloadBytes, plan.Interval = []int{16, 1000, 65000}, 0, 0
 	r, samples := runPlan(t, plan)
 	referee(t, plan, r, samples)
 	wantCounts(t, r, 7, 7, 0, 0, 0)
-	mu.Lock()
-	defer mu.Unlock()
-	if want := []int{16, 1000, 65000, 16, 1000, 65000, 16}; !slices.Equal(sizes, want) {
-		t.Errorf("sizes %v, want %v", sizes, want)
+	for _, want := range []int{16, 1000, 65000, 16, 1000, 65000, 16} {
+		if size := <-seen; size != want {
+			t.Errorf("a size of %d, want %d", size, want)
+		}
 	}
 	if r.Sizes[0].Sent != 3 || r.Sizes[2].Sent != 2 || r.PayloadBytes != 65000 {
 		t.Errorf("sizes %+v, payload %d", r.Sizes, r.PayloadBytes)

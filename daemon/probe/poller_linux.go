@@ -171,7 +171,7 @@ func (p *poller) read(s *polled) {
 			s.dropped = c.dropped
 		}
 		a := arrival{from: s.flow, socket: s.which, at: p.run.now(), when: c.stamp, elsewhere: !s.isTarget(from), size: n}
-		a.seq, a.data = p.run.judge(p.buffer[:n])
+		a.seq, a.sent, a.data = p.run.judge(p.buffer[:n])
 		p.came = append(p.came, a)
 	}
 	p.readErrors(s)

@@ -120,15 +120,20 @@ type Schedule struct {
 	Late uint32
 	// Moved is how often the run was more than maxBehind behind, and moved the schedule instead of making up for it.
 	Moved uint32
+	// Omitted is how many rounds had their times in what was skipped so, and never left: had they left, they would have
+	// seen what held the others up.
+	Omitted uint32
 }
 
-// Loss tells how much was lost, of the rounds that have ended.
+// Loss tells how much did not come in time, of the rounds that have ended: Lost and Late, so that it does not depend on
+// how long the run waited after the timeout of a round (RFC 7680, 2.6).
 type Loss struct {
-	// Ratio is the share that was lost, 0 to 1.
+	// Ratio is the share that had no reply in time, 0 to 1.
 	Ratio float64
 	// UpperBound is what the share is not above with 95 % confidence, if rounds are lost independently of one another.
 	UpperBound float64
-	// Bursts is how often rounds of a flow were lost in a row, a single one being a row of 1; LongestBurst is the longest.
+	// Bursts is how often rounds of a flow had no reply in time in a row, a single one being a row of 1; LongestBurst is the
+	// longest.
 	Bursts, LongestBurst uint32
 }
 
@@ -152,18 +157,18 @@ type Throughput struct{ Sent, Received float64 }
 // FlowReport is what one flow measured.
 type FlowReport struct {
 	// Source is where it comes from; of TCP its last connection. Invalid when it never had a socket.
-	Source               netip.AddrPort
-	Sent, Received, Lost uint32
+	Source                                netip.AddrPort
+	Sent, Received, Lost, Corrupted, Late uint32
 	// RTT is within 1 %; nil when there is none.
 	RTT *Distribution
-	// LossOutlier and RTTOutlier: it stands out from the other flows.
+	// LossOutlier, by rounds without a right reply in time, and RTTOutlier: it stands out from the other flows.
 	LossOutlier, RTTOutlier bool
 }
 
 // SizeReport is what the rounds of one payload size measured.
 type SizeReport struct {
-	PayloadBytes         int
-	Sent, Received, Lost uint32
+	PayloadBytes                          int
+	Sent, Received, Lost, Corrupted, Late uint32
 	// RTT is within 1 %; nil when there is none.
 	RTT *Distribution
 }

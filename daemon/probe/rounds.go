@@ -23,6 +23,7 @@ const (
 // trip is what is remembered of a round.
 type trip struct {
 	left   time.Duration // when its first byte left, since the run's start
+	ended  time.Duration // when it was known what became of it
 	rtt    time.Duration // once it is received; negative when it is not the network's, but has a pause of ours in it
 	sent   stamp         // when the kernel sent it
 	size   int32         // of its payload
@@ -109,7 +110,7 @@ func (w *rounds) first() *trip {
 }
 
 // end notes what became of a round that was on its way, and who took its times.
-func (w *rounds) end(s Sample, clock Clock, t *trip) {
+func (w *rounds) end(s Sample, clock Clock, now time.Duration, t *trip) {
 	switch s.Outcome {
 	case Received:
 		t.state, t.rtt = answered, *s.RTT
@@ -124,6 +125,7 @@ func (w *rounds) end(s Sample, clock Clock, t *trip) {
 	default: // it goes on
 		return
 	}
+	t.ended = now
 	w.onWay--
 	w.flows[t.flow].onWay--
 }

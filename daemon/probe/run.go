@@ -55,7 +55,7 @@ func (r *run) do(ctx context.Context) error {
 	r.begins()
 	if err != nil {
 		if ctx.Err() == nil {
-			r.begin(1, 0, 0)
+			r.begin(1, 0, 0, 0)
 			r.lost(1, nil, ReasonNameNotFound, fmt.Errorf("cannot look up %s: %s", r.plan.Address, inWords(err)))
 		}
 		return r.emitErr
@@ -90,6 +90,10 @@ func (r *run) carry(ctx context.Context) error {
 		return drive(ctx, r, newStreams(ctx, r))
 	}
 }
+
+// nanos is a time since the run's start as payloads have it: in nanoseconds since 1970, by the wall clock as it was at the
+// start.
+func (r *run) nanos(t time.Duration) int64 { return r.start.UnixNano() + int64(t) }
 
 // now is the time since the run's start, by the monotonic clock.
 func (r *run) now() time.Duration { return time.Since(r.start) }
@@ -156,12 +160,12 @@ func (r *run) done(now time.Duration) bool {
 }
 
 // begin enters a round that is about to leave.
-func (r *run) begin(seq uint32, flow int, late time.Duration) *trip {
+func (r *run) begin(seq uint32, flow int, late, behind time.Duration) *trip {
 	size, now := r.plan.size(seq), r.now()
 	if r.search != nil {
 		size = r.search.begin(seq)
 	}
-	r.tally.begin(flow, seq, size, now, late)
+	r.tally.begin(flow, seq, size, now, late, behind)
 	return r.rounds.begin(now, flow, size)
 }
 
@@ -171,7 +175,7 @@ func (r *run) tell(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 	s.Flow, s.Left, s.PayloadBytes, s.Paused = int(t.flow), t.left, int(t.size), pause > pauseLeast
 	r.tally.add(s, wasLost, clock, pause)
 	if t.state == waiting {
-		r.rounds.end(s, clock, t)
+		r.rounds.end(s, clock, r.now(), t)
 		r.rounds.inOrder(int(t.flow), r.tally)
 	}
 	if r.emit != nil && r.emitErr == nil {

@@ -263,7 +263,7 @@ func TestErrorsMostFrequentFirst(t *testing.T) {
 	for i, reason := range []Reason{
 		ReasonReset, ReasonRefused, ReasonTimeout, ReasonRefused, ReasonTimeout, ReasonRefused,
 	} {
-		tally.begin(0, uint32(i+1), 64, 0, 0)
+		tally.begin(0, uint32(i+1), 64, 0, 0, 0)
 		tally.add(Sample{Seq: uint32(i + 1), Outcome: Lost, Reason: reason, Err: string(reason)}, NoReason, UserClock, 0)
 	}
 	tally.stop()

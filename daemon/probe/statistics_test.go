@@ -208,23 +208,23 @@ func (f someFlows) marked() (loss, rtt []int) {
 // round trips, however few and however wide apart they are.
 func TestOutliersAmongHonestFlows(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	const trials = 600
+	const trials = 100
 	for _, flows := range []int{4, 16, 64} {
 		for _, rounds := range []int{1, 5, 20, 60} {
 			for _, spread := range []time.Duration{10 * time.Microsecond, time.Millisecond} {
 				for _, loss := range []float64{0, 0.01, 0.2} {
-					if flows*rounds > 1000 && loss == 0.01 {
+					if flows*rounds > 1000 {
 						continue // It takes its time, and shows nothing more.
 					}
 					lossy, slow := 0, 0
-					for range trials / 4 {
+					for range trials {
 						l, s := honest(random, flows, rounds, loss, spread).marked()
 						lossy, slow = lossy+min(len(l), 1), slow+min(len(s), 1)
 					}
-					// outlierChance is 1 % of either; 4 % of so many would be 4 deviations more.
-					if most := trials / 4 / 25; lossy > most || slow > most {
+					// outlierChance is 1 % of either; with that, more than 6 of a hundred are seen in one of 20,000 cases.
+					if lossy > 6 || slow > 6 {
 						t.Errorf("%d flows, %d rounds, loss %v, spread %v: one stands out by loss in %d of %d trials, by RTT in %d",
-							flows, rounds, loss, spread, lossy, trials/4, slow)
+							flows, rounds, loss, spread, lossy, trials, slow)
 					}
 				}
 			}

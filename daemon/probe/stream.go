@@ -204,10 +204,11 @@ func (s *stream) write(conn net.Conn) {
 		if !b.claimed.CompareAndSwap(false, true) {
 			continue
 		}
-		wire.Fill(payload[:b.size], s.run.id, b.seq)
 		s.asked.add(b.size)
 		err := conn.SetWriteDeadline(time.Now().Add(s.run.plan.Timeout))
-		b.wrote.Store(int64(s.run.now()) + 1)
+		now := s.run.now()
+		b.wrote.Store(int64(now) + 1)
+		wire.Fill(payload[:b.size], s.run.id, b.seq, s.run.nanos(now))
 		if err == nil {
 			_, err = conn.Write(payload[:b.size])
 		}

@@ -113,7 +113,7 @@ func (s *streams) waiting(b *block) bool {
 func (s *streams) reply(e streamEvent) {
 	b := e.from.nextUnanswered()
 	wrote, _ := b.written()
-	right := len(e.block) == b.size && wire.Matches(e.block, s.run.id, b.seq)
+	right := len(e.block) == b.size && wire.Matches(e.block, s.run.id, b.seq, s.run.nanos(wrote))
 	e.from.next <- struct{}{} // From here on e.block is the reader's.
 	t := s.trip(b)
 	if t == nil {

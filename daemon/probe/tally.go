@@ -20,7 +20,7 @@ type Tally struct {
 	seen                            seen
 	rtt, application, connect, ipdv times
 	schedule                        times
-	late, moved                     uint32
+	late, moved, omitted            uint32
 	clocks                          [HardwareClock + 1]uint32 // received rounds by who took their times
 	paused                          uint32
 	longestPause                    time.Duration
@@ -39,20 +39,38 @@ type seen struct{ duplicated, reordered, wrongAddress, ignored, dropped uint32 }
 
 // flowTally sums up one flow.
 type flowTally struct {
-	source               netip.AddrPort
-	sent, received, lost uint32
-	rtt                  times
-	highest              uint32 // the last round in order whose right reply has come
-	jitter               jitter
-	row                  row
-	last                 time.Duration // RTT of the round before, in order
-	hasLast              bool
+	source netip.AddrPort
+	counts
+	rtt     times
+	highest uint32 // the last round in order whose right reply has come
+	jitter  jitter
+	row     row
+	last    time.Duration // RTT of the round before, in order
+	hasLast bool
 }
 
 // sizeTally sums up the rounds of one size.
 type sizeTally struct {
-	sent, received, lost uint32
-	rtt                  times
+	counts
+	rtt times
+}
+
+// counts are what became of some of the rounds.
+type counts struct{ sent, received, lost, corrupted, late uint32 }
+
+// add counts an outcome.
+func (c *counts) add(o Outcome) {
+	switch o {
+	case Received:
+		c.received++
+	case Lost:
+		c.lost++
+	case Corrupted:
+		c.corrupted++
+	case Late:
+		c.late++
+		c.lost--
+	}
 }
 
 // lateLeast is what counts as late for a round that leaves.
@@ -68,7 +86,7 @@ func (t *Tally) start(plan Plan, run uint64) {
 	t.seen = seen{}
 	t.rtt, t.application, t.connect = times{}, times{}, times{}
 	t.ipdv, t.schedule = times{digits: within1Percent}, times{digits: within1Percent}
-	t.late, t.moved = 0, 0
+	t.late, t.moved, t.omitted = 0, 0, 0
 	t.clocks, t.paused, t.longestPause = [HardwareClock + 1]uint32{}, 0, 0
 	t.sentBytes, t.receivedBytes, t.firstLeft, t.lastEnd = 0, 0, 0, 0
 	t.flows, t.sizes = make([]flowTally, plan.flows()), make([]sizeTally, len(plan.Sizes))
@@ -98,8 +116,9 @@ func (t *Tally) comeFrom(flow int, source netip.AddrPort) {
 	t.flows[flow].source = source
 }
 
-// begin counts a round as sent, at a time that is so much later than its own.
-func (t *Tally) begin(flow int, seq uint32, size int, now, late time.Duration) {
+// begin counts a round as sent, at a time that is so much later than its own. It is behind the schedule by as much, or by
+// more where a closed loop had to wait.
+func (t *Tally) begin(flow int, seq uint32, size int, now, late, behind time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sum.Sent == 0 {
@@ -118,8 +137,9 @@ func (t *Tally) begin(flow int, seq uint32, size int, now, late time.Duration) {
 	if late > lateLeast {
 		t.late++
 	}
-	if late > maxBehind {
+	if behind > maxBehind {
 		t.moved++
+		t.omitted += uint32(min(behind/t.plan.Interval, math.MaxInt32))
 	}
 }
 
@@ -175,16 +195,20 @@ func (t *Tally) reply(flow int, seq uint32) {
 func (t *Tally) add(s Sample, wasLost Reason, clock Clock, pause time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.flows[s.Flow].add(s.Outcome)
+	if size := t.size(s.Seq); size != nil {
+		size.add(s.Outcome)
+	}
 	switch s.Outcome {
 	case Received:
 		t.receive(s, clock, pause)
 	case Lost:
-		t.lose(s, 1)
+		t.sum.Lost++
 	case Corrupted:
 		t.sum.Corrupted++
 	case Late:
 		t.sum.Late++
-		t.lose(s, -1)
+		t.sum.Lost--
 		t.takeBack(wasLost)
 	case Duplicated:
 		t.seen.duplicated++
@@ -211,12 +235,6 @@ func (t *Tally) receive(s Sample, clock Clock, pause time.Duration) {
 	t.receivedBytes += uint64(s.PayloadBytes)
 	t.clocks[clock]++
 	t.application.add(*s.ApplicationRTT)
-	f := &t.flows[s.Flow]
-	f.received++
-	size := t.size(s.Seq)
-	if size != nil {
-		size.received++
-	}
 	if pause > pauseLeast {
 		t.paused++
 		t.longestPause = max(t.longestPause, pause)
@@ -225,23 +243,15 @@ func (t *Tally) receive(s Sample, clock Clock, pause time.Duration) {
 		}
 	}
 	t.rtt.add(*s.RTT)
+	f := &t.flows[s.Flow]
 	f.jitter.add(*s.RTT)
 	if len(t.flows) > 1 {
 		f.rtt.digits = within1Percent
 		f.rtt.add(*s.RTT)
 	}
-	if size != nil {
+	if size := t.size(s.Seq); size != nil {
 		size.rtt.digits = within1Percent
 		size.rtt.add(*s.RTT)
-	}
-}
-
-// lose counts a round as lost, or takes that back.
-func (t *Tally) lose(s Sample, n int32) {
-	t.sum.Lost += uint32(n)
-	t.flows[s.Flow].lost += uint32(n)
-	if size := t.size(s.Seq); size != nil {
-		size.lost += uint32(n)
 	}
 }
 
@@ -276,7 +286,7 @@ func (t *Tally) follow(flow int, round trip) {
 		t.bursts++
 	}
 	f.row.lost++
-	f.row.givenUp = round.left + t.plan.Timeout
+	f.row.givenUp = round.ended
 	t.longestBurst = max(t.longestBurst, f.row.lost)
 }
 
@@ -324,7 +334,7 @@ func (t *Tally) Report() Report {
 func (t *Tally) reportPath(r *Report) {
 	r.IPDV = t.ipdv.distribution()
 	if t.plan.Interval > 0 {
-		r.Schedule = &Schedule{Error: t.schedule.distribution(), Late: t.late, Moved: t.moved}
+		r.Schedule = &Schedule{Error: t.schedule.distribution(), Late: t.late, Moved: t.moved, Omitted: t.omitted}
 	}
 	r.Jitter, r.Loss, r.Throughput = t.jitter(), t.loss(*r), t.throughput(*r)
 	r.Outages, r.MoreOutages = t.allOutages()
@@ -398,8 +408,9 @@ func (t *Tally) loss(r Report) *Loss {
 	if ended == 0 {
 		return nil
 	}
+	missing := r.Lost + r.Late
 	return &Loss{
-		Ratio: float64(r.Lost) / float64(ended), UpperBound: upperBound(r.Lost, ended),
+		Ratio: float64(missing) / float64(ended), UpperBound: upperBound(missing, ended),
 		Bursts: t.bursts, LongestBurst: t.longestBurst,
 	}
 }
@@ -440,7 +451,8 @@ func (t *Tally) flowReports() []FlowReport {
 	out := make([]FlowReport, len(t.flows))
 	for i := range t.flows {
 		f := &t.flows[i]
-		out[i] = FlowReport{Source: f.source, Sent: f.sent, Received: f.received, Lost: f.lost, RTT: f.rtt.distribution()}
+		out[i] = FlowReport{Source: f.source, Sent: f.sent, Received: f.received, Lost: f.lost, Corrupted: f.corrupted, Late: f.late,
+			RTT: f.rtt.distribution()}
 	}
 	markOutliers(out, func(flow int, than time.Duration) uint32 { return t.flows[flow].rtt.longerThan(than) })
 	return out
@@ -454,7 +466,8 @@ func (t *Tally) sizeReports() []SizeReport {
 	for i := range t.sizes {
 		s := &t.sizes[i]
 		out[i] = SizeReport{
-			PayloadBytes: t.plan.Sizes[i], Sent: s.sent, Received: s.received, Lost: s.lost, RTT: s.rtt.distribution(),
+			PayloadBytes: t.plan.Sizes[i], Sent: s.sent, Received: s.received, Lost: s.lost, Corrupted: s.corrupted, Late: s.late,
+			RTT: s.rtt.distribution(),
 		}
 	}
 	return out

@@ -145,7 +145,7 @@ func TestUDPStale(t *testing.T) {
 			before = bytes.Clone(b)
 			if size >= wire.HeaderBytes {
 				other := make([]byte, size)
-				wire.Fill(other, 4711, uint32(n))
+				wire.Fill(other, 4711, uint32(n), 0)
 				reply(other)
 				reply([]byte("hello"))
 				reply(nil)
@@ -197,7 +197,7 @@ func TestRoundsAreForgotten(t *testing.T) {
 	if w.get(0) != nil || w.get(10) != nil || w.get(11) == nil || w.get(w.last) == nil || w.get(w.last+1) != nil {
 		t.Error("what is remembered is not the last 65,536 rounds")
 	}
-	w.end(Sample{Outcome: Lost, Reason: ReasonRefused}, UserClock, w.get(11))
+	w.end(Sample{Outcome: Lost, Reason: ReasonRefused}, UserClock, 0, w.get(11))
 	if add(); w.get(11) != nil || w.get(w.last).state != waiting {
 		t.Error("a new round has the past of an old one")
 	}

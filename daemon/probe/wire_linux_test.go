@@ -269,6 +269,7 @@ func probeOver(t *testing.T, w *lossyWire, plan Plan) (r Report, samples []Sampl
 // What comes of a probe over a wire that loses, delays, repeats and reorders is what the wire did, to the packet.
 func TestWireThatLosesDelaysAndReorders(t *testing.T) {
 	const ms = time.Millisecond
+	stamping(t)
 	random := rand.New(rand.NewPCG(11, 12))
 	// 5 % are lost each way, 2 % come twice, and each takes 10 to 15 ms.
 	w := newWire(t, func(p packetSeen, _ bool) (copies []time.Duration) {
@@ -326,6 +327,11 @@ func TestWireThatLosesDelaysAndReorders(t *testing.T) {
 		}
 		if x := r.Timestamps; x.Clock != KernelClock || x.Missing != 0 {
 			t.Errorf("timestamps %+v", x)
+			for _, s := range samples {
+				if s.RTT != nil && *s.RTT == *s.ApplicationRTT {
+					t.Errorf("the kernel does not tell the time of round %d, which left at %v and took %v", s.Seq, s.Left, *s.RTT)
+				}
+			}
 		}
 		// A round takes what the wire kept it, both ways, and a little in the kernels and in the endpoint.
 		var more []time.Duration

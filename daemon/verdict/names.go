@@ -65,6 +65,8 @@ const (
 	noPair        = "there are no two round trips in a row"
 	noNumber      = "only datagrams with room for a sequence number are told apart (UDP, 16 bytes of payload)"
 	noEnd         = "no round has ended, or they search for the path MTU"
+	noneEnded     = "no round has ended"
+	noOutages     = "no round has ended, or rounds have no times to leave at"
 	noSchedule    = "rounds have no times to leave at"
 	noneLeft      = "no round left at its time"
 	oneFlow       = "there is one flow only"
@@ -78,12 +80,12 @@ const (
 // docs/probes.md.
 var names = slices.Concat(
 	[]name{
-		count("sent", "rounds begun", func(r *probe.Report) uint32 { return r.Sent }),
+		always("sent", "rounds begun", func(r *probe.Report) uint32 { return r.Sent }),
 		count("received", "rounds whose right reply came in time", func(r *probe.Report) uint32 { return r.Received }),
 		count("lost", "rounds without a right reply", func(r *probe.Report) uint32 { return r.Lost }),
 		count("corrupted", "rounds with a wrong reply", func(r *probe.Report) uint32 { return r.Corrupted }),
 		count("late", "rounds whose right reply came after the timeout", func(r *probe.Report) uint32 { return r.Late }),
-		count("outstanding", "rounds on their way", func(r *probe.Report) uint32 { return r.Outstanding }),
+		always("outstanding", "rounds on their way", func(r *probe.Report) uint32 { return r.Outstanding }),
 		optional("duplicated", "replies that came again", noNumber, func(r *probe.Report) *uint32 { return r.Duplicated }),
 		optional("reordered", "replies overtaken by a later one", noNumber, func(r *probe.Report) *uint32 { return r.Reordered }),
 		optional("wrong_address", "replies from another address", noStrangers, func(r *probe.Report) *uint32 { return r.WrongAddress }),
@@ -101,9 +103,9 @@ var names = slices.Concat(
 			}
 			return r.Directions.LostBack
 		}),
-		ofLoss("loss", Share, "share of the ended rounds that was lost", func(l *probe.Loss) float64 { return l.Ratio }),
+		ofLoss("loss", Share, "share of the ended rounds that had no reply in time: lost and late", func(l *probe.Loss) float64 { return l.Ratio }),
 		ofLoss("loss_upper", Share, "what the share is not above, with 95 % confidence", func(l *probe.Loss) float64 { return l.UpperBound }),
-		ofLoss("bursts", Count, "rows of rounds lost, single ones too", func(l *probe.Loss) float64 { return float64(l.Bursts) }),
+		ofLoss("bursts", Count, "rows of rounds without a reply in time, single ones too", func(l *probe.Loss) float64 { return float64(l.Bursts) }),
 		ofLoss("longest_burst", Count, "rounds in the longest such row", func(l *probe.Loss) float64 { return float64(l.LongestBurst) }),
 	},
 	distribution("", "round-trip time", noRoundTrip, func(r *probe.Report) *probe.Distribution { return r.RTT }),
@@ -115,17 +117,18 @@ var names = slices.Concat(
 			return pointer(r.Jitter)
 		}, noPair},
 		{Figure{"outages", Count, "rows of rounds of a flow without a reply in time"}, func(r *probe.Report) (float64, bool) {
-			return float64(len(r.Outages)) + float64(r.MoreOutages), r.Schedule != nil
-		}, noSchedule},
+			return float64(len(r.Outages)) + float64(r.MoreOutages), r.Schedule != nil && anyEnded(r)
+		}, noOutages},
 		{Figure{"longest_outage", TimeDuration, "the longest of them; 0s without any"}, func(r *probe.Report) (float64, bool) {
 			longest := time.Duration(0)
 			for _, o := range r.Outages {
 				longest = max(longest, o.Length)
 			}
-			return float64(longest), r.Schedule != nil
-		}, noSchedule},
+			return float64(longest), r.Schedule != nil && anyEnded(r)
+		}, noOutages},
 		ofSchedule("schedule_late", "rounds that left more than 1ms after their time", func(s *probe.Schedule) uint32 { return s.Late }),
 		ofSchedule("schedule_moved", "how often the schedule was moved", func(s *probe.Schedule) uint32 { return s.Moved }),
+		ofSchedule("schedule_omitted", "rounds that never left because it was moved", func(s *probe.Schedule) uint32 { return s.Omitted }),
 	},
 	distribution("schedule_", "how much later than its time a round left", noneLeft, func(r *probe.Report) *probe.Distribution {
 		if r.Schedule == nil {
@@ -156,8 +159,8 @@ var names = slices.Concat(
 		count("timestamps_missing", "rounds received without a time of the clock", func(r *probe.Report) uint32 { return r.Timestamps.Missing }),
 		count("paused", "rounds made longer by the daemon's own pauses", func(r *probe.Report) uint32 { return r.Timestamps.Paused }),
 		{Figure{"longest_pause", TimeDuration, "the longest of those pauses; 0s without any"}, func(r *probe.Report) (float64, bool) {
-			return float64(r.Timestamps.LongestPause), true
-		}, never},
+			return float64(r.Timestamps.LongestPause), anyEnded(r)
+		}, noneEnded},
 	},
 	reasons(),
 )
@@ -197,12 +200,28 @@ func ofSearch(called, doc string, of func(*probe.PathMTU) int) name {
 	}, noSearch}
 }
 
-func count(called, doc string, of func(*probe.Report) uint32) name {
+// always is a count that is known from the start.
+func always(called, doc string, of func(*probe.Report) uint32) name {
 	return name{Figure{called, Count, doc}, func(r *probe.Report) (float64, bool) { return float64(of(r)), true }, never}
 }
 
+// count is a count of what became of rounds: where none has ended, none is no finding.
+func count(called, doc string, of func(*probe.Report) uint32) name {
+	return name{Figure{called, Count, doc}, func(r *probe.Report) (float64, bool) {
+		n := of(r)
+		return float64(n), n > 0 || anyEnded(r)
+	}, noneEnded}
+}
+
+func anyEnded(r *probe.Report) bool { return r.Sent > r.Outstanding }
+
 func optional(called, doc, unknown string, of func(*probe.Report) *uint32) name {
-	return name{Figure{called, Count, doc}, func(r *probe.Report) (float64, bool) { return pointer(of(r)) }, unknown}
+	return name{Figure{called, Count, doc}, func(r *probe.Report) (float64, bool) {
+		if !anyEnded(r) {
+			return 0, false
+		}
+		return pointer(of(r))
+	}, unknown}
 }
 
 func ofLoss(called string, kind Kind, doc string, of func(*probe.Loss) float64) name {

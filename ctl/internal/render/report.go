@@ -161,22 +161,29 @@ func summaryLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 
 func totalsLine(r *echov1.ProbeReport) string {
 	line := fmt.Sprintf("%d sent, %d received, %d lost", r.GetSent(), r.GetReceived(), r.GetLost())
+	if r.GetLate() > 0 {
+		line += ", " + number(r.GetLate()) + " late"
+	}
 	if share := lossText(r); share != "" {
 		line += " (" + share + ")"
 	}
 	if r.GetElapsed() != nil {
 		line += ", time " + seconds(r.GetElapsed().AsDuration()) + " s"
 	}
+	if r.GetState() == echov1.Probe_STOPPED {
+		line += ", stopped"
+	}
 	return line
 }
 
-// lossText is the share that was lost, and what it may be in truth: none of a few is no promise of none.
+// lossText is the share that had no reply in time, and what it may be in truth: none of a few is no promise of none.
 func lossText(r *echov1.ProbeReport) string {
 	text := ""
-	if ended := r.GetSent() - r.GetOutstanding(); r.GetLost() > 0 && ended > 0 {
-		text = percent(r.GetLost(), ended) + " %"
+	missing := r.GetLost() + r.GetLate()
+	if ended := r.GetSent() - r.GetOutstanding(); missing > 0 && ended > 0 {
+		text = percent(missing, ended) + " %"
 	}
-	if r.GetLoss() == nil || r.GetLost() == r.GetSent() {
+	if r.GetLoss() == nil || missing == r.GetSent() {
 		return text
 	}
 	bound := boundPercent(r.GetLoss().GetUpperBound())
@@ -279,6 +286,9 @@ func scheduleLine(r *echov1.ProbeReport, wide bool) string {
 	if s.GetMoved() > 0 {
 		line += ", moved " + plural(s.GetMoved(), "time")
 	}
+	if s.GetOmitted() > 0 {
+		line += ", " + plural(s.GetOmitted(), "round") + " omitted"
+	}
 	if d := s.GetError(); d != nil {
 		line += ", error p50/p99/max = " + milliseconds(d.GetP50()) + "/" + milliseconds(d.GetP99()) + "/" + milliseconds(d.GetMax()) + " ms"
 	}
@@ -291,7 +301,7 @@ func burstsLine(r *echov1.ProbeReport, wide bool) string {
 	if l.GetBursts() == 0 || !wide && (l.GetLongestBurst() < 2 || r.GetReceived() == 0) {
 		return ""
 	}
-	return "lost in " + plural(l.GetBursts(), "burst") + ", the longest of " + plural(l.GetLongestBurst(), "round")
+	return "no reply in time in " + plural(l.GetBursts(), "burst") + ", the longest of " + plural(l.GetLongestBurst(), "round")
 }
 
 // unknownLine says what nobody can know when a datagram has no room to say which it is.
@@ -401,7 +411,7 @@ func oddities(r *echov1.ProbeReport) string {
 		count uint32
 		what  string
 	}{
-		{r.GetOutstanding(), "on the way when it ended"}, {r.GetLate(), "late"}, {r.GetCorrupted(), "corrupted"},
+		{r.GetOutstanding(), "on the way when it ended"}, {r.GetCorrupted(), "corrupted"},
 		{r.GetDuplicated(), "duplicated"}, {r.GetReordered(), "reordered"}, {r.GetWrongAddress(), "from a wrong address"},
 		{r.GetIgnored(), "of no round"}, {r.GetDroppedHere(), "dropped here"},
 	} {

@@ -104,18 +104,51 @@ func flowLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 		shown = shown[:maxTableRows]
 		leftOut = fmt.Sprintf("and %d more (-o wide shows all)", len(rest))
 	}
-	g := &grid{header: []string{"FLOW", "SOURCE", "SENT", "RECEIVED", "LOST", "P50-MS", "P99-MS", "MAX-MS", "OUTLIER"}}
+	late := wide || slices.ContainsFunc(r.GetFlows(), func(f *echov1.FlowReport) bool { return f.GetLate() > 0 })
+	corrupted := wide || slices.ContainsFunc(r.GetFlows(), func(f *echov1.FlowReport) bool { return f.GetCorrupted() > 0 })
+	g := &grid{header: []string{"FLOW", "SOURCE"}}
+	g.header = append(append(g.header, endsHeader(late, corrupted)...), "P50-MS", "P99-MS", "MAX-MS", "OUTLIER")
 	for _, f := range shown {
 		outlier := cell{text: "-"}
 		if standsOut(f) {
 			outlier = cell{text: strings.Join(cleanAll(f.GetOutlier()), ", "), style: red}
 		}
-		g.add(cell{text: number(f.GetFlow())}, cell{text: orDash(clean(f.GetSource()))},
-			cell{text: number(f.GetSent())}, cell{text: number(f.GetReceived())}, cell{text: number(f.GetLost())},
-			figure(f.GetRtt(), (*echov1.Distribution).GetP50), figure(f.GetRtt(), (*echov1.Distribution).GetP99),
-			figure(f.GetRtt(), (*echov1.Distribution).GetMax), outlier)
+		row := append([]cell{{text: number(f.GetFlow())}, {text: orDash(clean(f.GetSource()))}}, endsCells(f, late, corrupted)...)
+		g.add(append(row, figure(f.GetRtt(), (*echov1.Distribution).GetP50), figure(f.GetRtt(), (*echov1.Distribution).GetP99),
+			figure(f.GetRtt(), (*echov1.Distribution).GetMax), outlier)...)
 	}
 	return section("flows", g, leftOut, o)
+}
+
+// ends is what became of the rounds of a flow or of a size.
+type ends interface {
+	GetSent() uint32
+	GetReceived() uint32
+	GetLost() uint32
+	GetLate() uint32
+	GetCorrupted() uint32
+}
+
+func endsHeader(late, corrupted bool) []string {
+	header := []string{"SENT", "RECEIVED", "LOST"}
+	if late {
+		header = append(header, "LATE")
+	}
+	if corrupted {
+		header = append(header, "CORRUPTED")
+	}
+	return header
+}
+
+func endsCells(e ends, late, corrupted bool) []cell {
+	cells := []cell{{text: number(e.GetSent())}, {text: number(e.GetReceived())}, {text: number(e.GetLost())}}
+	if late {
+		cells = append(cells, cell{text: number(e.GetLate())})
+	}
+	if corrupted {
+		cells = append(cells, cell{text: number(e.GetCorrupted())})
+	}
+	return cells
 }
 
 // sizeLines are the payload sizes of a sweep.
@@ -123,12 +156,13 @@ func sizeLines(r *echov1.ProbeReport, o Options) []string {
 	if len(r.GetSizes()) == 0 {
 		return nil
 	}
-	g := &grid{header: []string{"SIZE", "SENT", "RECEIVED", "LOST", "MIN-MS", "P50-MS", "P99-MS", "MAX-MS"}}
+	late := slices.ContainsFunc(r.GetSizes(), func(s *echov1.SizeReport) bool { return s.GetLate() > 0 })
+	corrupted := slices.ContainsFunc(r.GetSizes(), func(s *echov1.SizeReport) bool { return s.GetCorrupted() > 0 })
+	g := &grid{header: append(append([]string{"SIZE"}, endsHeader(late, corrupted)...), "MIN-MS", "P50-MS", "P99-MS", "MAX-MS")}
 	for _, s := range r.GetSizes() {
-		g.add(cell{text: number(s.GetPayloadSize())},
-			cell{text: number(s.GetSent())}, cell{text: number(s.GetReceived())}, cell{text: number(s.GetLost())},
-			figure(s.GetRtt(), (*echov1.Distribution).GetMin), figure(s.GetRtt(), (*echov1.Distribution).GetP50),
-			figure(s.GetRtt(), (*echov1.Distribution).GetP99), figure(s.GetRtt(), (*echov1.Distribution).GetMax))
+		row := append([]cell{{text: number(s.GetPayloadSize())}}, endsCells(s, late, corrupted)...)
+		g.add(append(row, figure(s.GetRtt(), (*echov1.Distribution).GetMin), figure(s.GetRtt(), (*echov1.Distribution).GetP50),
+			figure(s.GetRtt(), (*echov1.Distribution).GetP99), figure(s.GetRtt(), (*echov1.Distribution).GetMax))...)
 	}
 	return section("sizes", g, "", o)
 }

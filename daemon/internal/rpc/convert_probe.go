@@ -125,7 +125,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 		Rtt:         distributionToProto(m.RTT), ApplicationRtt: distributionToProto(m.ApplicationRTT),
 		Connect: distributionToProto(m.Connect), Jitter: optionalDuration(m.Jitter), Ipdv: distributionToProto(m.IPDV),
 		Timestamps: timestampsToProto(m.Timestamps), Schedule: scheduleToProto(m.Schedule), Loss: lossToProto(m.Loss),
-		MoreOutages: m.MoreOutages, Coverage: coverageToProto(len(m.Flows)), StartTime: timestamp(m.Start),
+		MoreOutages: m.MoreOutages, Coverage: coverageToProto(m.Flows), StartTime: timestamp(m.Start),
 		Directions: directionsToProto(m.Run, m.Directions),
 	}
 	out.PathMtu = pathMTUToProto(m.PathMTU)
@@ -142,7 +142,7 @@ func reportToProto(r runs.Run) *echov1.ProbeReport {
 	}
 	for _, s := range m.Sizes {
 		out.Sizes = append(out.Sizes, &echov1.SizeReport{
-			PayloadSize: uint32(s.PayloadBytes), Sent: s.Sent, Received: s.Received, Lost: s.Lost, Rtt: distributionToProto(s.RTT),
+			PayloadSize: uint32(s.PayloadBytes), Sent: s.Sent, Received: s.Received, Lost: s.Lost, Corrupted: s.Corrupted, Late: s.Late, Rtt: distributionToProto(s.RTT),
 		})
 	}
 	for _, e := range m.Errors {
@@ -169,7 +169,7 @@ func distributionToProto(d *probe.Distribution) *echov1.Distribution {
 
 func flowToProto(number int, f probe.FlowReport) *echov1.FlowReport {
 	out := &echov1.FlowReport{
-		Flow: uint32(number), Source: addressText(f.Source), Sent: f.Sent, Received: f.Received, Lost: f.Lost,
+		Flow: uint32(number), Source: addressText(f.Source), Sent: f.Sent, Received: f.Received, Lost: f.Lost, Corrupted: f.Corrupted, Late: f.Late,
 		Rtt: distributionToProto(f.RTT),
 	}
 	if f.LossOutlier {
@@ -181,8 +181,15 @@ func flowToProto(number int, f probe.FlowReport) *echov1.FlowReport {
 	return out
 }
 
-// coverageToProto says for 2, 4, 8 and so on paths how likely so many flows took them all; nothing for a single flow.
-func coverageToProto(flows int) (out []*echov1.PathCoverage) {
+// coverageToProto says for 2, 4, 8 and so on paths how likely the flows took them all; nothing for a single flow. One that
+// never had a socket took none.
+func coverageToProto(reports []probe.FlowReport) (out []*echov1.PathCoverage) {
+	flows := 0
+	for _, f := range reports {
+		if f.Source.IsValid() {
+			flows++
+		}
+	}
 	for paths := 2; paths <= flows; paths *= 2 {
 		out = append(out, &echov1.PathCoverage{Paths: uint32(paths), Probability: probe.Coverage(flows, paths)})
 	}
@@ -242,7 +249,7 @@ func scheduleToProto(s *probe.Schedule) *echov1.Schedule {
 	if s == nil {
 		return nil
 	}
-	return &echov1.Schedule{Error: distributionToProto(s.Error), Late: s.Late, Moved: s.Moved}
+	return &echov1.Schedule{Error: distributionToProto(s.Error), Late: s.Late, Moved: s.Moved, Omitted: s.Omitted}
 }
 
 func lossToProto(l *probe.Loss) *echov1.Loss {

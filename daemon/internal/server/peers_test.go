@@ -260,8 +260,41 @@ func TestForeignServers(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
+	// Four flows, and payloads of several sizes.
+	wide := func(t *testing.T, protocol echov1.Protocol, address string) {
+		t.Helper()
+		count, flows := uint32(60), uint32(4)
+		r, err := probes.RunProbe(testContext(t), &echov1.RunProbeRequest{Probe: &echov1.Probe{
+			Target: &echov1.ProbeTarget{Address: address, Protocol: protocol}, Count: &count, Interval: durationOf("2ms"),
+			Timeout: durationOf("30s"), Flows: &flows, PayloadSweep: &echov1.PayloadSweep{From: 16, To: 1400, Step: 346},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.GetReceived() != count || len(r.GetErrors()) > 0 || r.GetReordered() != 0 || r.GetDuplicated() != 0 || r.GetIgnored() != 0 {
+			t.Errorf("%v", r)
+		}
+		if len(r.GetFlows()) != 4 || len(r.GetSizes()) != 5 {
+			t.Fatalf("%d flows, %d sizes", len(r.GetFlows()), len(r.GetSizes()))
+		}
+		for _, f := range r.GetFlows() {
+			if f.GetReceived() != count/4 {
+				t.Errorf("flow %v", f)
+			}
+		}
+		for _, size := range r.GetSizes() {
+			if size.GetReceived() != count/5 {
+				t.Errorf("size %v", size)
+			}
+		}
+	}
 	t.Run("group", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
+			"fortio over TCP and UDP": func(t *testing.T) {
+				program := buildFortio(t)
+				wide(t, echov1.Protocol_TCP, startFortio(t, program, "tcp"))
+				wide(t, echov1.Protocol_UDP, startFortio(t, program, "udp"))
+			},
 			"Python's asyncio server": func(t *testing.T) {
 				port := startPython(t, asyncioServer)
 				allReceived(t, probe(t, echov1.Protocol_TCP, "127.0.0.1:"+port, &echov1.TcpProbeOptions{AwaitClose: true}))
@@ -273,6 +306,7 @@ func TestForeignServers(t *testing.T) {
 			"Python's asyncio datagram server": func(t *testing.T) {
 				port := startPython(t, asyncioDatagramServer)
 				allReceived(t, probe(t, echov1.Protocol_UDP, "127.0.0.1:"+port, nil))
+				wide(t, echov1.Protocol_UDP, "127.0.0.1:"+port)
 			},
 			"socat over TCP": func(t *testing.T) {
 				address := freeAddress(t)
@@ -280,6 +314,7 @@ func TestForeignServers(t *testing.T) {
 				waitTCP(t, address)
 				allReceived(t, probe(t, echov1.Protocol_TCP, address, nil))
 				allReceived(t, probe(t, echov1.Protocol_TCP, address, &echov1.TcpProbeOptions{NewConnection: true}))
+				wide(t, echov1.Protocol_TCP, address)
 			},
 			"ncat over TCP": func(t *testing.T) {
 				address := freeAddress(t)
@@ -296,6 +331,8 @@ func TestForeignServers(t *testing.T) {
 				waitTCP(t, address)
 				allReceived(t, probe(t, echov1.Protocol_TCP, address, nil))
 				allReceived(t, probe(t, echov1.Protocol_UDP, address, nil))
+				wide(t, echov1.Protocol_TCP, address)
+				wide(t, echov1.Protocol_UDP, address)
 			},
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); test(t) })
@@ -345,6 +382,45 @@ func startPython(t *testing.T, program string) (port string) {
 	return strings.TrimSpace(line)
 }
 
+// buildFortio builds the echo server of fortio, which is a module of its own in the benchmark.
+func buildFortio(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "fortio")
+	command := exec.Command(needs(t, "go"), "build", "-o", program, ".")
+	command.Dir = "../../../bench/peers/fortio"
+	command.Env = append(os.Environ(), "GOPROXY=off") // a test does not download
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Skipf("fortio cannot be built here: %v: %s", err, out)
+	}
+	return program
+}
+
+// startFortio runs a server that prints its address first.
+func startFortio(t *testing.T, program, protocol string) (address string) {
+	t.Helper()
+	command := exec.Command(program, protocol, "127.0.0.1")
+	in, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close() // ends it
+		_ = command.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("fortio says no address: %v", err)
+	}
+	return strings.TrimSpace(line)
+}
+
 // freeAddress answers an address that was free a moment ago, for programs that cannot pick one themselves.
 func freeAddress(t *testing.T) string {
 	t.Helper()
@@ -378,7 +454,7 @@ func xinetdConfig(t *testing.T, port string) string {
 	t.Helper()
 	var text strings.Builder
 	for kind, rest := range map[string]string{"stream": "protocol = tcp\nwait = no", "dgram": "protocol = udp\nwait = yes"} {
-		fmt.Fprintf(&text, "service echo\n{\ntype = INTERNAL UNLISTED\nid = echo-%s\nsocket_type = %s\n%s\nuser = root\nbind = 127.0.0.1\nport = %s\n}\n", kind, kind, rest, port)
+		fmt.Fprintf(&text, "service echo\n{\ntype = INTERNAL UNLISTED\nid = echo-%s\nsocket_type = %s\n%s\nuser = root\ninstances = UNLIMITED\ncps = 1000000 1\nbind = 127.0.0.1\nport = %s\n}\n", kind, kind, rest, port)
 	}
 	path := filepath.Join(t.TempDir(), "xinetd.conf")
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {

@@ -8,7 +8,8 @@
 //	bytes 0..3    magic "ECH1"
 //	bytes 4..11   run, a number drawn at random for each probe
 //	bytes 12..15  sequence, from 1
-//	bytes 16..    the pattern of run and sequence
+//	bytes 16..23  when it was sent, in nanoseconds since 1970-01-01 UTC by the clock of the sender; if it is that long
+//	bytes 24..    the pattern of run and sequence; without room for the time from byte 16
 //
 // A shorter one has no header: it is a pattern from its first byte on.
 package wire
@@ -21,16 +22,34 @@ import (
 // HeaderBytes is the size of the header. A payload of at least so many bytes says which round it belongs to.
 const HeaderBytes = 16
 
+// StampedBytes is how long a payload is that says when it was sent.
+const StampedBytes = 24
+
 const magic uint32 = 'E'<<24 | 'C'<<16 | 'H'<<8 | '1'
 
-// Fill writes the whole payload of one round into b; len(b) is the payload's size and may be 0.
-func Fill(b []byte, run uint64, seq uint32) {
+// Fill writes the whole payload of one round into b, sent at a time in nanoseconds since 1970; len(b) is the payload's
+// size and may be 0.
+func Fill(b []byte, run uint64, seq uint32, sent int64) {
 	if len(b) < HeaderBytes {
 		fillShort(b, run, seq)
 		return
 	}
 	putHeader(b, run, seq)
-	fillPattern(b[HeaderBytes:], run, seq)
+	rest := b[HeaderBytes:]
+	if len(b) >= StampedBytes {
+		binary.BigEndian.PutUint64(rest, uint64(sent))
+		rest = b[StampedBytes:]
+	}
+	fillPattern(rest, run, seq)
+}
+
+// Sent answers when a payload claims to have been sent, in nanoseconds since 1970. ok is false when it has no header, or no
+// room for it.
+func Sent(b []byte) (nanos int64, ok bool) {
+	if _, _, ok := Parse(b); !ok || len(b) < StampedBytes {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(b[HeaderBytes:])), true
 }
 
 // Parse answers the run and the sequence that b claims to belong to. It looks at the header alone: whether the rest is
@@ -42,8 +61,11 @@ func Parse(b []byte) (run uint64, seq uint32, ok bool) {
 	return binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint32(b[12:]), true
 }
 
-// Matches says whether b is, byte for byte, what Fill writes for this run, sequence and size.
-func Matches(b []byte, run uint64, seq uint32) bool {
+// Matches says whether b is, byte for byte, what Fill writes for this run, sequence, time and size.
+func Matches(b []byte, run uint64, seq uint32, sent int64) bool {
+	if stamp, ok := Sent(b); ok && stamp != sent {
+		return false
+	}
 	return differing(b, run, seq, 0) == 0
 }
 
@@ -53,7 +75,7 @@ func Resembles(b []byte, run uint64, seq uint32) bool {
 	return len(b) > 0 && differing(b, run, seq, len(b)/4) <= len(b)/4
 }
 
-// differing counts the bytes of b that are not what Fill writes. It may stop as soon as there are more than enough.
+// differing counts the bytes of b that are not what Fill writes, but for those of the time. It may stop as soon as there are more than enough.
 func differing(b []byte, run uint64, seq uint32, enough int) int {
 	var want [HeaderBytes]byte
 	head := want[:min(len(b), HeaderBytes)]
@@ -67,6 +89,9 @@ func differing(b []byte, run uint64, seq uint32, enough int) int {
 		if b[i] != w {
 			n++
 		}
+	}
+	if len(b) >= StampedBytes {
+		head = b[:StampedBytes]
 	}
 	p := newPattern(run, seq)
 	for rest := b[len(head):]; len(rest) > 0 && n <= enough; rest = rest[min(len(rest), 8):] {

@@ -1034,7 +1034,7 @@ type ProbeReport struct {
 	Schedule *Schedule `protobuf:"bytes,24,opt,name=schedule,proto3" json:"schedule,omitempty"`
 	// How much was lost. Absent until something is known.
 	Loss *Loss `protobuf:"bytes,25,opt,name=loss,proto3" json:"loss,omitempty"`
-	// Rounds of one flow lost in a row, where rounds have times to leave at: the 100 longest, by start.
+	// Rounds of one flow without a reply in time in a row, where rounds have times to leave at: the 100 longest, by start.
 	Outages []*Outage `protobuf:"bytes,26,rep,name=outages,proto3" json:"outages,omitempty"`
 	// Outages besides those.
 	MoreOutages uint32 `protobuf:"varint,27,opt,name=more_outages,json=moreOutages,proto3" json:"more_outages,omitempty"`
@@ -1453,7 +1453,10 @@ type Schedule struct {
 	// Rounds that left more than a millisecond after their time.
 	Late uint32 `protobuf:"varint,2,opt,name=late,proto3" json:"late,omitempty"`
 	// How often the daemon was more than 100 ms behind and moved the schedule instead of making up for it.
-	Moved         uint32 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	Moved uint32 `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
+	// Rounds whose times lay in what was skipped so, and that never left. Had they left, they would have seen what held the
+	// others up.
+	Omitted       uint32 `protobuf:"varint,4,opt,name=omitted,proto3" json:"omitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1509,15 +1512,23 @@ func (x *Schedule) GetMoved() uint32 {
 	return 0
 }
 
-// Loss tells how much was lost, of the rounds that have ended.
+func (x *Schedule) GetOmitted() uint32 {
+	if x != nil {
+		return x.Omitted
+	}
+	return 0
+}
+
+// Loss tells how much did not come in time, of the rounds that have ended: those lost and those late, so that it does not
+// depend on how long the probe went on after a round's timeout (RFC 7680).
 type Loss struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The share that was lost, 0 to 1.
+	// The share that had no reply in time, 0 to 1.
 	Ratio float64 `protobuf:"fixed64,1,opt,name=ratio,proto3" json:"ratio,omitempty"`
 	// What the share is not above, with 95 % confidence, if rounds are lost independently (Clopper and Pearson): with 0 of
 	// 100 lost it is 0.03, and not 0.
 	UpperBound float64 `protobuf:"fixed64,2,opt,name=upper_bound,json=upperBound,proto3" json:"upper_bound,omitempty"`
-	// How often rounds of one flow were lost in a row, a single one being a row of 1.
+	// How often rounds of one flow had no reply in time in a row, a single one being a row of 1.
 	Bursts uint32 `protobuf:"varint,3,opt,name=bursts,proto3" json:"bursts,omitempty"`
 	// The longest such row, in rounds.
 	LongestBurst  uint32 `protobuf:"varint,4,opt,name=longest_burst,json=longestBurst,proto3" json:"longest_burst,omitempty"`
@@ -1736,8 +1747,12 @@ type FlowReport struct {
 	Lost uint32 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
 	// Round-trip times, within 1 %; absent when there is none.
 	Rtt *Distribution `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`
-	// In what it stands out from the other flows: "loss", "rtt".
-	Outlier       []string `protobuf:"bytes,7,rep,name=outlier,proto3" json:"outlier,omitempty"`
+	// In what it stands out from the other flows: "loss" (rounds without a right reply in time), "rtt".
+	Outlier []string `protobuf:"bytes,7,rep,name=outlier,proto3" json:"outlier,omitempty"`
+	// Rounds whose reply was not what was sent.
+	Corrupted uint32 `protobuf:"varint,8,opt,name=corrupted,proto3" json:"corrupted,omitempty"`
+	// Rounds whose reply was right, but came after the timeout.
+	Late          uint32 `protobuf:"varint,9,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1821,6 +1836,20 @@ func (x *FlowReport) GetOutlier() []string {
 	return nil
 }
 
+func (x *FlowReport) GetCorrupted() uint32 {
+	if x != nil {
+		return x.Corrupted
+	}
+	return 0
+}
+
+func (x *FlowReport) GetLate() uint32 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
 // PathCoverage is how likely it is that the probe's flows took every one of so many paths, if each flow takes one of them
 // at random, all alike.
 type PathCoverage struct {
@@ -1889,7 +1918,11 @@ type SizeReport struct {
 	// Rounds without any reply.
 	Lost uint32 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
 	// Round-trip times, within 1 %; absent when there is none.
-	Rtt           *Distribution `protobuf:"bytes,5,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	Rtt *Distribution `protobuf:"bytes,5,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// Rounds whose reply was not what was sent.
+	Corrupted uint32 `protobuf:"varint,6,opt,name=corrupted,proto3" json:"corrupted,omitempty"`
+	// Rounds whose reply was right, but came after the timeout.
+	Late          uint32 `protobuf:"varint,7,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1957,6 +1990,20 @@ func (x *SizeReport) GetRtt() *Distribution {
 		return x.Rtt
 	}
 	return nil
+}
+
+func (x *SizeReport) GetCorrupted() uint32 {
+	if x != nil {
+		return x.Corrupted
+	}
+	return 0
+}
+
+func (x *SizeReport) GetLate() uint32 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
 }
 
 // Directions tells which way datagrams went missing, from the ledger that the target keeps of the probe.
@@ -3444,11 +3491,12 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x04USER\x10\x01\x12\n" +
 	"\n" +
 	"\x06KERNEL\x10\x02\x12\f\n" +
-	"\bHARDWARE\x10\x03\"a\n" +
+	"\bHARDWARE\x10\x03\"{\n" +
 	"\bSchedule\x12+\n" +
 	"\x05error\x18\x01 \x01(\v2\x15.echo.v1.DistributionR\x05error\x12\x12\n" +
 	"\x04late\x18\x02 \x01(\rR\x04late\x12\x14\n" +
-	"\x05moved\x18\x03 \x01(\rR\x05moved\"z\n" +
+	"\x05moved\x18\x03 \x01(\rR\x05moved\x12\x18\n" +
+	"\aomitted\x18\x04 \x01(\rR\aomitted\"z\n" +
 	"\x04Loss\x12\x14\n" +
 	"\x05ratio\x18\x01 \x01(\x01R\x05ratio\x12\x1f\n" +
 	"\vupper_bound\x18\x02 \x01(\x01R\n" +
@@ -3464,7 +3512,7 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\n" +
 	"Throughput\x12/\n" +
 	"\x14sent_bits_per_second\x18\x01 \x01(\x01R\x11sentBitsPerSecond\x127\n" +
-	"\x18received_bits_per_second\x18\x02 \x01(\x01R\x15receivedBitsPerSecond\"\xbf\x01\n" +
+	"\x18received_bits_per_second\x18\x02 \x01(\x01R\x15receivedBitsPerSecond\"\xf1\x01\n" +
 	"\n" +
 	"FlowReport\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\rR\x04flow\x12\x16\n" +
@@ -3473,17 +3521,21 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\breceived\x18\x04 \x01(\rR\breceived\x12\x12\n" +
 	"\x04lost\x18\x05 \x01(\rR\x04lost\x12'\n" +
 	"\x03rtt\x18\x06 \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12\x18\n" +
-	"\aoutlier\x18\a \x03(\tR\aoutlier\"F\n" +
+	"\aoutlier\x18\a \x03(\tR\aoutlier\x12\x1c\n" +
+	"\tcorrupted\x18\b \x01(\rR\tcorrupted\x12\x12\n" +
+	"\x04late\x18\t \x01(\rR\x04late\"F\n" +
 	"\fPathCoverage\x12\x14\n" +
 	"\x05paths\x18\x01 \x01(\rR\x05paths\x12 \n" +
-	"\vprobability\x18\x02 \x01(\x01R\vprobability\"\x9c\x01\n" +
+	"\vprobability\x18\x02 \x01(\x01R\vprobability\"\xce\x01\n" +
 	"\n" +
 	"SizeReport\x12!\n" +
 	"\fpayload_size\x18\x01 \x01(\rR\vpayloadSize\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\rR\x04sent\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\rR\breceived\x12\x12\n" +
 	"\x04lost\x18\x04 \x01(\rR\x04lost\x12'\n" +
-	"\x03rtt\x18\x05 \x01(\v2\x15.echo.v1.DistributionR\x03rtt\"\xb2\x01\n" +
+	"\x03rtt\x18\x05 \x01(\v2\x15.echo.v1.DistributionR\x03rtt\x12\x1c\n" +
+	"\tcorrupted\x18\x06 \x01(\rR\tcorrupted\x12\x12\n" +
+	"\x04late\x18\a \x01(\rR\x04late\"\xb2\x01\n" +
 	"\n" +
 	"Directions\x12\x18\n" +
 	"\aunknown\x18\x01 \x01(\tR\aunknown\x12\"\n" +
