@@ -106,7 +106,7 @@ type Plan struct {
 	// Duration is for how long rounds leave, 0 to MaxDuration. 0: no bound.
 	Duration time.Duration
 	// Interval is the time between the starts of two rounds of the run, 0 to MaxInterval. 0: a flow's round leaves when the
-	// one before it has ended, whatever Pacing says.
+	// one before it has ended; Pacing may not be Poisson then, and is Closed whatever else it says.
 	Interval time.Duration
 	// Pacing is how rounds keep to the interval.
 	Pacing Pacing
@@ -176,6 +176,8 @@ func (p Plan) Validate() error {
 		return badPlan("timeout %v: must be %v to %v", p.Timeout, MinTimeout, MaxTimeout)
 	case p.Pacing > Closed:
 		return badPlan("pacing %s: must be fixed, poisson or closed", p.Pacing)
+	case p.Pacing == Poisson && p.Interval == 0:
+		return badPlan("pacing %s: needs an interval, which is 0s; say one, or a rate", p.Pacing)
 	case p.Flows < 0 || p.Flows > MaxFlows:
 		return badPlan("flows %d: must be 1 to %d", p.Flows, MaxFlows)
 	case p.DSCP > 63:

@@ -43,6 +43,7 @@ func TestValidate(t *testing.T) {
 		{"long duration", "duration 24h0m1s", func(p *Plan) { p.Duration = MaxDuration + time.Second }},
 		{"interval", "interval -1ns", func(p *Plan) { p.Interval = -1 }},
 		{"long interval", "interval 1h0m1s", func(p *Plan) { p.Interval = MaxInterval + time.Second }},
+		{"at random without an interval", "pacing poisson: needs an interval", func(p *Plan) { p.Pacing, p.Interval = Poisson, 0 }},
 		{"timeout", "timeout 0s", func(p *Plan) { p.Timeout = 0 }},
 		{"long timeout", "timeout 5m1s", func(p *Plan) { p.Timeout = MaxTimeout + time.Second }},
 		{"negative payload", "payload_size -1", func(p *Plan) { p.PayloadBytes = -1 }},

@@ -379,6 +379,7 @@ func probeCases() []contractCase {
 		{name: "start it again", call: "EndpointService/StartEndpoint", request: `{"name": "made"}`, fields: map[string]string{"state": "SERVING"}},
 		{name: "count too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "count": 4000000000}`), code: bad, reason: "BAD_VALUE", field: "probe.count"},
 		{name: "negative interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "-1s"}`), code: bad, reason: "BAD_VALUE", field: "probe.interval"},
+		{name: "at random without an interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "0s", "pacing": "POISSON"}`), code: bad, reason: "BAD_VALUE", field: "probe.pacing", says: "needs an interval"},
 		{name: "no timeout", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "timeout": "0s"}`), code: bad, reason: "BAD_VALUE", field: "probe.timeout"},
 		{name: "a datagram too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "web-1"}, "payloadSize": 65508}`), code: bad, reason: "BAD_VALUE", field: "probe.payload_size", says: "65507"},
 		{name: "a round of nothing over TCP", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "payloadSize": 0}`), code: bad, reason: "BAD_VALUE", field: "probe.payload_size"},

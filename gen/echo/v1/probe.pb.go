@@ -360,7 +360,7 @@ type Probe struct {
 	Tcp *TcpProbeOptions `protobuf:"bytes,9,opt,name=tcp,proto3" json:"tcp,omitempty"`
 	// Rounds a second, instead of an interval. It is answered as interval.
 	Rate *float64 `protobuf:"fixed64,10,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
-	// When rounds leave. Absent: FIXED, or CLOSED where the interval is 0.
+	// When rounds leave. Absent: FIXED, or CLOSED where the interval is 0. POISSON needs an interval that is not 0, or a rate.
 	Pacing Probe_Pacing `protobuf:"varint,11,opt,name=pacing,proto3,enum=echo.v1.Probe_Pacing" json:"pacing,omitempty"`
 	// How many flows take turns with the rounds: UDP sockets, or TCP connections, each with a source port of its own. Round n
 	// belongs to flow (n - 1) modulo flows. Absent: 1.
