@@ -9,7 +9,7 @@ import (
 // Cost is what the run of a plan takes, of what it shares with others. It is what is planned, not what is measured.
 type Cost struct {
 	// RoundsPerSecond is how many rounds leave, over as long as the run lasts. Without an Interval it is how many leave
-	// when nothing answers; more leave only as fast as replies come.
+	// when nothing answers; more leave as fast as answers come, up to Plan.MaxRate.
 	RoundsPerSecond float64
 	// BitsPerSecond is their payload.
 	BitsPerSecond float64
@@ -35,6 +35,9 @@ func (p Plan) Cost() Cost {
 	c := Cost{RoundsPerSecond: 1 / p.Interval.Seconds(), Sockets: p.flows(), Length: p.length()}
 	if p.Interval == 0 {
 		c.RoundsPerSecond = float64(p.flows()) / p.Timeout.Seconds()
+		if p.MaxRate > 0 {
+			c.RoundsPerSecond = min(c.RoundsPerSecond, p.MaxRate)
+		}
 	}
 	c.BitsPerSecond = c.RoundsPerSecond * p.meanBytes() * 8
 	if p.newConnections() {
@@ -101,6 +104,9 @@ func (p Plan) length() time.Duration {
 	}
 	// A round that must wait for another waits for no longer than that has time.
 	apart := max(p.Interval, p.Timeout/time.Duration(p.flows()))
+	if p.Interval == 0 {
+		apart = max(apart, leastApart(p.MaxRate))
+	}
 	if time.Duration(rounds) > math.MaxInt64/apart {
 		return p.Duration
 	}

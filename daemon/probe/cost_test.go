@@ -24,6 +24,7 @@ func TestCost(t *testing.T) {
 		{"flows share the rate", func(p *Plan) { p.Flows = 4 }, 10, 80_000, 4, 5 * 250 * time.Millisecond},
 		{"poisson", func(p *Plan) { p.Pacing = Poisson }, 10, 80_000, 1, 5 * time.Second},
 		{"closed loop", func(p *Plan) { p.Interval, p.Timeout = 0, 10*time.Millisecond }, 100, 800_000, 1, 50 * time.Millisecond},
+		{"closed loop that is bound", func(p *Plan) { p.Interval, p.Timeout, p.MaxRate = 0, 10*time.Millisecond, 50 }, 50, 400_000, 1, 100 * time.Millisecond},
 		{"closed loop of flows", func(p *Plan) { p.Interval, p.Flows = 0, 256 }, 256, 2_048_000, 256, 5 * time.Second / 256},
 		{"sizes by turns", func(p *Plan) { p.Sizes = []int{100, 200, 600} }, 10, 24_000, 1, 5 * time.Second},
 		{"a connection", func(p *Plan) { p.Protocol = TCP }, 10, 80_000, 1, 5 * time.Second},

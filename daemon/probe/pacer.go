@@ -15,13 +15,15 @@ type pacer struct {
 	count    uint32        // 0: no bound
 	duration time.Duration // 0: no bound
 	interval time.Duration
+	apart    time.Duration // the least time between two rounds without an interval
 	poisson  *rand.Rand    // draws the times between rounds; nil: they are the interval
 	left     uint32        // rounds that have left
-	due      time.Duration // when the next one leaves
+	due      time.Duration // when the next one leaves; without an interval, at the earliest
 }
 
 func newPacer(p Plan) pacer {
 	pacer := pacer{count: p.Count, duration: p.Duration, interval: p.Interval}
+	pacer.bound(p.MaxRate)
 	if p.PathMTU != nil {
 		pacer.count = 0 // a search ends by itself
 	}
@@ -29,6 +31,19 @@ func newPacer(p Plan) pacer {
 		pacer.poisson = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
 	return pacer
+}
+
+// bound has no more than so many rounds leave a second where there is no interval; 0: no bound.
+func (p *pacer) bound(maxRate float64) {
+	p.apart = leastApart(maxRate)
+}
+
+// leastApart is the time between two rounds that keep to a rate a second; 0: there is none.
+func leastApart(maxRate float64) time.Duration {
+	if maxRate == 0 {
+		return 0
+	}
+	return time.Duration(math.Ceil(float64(time.Second) / maxRate))
 }
 
 // done says whether no round leaves any more.
@@ -39,9 +54,12 @@ func (p *pacer) done(now time.Duration) bool {
 	return p.duration > 0 && p.at(now) >= p.duration
 }
 
-// at is when the next round leaves if nothing holds it up. Without an interval that is now.
+// at is when the next round leaves if nothing holds it up. Without an interval that is now, or as soon as its bound allows.
 func (p *pacer) at(now time.Duration) time.Duration {
-	if p.interval == 0 || now > p.due+maxBehind {
+	if p.interval == 0 {
+		return max(now, p.due)
+	}
+	if now > p.due+maxBehind {
 		return now
 	}
 	return p.due
@@ -59,6 +77,9 @@ func (p *pacer) leave(now time.Duration) (seq uint32, late time.Duration) {
 
 // gap is the time between two rounds.
 func (p *pacer) gap() time.Duration {
+	if p.interval == 0 {
+		return p.apart
+	}
 	if p.poisson == nil {
 		return p.interval
 	}

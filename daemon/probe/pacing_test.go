@@ -3,10 +3,12 @@ package probe
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,6 +120,63 @@ func TestClosedLoopWaits(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Without an interval rounds leave as fast as answers come, of whatever kind, but no faster than they may; and to wait for
+// that is nothing that went wrong.
+func TestBoundOfAClosedLoop(t *testing.T) {
+	const ms = time.Millisecond
+	answers := inMemory(each(func(_ int, b []byte, c net.Conn) { _, _ = c.Write(b) }))
+	slow := inMemory(each(func(_ int, b []byte, c net.Conn) { time.Sleep(25 * ms); _, _ = c.Write(b) }))
+	refuses := New(Options{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }})
+	breaks := inMemory(func(int, net.Conn) {})
+	for name, c := range map[string]struct {
+		prober *Prober
+		plan   Plan
+		lost   uint32
+		apart  time.Duration
+	}{
+		"udp":                      {answers, Plan{Protocol: UDP, MaxRate: 100}, 0, 10 * ms},
+		"udp, flows share it":      {answers, Plan{Protocol: UDP, MaxRate: 100, Flows: 4}, 0, 10 * ms},
+		"udp, unmarked":            {answers, Plan{Protocol: UDP, MaxRate: 100, PayloadBytes: 7}, 0, 10 * ms},
+		"udp, refused":             {refuses, Plan{Protocol: UDP, MaxRate: 100}, 8, 10 * ms},
+		"tcp":                      {answers, Plan{Protocol: TCP, MaxRate: 100}, 0, 10 * ms},
+		"tcp, refused":             {refuses, Plan{Protocol: TCP, MaxRate: 100}, 8, 10 * ms},
+		"tcp, broken":              {breaks, Plan{Protocol: TCP, MaxRate: 100}, 8, 10 * ms},
+		"tcp, a new one":           {answers, Plan{Protocol: TCP, MaxRate: 100, NewConnection: true}, 0, 10 * ms},
+		"tcp, a new one, refused":  {refuses, Plan{Protocol: TCP, MaxRate: 100, NewConnection: true}, 8, 10 * ms},
+		"answers are the slower":   {slow, Plan{Protocol: UDP, MaxRate: 100}, 0, 25 * ms},
+		"no bound":                 {slow, Plan{Protocol: UDP}, 0, 25 * ms},
+		"an interval has no bound": {answers, Plan{Protocol: UDP, Interval: 5 * ms, MaxRate: 1}, 0, 5 * ms},
+	} {
+		for _, late := range []bool{false, true} { // it is known when the name was looked up
+			t.Run(fmt.Sprintf("%s, late: %v", name, late), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					plan := c.plan
+					plan.Address, plan.Count, plan.Timeout = anyAddress, 8, time.Second
+					if plan.PayloadBytes == 0 {
+						plan.PayloadBytes = 64
+					}
+					if late {
+						rate := plan.MaxRate
+						plan.Admit = func(netip.AddrPort) (float64, error) { return rate, nil }
+						plan.MaxRate *= 7
+					}
+					r, samples := runProber(t.Context(), t, c.prober, plan, nil)
+					referee(t, plan, r, samples)
+					wantCounts(t, r, 8, 8-c.lost, c.lost, 0, 0)
+					for i, s := range samples {
+						if want := time.Duration(i) * c.apart; s.Left != want {
+							t.Errorf("round %d left at %v, want %v", s.Seq, s.Left, want)
+						}
+					}
+					if (r.Schedule != nil) != (plan.Interval > 0) {
+						t.Errorf("a schedule of no interval: %+v", r.Schedule)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ type refusal struct {
 	reason Reason
 }
 
-// permit asks whether the run may go to an address.
+// permit asks whether the run may go to an address, and how fast.
 func (r *run) permit(address netip.AddrPort) error {
 	if permit := r.prober.options.Permit; permit != nil {
 		if err := permit(address, r.plan.Protocol); err != nil {
@@ -38,9 +38,11 @@ func (r *run) permit(address netip.AddrPort) error {
 		}
 	}
 	if admit := r.plan.Admit; admit != nil {
-		if err := admit(address); err != nil {
+		maxRate, err := admit(address)
+		if err != nil {
 			return refusal{err, ReasonOverLimit}
 		}
+		r.pacer.bound(maxRate)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestPermit(t *testing.T) {
 				},
 			})
 			plan := Plan{Protocol: TCP, Address: "echo.example:9", Count: 2, Timeout: time.Second, PayloadBytes: 1}
-			plan.Admit = func(a netip.AddrPort) error { admitted = append(admitted, a); return tc.admit }
+			plan.Admit = func(a netip.AddrPort) (float64, error) { admitted = append(admitted, a); return 0, tc.admit }
 			report, err := p.Run(t.Context(), plan, nil)
 			if len(permitted) != 1 || permitted[0] != want || len(admitted) > 1 || len(admitted) == 0 && tc.permit == nil {
 				t.Errorf("asked of %v and %v", permitted, admitted)

@@ -106,8 +106,12 @@ type Plan struct {
 	// Duration is for how long rounds leave, 0 to MaxDuration. 0: no bound.
 	Duration time.Duration
 	// Interval is the time between the starts of two rounds of the run, 0 to MaxInterval. 0: a flow's round leaves when the
-	// one before it has ended; Pacing may not be Poisson then, and is Closed whatever else it says.
+	// one before it has ended, as MaxRate lets it; Pacing may not be Poisson then, and is Closed whatever else it says.
 	Interval time.Duration
+	// MaxRate is how many rounds a second leave at most where Interval is 0: as fast as answers come, refusals too, but none
+	// before 1/MaxRate s after the one before. It is no schedule, and none is late by it. 0: no bound; else at least 0.001.
+	// With an Interval it means nothing.
+	MaxRate float64
 	// Pacing is how rounds keep to the interval.
 	Pacing Pacing
 	// Flows is how many sockets (UDP) or connections (TCP) take turns with the rounds, up to MaxFlows; round n belongs to
@@ -146,9 +150,12 @@ type Plan struct {
 	// serves one run at a time; a run that starts clears it.
 	Tally *Tally
 	// Admit may be nil. Else it is asked as Options.Permit is, after it and for this run alone: whether there is room for
-	// the run at that address.
-	Admit func(netip.AddrPort) error
+	// the run at that address, and which MaxRate it keeps to there, whatever the plan says.
+	Admit func(netip.AddrPort) (maxRate float64, err error)
 }
+
+// minMaxRate is the least MaxRate that is a bound.
+const minMaxRate = 0.001
 
 // PathMTUSearch says how far to search for the largest payload that comes back.
 type PathMTUSearch struct {
@@ -172,6 +179,8 @@ func (p Plan) Validate() error {
 		return badPlan("duration %v: must be 0s (no bound) to %v", p.Duration, MaxDuration)
 	case p.Interval < 0 || p.Interval > MaxInterval:
 		return badPlan("interval %v: must be 0s (when the round before has ended) to %v", p.Interval, MaxInterval)
+	case p.MaxRate != 0 && !(p.MaxRate >= minMaxRate): // a number that is none is neither
+		return badPlan("max_rate %v: must be 0 (no bound) or at least %v rounds a second", p.MaxRate, minMaxRate)
 	case p.Timeout < MinTimeout || p.Timeout > MaxTimeout:
 		return badPlan("timeout %v: must be %v to %v", p.Timeout, MinTimeout, MaxTimeout)
 	case p.Pacing > Closed:

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -44,6 +45,9 @@ func TestValidate(t *testing.T) {
 		{"interval", "interval -1ns", func(p *Plan) { p.Interval = -1 }},
 		{"long interval", "interval 1h0m1s", func(p *Plan) { p.Interval = MaxInterval + time.Second }},
 		{"at random without an interval", "pacing poisson: needs an interval", func(p *Plan) { p.Pacing, p.Interval = Poisson, 0 }},
+		{"bound of a closed loop", "", func(p *Plan) { p.Interval, p.MaxRate = 0, minMaxRate }},
+		{"bound that is none", "max_rate -1", func(p *Plan) { p.MaxRate = -1 }},
+		{"bound that is no number", "max_rate NaN", func(p *Plan) { p.MaxRate = math.NaN() }},
 		{"timeout", "timeout 0s", func(p *Plan) { p.Timeout = 0 }},
 		{"long timeout", "timeout 5m1s", func(p *Plan) { p.Timeout = MaxTimeout + time.Second }},
 		{"negative payload", "payload_size -1", func(p *Plan) { p.PayloadBytes = -1 }},

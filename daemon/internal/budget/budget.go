@@ -1,6 +1,7 @@
 // Package budget keeps account of what a daemon's probes take together, and refuses the one that would be too much: too
 // many at once, too fast, too large, or too many towards one address. It counts what is planned, before anything is
-// sent, and starts and sends nothing itself. server makes the budget; runs reserves in it.
+// sent, and starts and sends nothing itself. A probe that would send as fast as answers come is allotted how fast it may.
+// server makes the budget; runs and the monitors' runner reserve in it.
 package budget
 
 import (
@@ -48,7 +49,7 @@ type Budget struct {
 
 	mu      sync.Mutex // guards what follows and the fields of the shares
 	used    use
-	targets map[netip.Addr]use // of the addresses that shares have reached
+	targets map[netip.Addr]use // of the addresses that shares have reached, without their zones
 }
 
 // use is how much is taken of what is limited.
@@ -67,22 +68,31 @@ func (u use) minus(o use) use {
 	return use{u.probes - o.probes, u.rate - o.rate, u.bitsPerSecond - o.bitsPerSecond, u.sockets - o.sockets, u.memory - o.memory}
 }
 
+// atRate is the same for a probe whose rounds leave at another rate.
+func (u use) atRate(rate float64) use {
+	u.rate, u.bitsPerSecond = rate, u.bitsPerSecond*rate/u.rate
+	return u
+}
+
 // New makes an account in which nothing is taken.
 func New(l Limits) *Budget { return &Budget{limits: l, targets: map[netip.Addr]use{}} }
 
 // Share is what one probe takes, from Reserve until Release.
 type Share struct {
-	budget *Budget
-	use    use
+	budget  *Budget
+	use     use
+	least   float64 // rounds a second that a probe without an interval takes at least; 0: it has one
+	maxRate float64 // that its rounds are held to, as Plan.MaxRate
 
 	target   netip.Addr // what it counts towards; invalid: nothing yet
 	released bool
 }
 
 // Reserve takes what a plan needs, and answers the plan as it may run: Duration is filled in where it could run for
-// longer than is allowed. Where the plan's address has a name, the share of the target is taken by the plan's Admit, which
-// Reserve sets, once the name was looked up. The plan must have passed Validate. The error is ErrTooLarge or ErrUsedUp, and
-// then nothing is taken.
+// longer than is allowed, and MaxRate where it has no Interval: of each limit on rates it is allotted a quarter of what is
+// left, but what it sends when nothing answers in any case. Where the plan's address has a name, the share of the target is
+// taken by the plan's Admit, which Reserve sets, once the name was looked up; that may lower the rate. The plan must have
+// passed Validate. The error is ErrTooLarge or ErrUsedUp, and then nothing is taken.
 func (b *Budget) Reserve(plan probe.Plan) (*Share, probe.Plan, error) {
 	cost := plan.Cost()
 	if most := b.limits.Duration; most > 0 && (cost.Length == 0 || cost.Length > most) {
@@ -94,10 +104,12 @@ func (b *Budget) Reserve(plan probe.Plan) (*Share, probe.Plan, error) {
 		}
 	}
 	s := &Share{budget: b, use: use{1, cost.RoundsPerSecond, cost.BitsPerSecond, cost.Sockets, cost.MemoryBytes}}
-	plan.Admit = s.reach
+	if plan.Interval == 0 {
+		s.least, s.maxRate = cost.RoundsPerSecond, plan.MaxRate
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := check(b.limits.together(b.used, s.use)); err != nil {
+	if err := s.allot(func(asked use) []limit { return b.limits.together(b.used, asked) }); err != nil {
 		return nil, plan, err
 	}
 	if address, ok := plan.Literal(); ok {
@@ -106,22 +118,59 @@ func (b *Budget) Reserve(plan probe.Plan) (*Share, probe.Plan, error) {
 		}
 	}
 	b.used = b.used.plus(s.use)
+	plan.MaxRate, plan.Admit = s.maxRate, s.reach
 	return s, plan, nil
 }
 
-// reach takes the share of the target at an address, unless it has been taken.
-func (s *Share) reach(address netip.AddrPort) error {
-	s.budget.mu.Lock()
-	defer s.budget.mu.Unlock()
-	return s.reachLocked(address.Addr())
+// allot takes as much of limits as the probe needs, and where it has no interval as much more as there is for it.
+func (s *Share) allot(limits func(asked use) []limit) error {
+	rate := s.maxRate
+	for _, l := range limits(s.use) {
+		if s.least == 0 || !l.perSecond || l.most == 0 || l.asked == 0 {
+			continue
+		}
+		// In proportion: what is asked for at one rate, and what there is.
+		most := max(s.use.rate*(l.most-l.used)/loopPart/l.asked, s.least)
+		if rate == 0 || most < rate {
+			rate = most
+		}
+	}
+	taken := s.use
+	if rate > 0 {
+		taken = taken.atRate(rate)
+	}
+	if err := check(limits(taken)); err != nil {
+		return err
+	}
+	s.use, s.maxRate = taken, rate
+	return nil
+}
+
+// loopPart says which part of what is left a probe without an interval gets: so there is always room for others.
+const loopPart = 4
+
+// reach takes the share of the target at an address, unless it has been taken, and answers the rate that is left to the
+// probe; 0: as fast as it can.
+func (s *Share) reach(address netip.AddrPort) (maxRate float64, err error) {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := s.use
+	if err := s.reachLocked(address.Addr()); err != nil {
+		return 0, err
+	}
+	b.used = b.used.minus(before).plus(s.use)
+	return s.maxRate, nil
 }
 
 func (s *Share) reachLocked(addr netip.Addr) error {
 	b := s.budget
+	// A zone only says through which interface; all of them are one address here. Else each spelling had limits of its own.
+	addr = addr.Unmap().WithZone("")
 	if addr.IsLoopback() || addr == s.target {
 		return nil
 	}
-	if err := check(b.limits.towards(addr, b.targets[addr], s.use)); err != nil {
+	if err := s.allot(func(asked use) []limit { return b.limits.towards(addr, b.targets[addr], asked) }); err != nil {
 		return err
 	}
 	b.targets[addr] = b.targets[addr].plus(s.use)
@@ -156,12 +205,13 @@ type limit struct {
 	most, used, asked float64
 	what, flag        string
 	unit              float64 // what the flag counts in; 0: 1
+	perSecond         bool    // it grows with the rate of rounds
 }
 
 func (l Limits) together(used, asked use) []limit {
 	return []limit{
 		{most: float64(l.Probes), used: float64(used.probes), asked: 1, what: "probes at once", flag: "--max-probes"},
-		{most: l.RoundsPerSecond, used: used.rate, asked: asked.rate, what: "rounds a second", flag: "--max-probe-rate"},
+		{most: l.RoundsPerSecond, used: used.rate, asked: asked.rate, what: "rounds a second", flag: "--max-probe-rate", perSecond: true},
 		{most: float64(l.Sockets), used: float64(used.sockets), asked: float64(asked.sockets), what: "sockets of probes", flag: "--max-probe-sockets"},
 		{most: float64(l.MemoryBytes), used: float64(used.memory), asked: float64(asked.memory), what: "MiB of memory for probes", flag: "--max-probe-memory", unit: 1 << 20},
 	}
@@ -171,8 +221,8 @@ func (l Limits) towards(addr netip.Addr, used, asked use) []limit {
 	to := " to " + addr.String()
 	return []limit{
 		{most: float64(l.TargetProbes), used: float64(used.probes), asked: 1, what: "probes at once" + to, flag: "--max-target-probes"},
-		{most: l.TargetRoundsPerSecond, used: used.rate, asked: asked.rate, what: "rounds a second" + to, flag: "--max-target-rate"},
-		{most: l.TargetBitsPerSecond, used: used.bitsPerSecond, asked: asked.bitsPerSecond, what: "Mbit/s of payload" + to, flag: "--max-target-mbps", unit: 1e6},
+		{most: l.TargetRoundsPerSecond, used: used.rate, asked: asked.rate, what: "rounds a second" + to, flag: "--max-target-rate", perSecond: true},
+		{most: l.TargetBitsPerSecond, used: used.bitsPerSecond, asked: asked.bitsPerSecond, what: "Mbit/s of payload" + to, flag: "--max-target-mbps", unit: 1e6, perSecond: true},
 	}
 }
 

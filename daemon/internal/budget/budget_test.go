@@ -2,6 +2,8 @@ package budget
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"sync"
@@ -123,21 +125,21 @@ func TestTargetOfAName(t *testing.T) {
 	}
 	target := netip.MustParseAddrPort("192.0.2.1:7")
 	for range 2 { // once is enough
-		if err := admitted.Admit(target); err != nil {
-			t.Error(err)
+		if rate, err := admitted.Admit(target); rate != 0 || err != nil {
+			t.Error(rate, err)
 		}
 	}
 	second, other, err := b.Reserve(plan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Admit(netip.MustParseAddrPort("192.0.2.1:8")); !errors.Is(err, ErrUsedUp) {
+	if _, err := other.Admit(netip.MustParseAddrPort("192.0.2.1:8")); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("another port of the address: %v", err)
 	}
 	if _, _, err := b.Reserve(aPlan()); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("the address itself: %v", err)
 	}
-	if err := other.Admit(netip.MustParseAddrPort("192.0.2.2:7")); err != nil {
+	if _, err := other.Admit(netip.MustParseAddrPort("192.0.2.2:7")); err != nil {
 		t.Errorf("another address: %v", err)
 	}
 	first.Release()
@@ -149,7 +151,7 @@ func TestTargetOfAName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := admitted.Admit(target); err != nil {
+	if _, err := admitted.Admit(target); err != nil {
 		t.Errorf("an address that was counted when it was reserved: %v", err)
 	}
 	literal.Release()
@@ -192,6 +194,130 @@ func TestDuration(t *testing.T) {
 	}
 }
 
+// TestLoops: a probe without an interval sends as fast as answers come, so how fast it may is allotted, and counted.
+func TestLoops(t *testing.T) {
+	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*b }
+	loop := func(p *probe.Plan) { p.Interval = 0 }
+	for name, tc := range map[string]struct {
+		limits Limits
+		change func(*probe.Plan)
+		rates  []float64 // of one after the other
+	}{
+		"no limits":               {Limits{}, loop, []float64{0, 0}},
+		"of all":                  {Limits{RoundsPerSecond: 1600}, loop, []float64{400, 300, 225}},
+		"of the target":           {Limits{TargetRoundsPerSecond: 1600}, loop, []float64{400, 300, 225}},
+		"bits of the target":      {Limits{TargetBitsPerSecond: 512 * 1600}, loop, []float64{400, 300, 225}},
+		"the tightest":            {Limits{RoundsPerSecond: 1e6, TargetRoundsPerSecond: 800, TargetBitsPerSecond: 512 * 1600}, loop, []float64{200, 150}},
+		"no bits":                 {Limits{TargetBitsPerSecond: 1}, func(p *probe.Plan) { p.Interval, p.PayloadBytes = 0, 0 }, []float64{0, 0}},
+		"at least without answer": {Limits{TargetRoundsPerSecond: 3}, loop, []float64{1, 1, 1}},
+		"flows without answer":    {Limits{RoundsPerSecond: 12}, func(p *probe.Plan) { p.Interval, p.Flows = 0, 4 }, []float64{4, 4, 4}},
+		"what the plan says":      {Limits{RoundsPerSecond: 1600}, func(p *probe.Plan) { p.Interval, p.MaxRate = 0, 320 }, []float64{320, 320, 240}},
+		"an interval":             {Limits{RoundsPerSecond: 1600}, func(p *probe.Plan) {}, []float64{0, 0}},
+		"loopback":                {Limits{TargetRoundsPerSecond: 1600}, func(p *probe.Plan) { p.Interval, p.Address = 0, "127.0.0.1:7" }, []float64{0, 0}},
+	} {
+		for _, named := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, a name: %v", name, named), func(t *testing.T) {
+				b := New(tc.limits)
+				var shares []*Share
+				for i, want := range tc.rates {
+					plan := aPlan()
+					tc.change(&plan)
+					address := netip.MustParseAddrPort(plan.Address)
+					if named {
+						plan.Address = "echo.example:7"
+					}
+					share, got, err := b.Reserve(plan)
+					if err != nil {
+						t.Fatalf("probe %d: %v", i, err)
+					}
+					rate, err := got.Admit(address)
+					if err != nil || !near(rate, want) || !named && rate != got.MaxRate {
+						t.Errorf("probe %d: %v and later %v rounds/s, want %v; %v", i, got.MaxRate, rate, want, err)
+					}
+					shares = append(shares, share)
+				}
+				sum := use{}
+				for _, s := range shares {
+					sum = sum.plus(s.use)
+				}
+				if !near(b.used.rate, sum.rate) || !near(b.used.bitsPerSecond+1, sum.bitsPerSecond+1) {
+					t.Errorf("in use: %+v, want %+v", b.used, sum)
+				}
+				for _, s := range shares {
+					s.Release()
+				}
+				if b.used != (use{}) || len(b.targets) != 0 {
+					t.Errorf("left in use: %+v, %v", b.used, b.targets)
+				}
+			})
+		}
+	}
+}
+
+// TestLoopsLeaveRoom: they get less and less, and are refused only where there is not even room without answers.
+func TestLoopsLeaveRoom(t *testing.T) {
+	b := New(Limits{TargetRoundsPerSecond: 100})
+	plan := aPlan()
+	plan.Interval = 0
+	var shares []*Share
+	total := 0.0
+	for {
+		share, got, err := b.Reserve(plan)
+		if err != nil {
+			if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), "and it takes 1;") {
+				t.Errorf("one more: %v", err)
+			}
+			break
+		}
+		total += got.MaxRate
+		shares = append(shares, share)
+	}
+	if len(shares) < 4 || total > 100 {
+		t.Errorf("%d probes have %v rounds/s", len(shares), total)
+	}
+	plan.Address = "echo.example:7"
+	late, got, err := b.Reserve(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := got.Admit(netip.MustParseAddrPort("192.0.2.1:7")); !errors.Is(err, ErrUsedUp) {
+		t.Errorf("one more, by its name: %v", err)
+	}
+	for _, s := range append(shares, late) {
+		s.Release()
+	}
+	if b.used != (use{}) || len(b.targets) != 0 {
+		t.Errorf("left in use: %+v, %v", b.used, b.targets)
+	}
+}
+
+// TestSpellingsOfATarget: one address has one account, however it is written.
+func TestSpellingsOfATarget(t *testing.T) {
+	for _, spellings := range [][]string{
+		{"[fd77::2]:7", "[fd77::2%aa]:7", "[fd77::2%bb]:8", "[FD77:0::2]:7"},
+		{"[fe80::1%eth0]:7", "[fe80::1%eth1]:7"},
+		{"192.0.2.1:7", "[::ffff:192.0.2.1]:7", "[::ffff:192.0.2.1%aa]:7"},
+	} {
+		b := New(Limits{TargetProbes: 1})
+		for i, address := range spellings {
+			plan := aPlan()
+			plan.Address = address
+			if _, _, err := b.Reserve(plan); (err == nil) != (i == 0) || err != nil && !errors.Is(err, ErrUsedUp) {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		plan := aPlan()
+		plan.Address = "echo.example:7"
+		_, named, err := b.Reserve(plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := named.Admit(netip.MustParseAddrPort(spellings[1])); !errors.Is(err, ErrUsedUp) {
+			t.Errorf("%s by its name: %v", spellings[1], err)
+		}
+	}
+}
+
 func TestFractionsAddUp(t *testing.T) {
 	b := New(Limits{RoundsPerSecond: 1})
 	plan := aPlan()
@@ -219,7 +345,7 @@ func TestManyAtOnce(t *testing.T) {
 	for range 100 {
 		all.Go(func() {
 			if share, plan, err := b.Reserve(aPlan()); err == nil {
-				if err := plan.Admit(netip.MustParseAddrPort("192.0.2.1:7")); err != nil {
+				if _, err := plan.Admit(netip.MustParseAddrPort("192.0.2.1:7")); err != nil {
 					t.Error(err)
 				}
 				share.Release()

@@ -347,7 +347,7 @@ type Probe struct {
 	// For how long rounds leave. Absent or 0: no bound but the daemon's limit, which is answered where it may be reached.
 	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Time between the starts of two rounds of the probe, all flows taken together. Absent: 200 ms, unless there is a rate;
-	// 0: a flow's round leaves when the one before it has ended.
+	// 0: a flow's round leaves when the one before it has ended, no faster than the daemon's limits leave room for.
 	Interval *durationpb.Duration `protobuf:"bytes,6,opt,name=interval,proto3" json:"interval,omitempty"`
 	// How long a round waits for its reply, and a TCP connect for its connection. Absent: 1 s.
 	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
