@@ -107,6 +107,11 @@ func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
 		dial = r.dialer(flow).DialContext
 	}
 	conn, err := dial(ctx, r.plan.Protocol.String(), r.address.String())
+	if c, ok := conn.(*net.TCPConn); ok && err == nil && r.source(flow).Port() != 0 {
+		// Closed with a RST, whoever closes it. A FIN would leave it in TIME-WAIT (RFC 9293, 3.6.1), and its port could not be
+		// bound for a minute: by the flow's next connection, or by the same probe made again.
+		_ = c.SetLinger(0) // Should it fail, that is what happens.
+	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, fmt.Errorf("no connection to %s within %v: %w", r.address, r.plan.Timeout, context.DeadlineExceeded)
 	}

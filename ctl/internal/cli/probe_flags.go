@@ -33,7 +33,7 @@ func (o *pathOptions) addTo(cmd *cobra.Command) {
 	flags.Var(&o.flows, "flows", "`N` sockets or connections take turns, each with a source port of its own (default: 1)")
 	flags.Var(&o.sweep, "sweep", "payloads of `FROM:TO:STEP` bytes by turns, instead of --size")
 	flags.StringVar(&o.source, "source", "", "send from `ADDRESS`, which is one of the daemon's host")
-	flags.Var(&o.sourcePort, "source-port", "send from `PORT`, and those that follow with --flows; 0 is any")
+	flags.Var(&o.sourcePort, "source-port", "send from `PORT`, and those that follow with --flows; 0 is any. TCP connections from it end with a RST")
 	flags.Var(&o.dscp, "dscp", "mark packets with `DSCP`: 0 to 63, or a name as ef, af41 or cs1")
 	flags.BoolVar(&o.dontFragment, "dont-fragment", false, "udp: set the DF bit, and never fragment")
 	flags.Var(&o.ttl, "ttl", "time to live or hop limit `N` of packets; 0 is the system's default")

@@ -765,7 +765,8 @@ type ProbeSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An address of this host. Empty: the one that the system chooses.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// The source port of the first flow; those after it have the ports that follow. 0: ports that the system chooses.
+	// The source port of the first flow; those after it have the ports that follow. 0: ports that the system chooses. TCP
+	// connections from such a port are closed with a RST instead of a FIN, so that the port is free again at once.
 	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
