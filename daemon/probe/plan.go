@@ -124,9 +124,9 @@ type Plan struct {
 	PayloadBytes int
 	// Sizes are the payloads of rounds by turns, instead of PayloadBytes: up to MaxSizes, each within its limits. Nil: none.
 	Sizes []int
-	// Source is where rounds come from. The zero address lets the system choose. A port is that of the first flow, and
-	// those after it have the ports that follow; 0 lets the system choose. Of TCP with NewConnection it must be 0, and else such
-	// connections are closed with a RST, so that their ports can be bound again at once.
+	// Source is where rounds come from; Run answers ErrSource where that cannot be. The zero address lets the system choose. A
+	// port is that of the first flow, and those after it have the ports that follow; 0 lets the system choose. Of TCP with
+	// NewConnection it must be 0, and else such connections are closed with a RST, so that their ports are free again at once.
 	Source netip.AddrPort
 	// DSCP is the DiffServ code point (RFC 2474) of packets, 0 to 63.
 	DSCP uint8

@@ -60,8 +60,8 @@ func (p *Prober) newAlarm() alarm {
 //
 // It ends when the plan's count or duration is reached and the last reply has come or is overdue, when ctx ends (the
 // report is what was measured so far, the error nil, and a round on its way counts as neither sent nor lost), or when
-// emit fails (the same, with emit's error). The only other errors are ErrBadPlan, and those of Options.Permit and
-// Plan.Admit; then nothing was sent, and the report's errors say why. When the host's name cannot be looked up, one
+// emit fails (the same, with emit's error). The only other errors are ErrBadPlan, ErrSource, and those of Options.Permit
+// and Plan.Admit; then nothing was sent, and the report's errors say why. When the host's name cannot be looked up, one
 // round is sent and lost with ReasonNameNotFound.
 //
 // Last it asks for the target's ledger, where the plan says how, also when ctx has ended.

@@ -74,7 +74,7 @@ type Report struct {
 	PathMTU *PathMTU
 	// Errors says why rounds were lost or corrupted, most frequent first. The counts add up to Lost + Corrupted, but
 	// for ReasonNotClosed, which comes on top: its rounds are among the received. Of a run that was refused there are no
-	// rounds, and one entry of ReasonTargetRefused or ReasonOverLimit.
+	// rounds, and one entry of ReasonTargetRefused, ReasonOverLimit or ReasonSourceUnavailable.
 	Errors []ErrorCount
 	// Directions tells which way datagrams were lost. Nil over TCP, and until the run has ended.
 	Directions *Directions

@@ -64,6 +64,9 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	r.address = address
+	if err := r.checkSource(); err != nil {
+		return err
+	}
 	if r.stamped() {
 		defer keepStamping()()
 		r.begins() // that takes a moment the first time
@@ -143,7 +146,7 @@ func (r *run) dialer(flow int) *net.Dialer {
 
 // source is where a flow is to come from; invalid when that is all the same.
 func (r *run) source(flow int) netip.AddrPort {
-	address, port := r.plan.Source.Addr(), r.plan.Source.Port()
+	address, port := r.plan.Source.Addr().Unmap(), r.plan.Source.Port()
 	if !address.IsValid() && port == 0 {
 		return netip.AddrPort{}
 	}

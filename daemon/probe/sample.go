@@ -72,6 +72,8 @@ const (
 	ReasonTargetRefused Reason = "target_refused"
 	// ReasonOverLimit: Plan.Admit had no room for the run, and nothing was sent. It is of the run, not of a round.
 	ReasonOverLimit Reason = "over_limit"
+	// ReasonSourceUnavailable: Plan.Source cannot be had, and nothing was sent. It is of the run, not of a round.
+	ReasonSourceUnavailable Reason = "source_unavailable"
 	// ReasonOther: anything else; the message says what.
 	ReasonOther Reason = "other"
 )

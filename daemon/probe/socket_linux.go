@@ -2,6 +2,8 @@ package probe
 
 import (
 	"errors"
+	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,27 @@ func (p Plan) markSocket(fd int, six bool) error {
 		errs[2] = set(unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}
 	return errors.Join(errs[:]...)
+}
+
+// bindOnce binds a socket to an address, and closes it. The error says which system call failed.
+func bindOnce(protocol Protocol, source netip.AddrPort) error {
+	family, kind := unix.AF_INET6, unix.SOCK_DGRAM
+	if source.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	if protocol == TCP {
+		kind = unix.SOCK_STREAM
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	err = unix.Bind(fd, sockaddr(source))
+	_ = unix.Close(fd)
+	if errors.Is(err, unix.EINVAL) && source.Addr().Zone() != "" {
+		err = unix.EADDRNOTAVAIL // There is no such interface.
+	}
+	return os.NewSyscallError("bind", err)
 }
 
 // onSocket calls f with the descriptor of a socket.

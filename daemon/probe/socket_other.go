@@ -5,6 +5,7 @@ package probe
 import (
 	"context"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 )
@@ -18,6 +19,23 @@ const (
 
 // mark sets the IP options of a plan, of which there are none here.
 func (p Plan) mark(_, _ string, _ syscall.RawConn) error { return nil }
+
+// bindOnce binds a socket to an address, and closes it. The error says which system call failed. Over TCP it listens there for
+// a moment, which is how package net binds without connecting.
+func bindOnce(protocol Protocol, source netip.AddrPort) error {
+	if protocol == TCP {
+		l, err := net.Listen("tcp", source.String())
+		if err == nil {
+			_ = l.Close()
+		}
+		return err
+	}
+	c, err := net.ListenPacket("udp", source.String())
+	if err == nil {
+		_ = c.Close()
+	}
+	return err
+}
 
 func newPoller(context.Context, *run, func(arrival)) udpSockets { return nil }
 

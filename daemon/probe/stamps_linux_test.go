@@ -357,22 +357,3 @@ func TestSourceOfFlows(t *testing.T) {
 		}
 	}
 }
-
-// Where a flow cannot have its source, its rounds are lost, and say why.
-func TestSourceInUse(t *testing.T) {
-	taken := listenUDP(t)
-	for _, source := range []netip.AddrPort{
-		taken.LocalAddr().(*net.UDPAddr).AddrPort(), netip.MustParseAddrPort("192.0.2.1:0"),
-	} {
-		plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 3)
-		plan.Source = source
-		r, _ := runPlan(t, plan)
-		wantCounts(t, r, 3, 0, 3, 0, 0)
-		wantReason(t, r, ReasonOther, 3)
-		if got := r.Errors[0].Message; !slices.Contains([]string{
-			"cannot send from " + source.String() + ": address already in use", "cannot send from 192.0.2.1: cannot assign requested address",
-		}, got) {
-			t.Errorf("the error says %q", got)
-		}
-	}
-}

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestContract(t *testing.T) {
 			}
 			d := startDaemon(t, config)
 			calls := connect(t, d)
-			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases(), ledgerCases(), probeTargetCases(d), probeLimitCases(), monitorCases()) {
+			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), probeCases(taken.Addr().(*net.TCPAddr).AddrPort()), ledgerCases(), probeTargetCases(d), probeLimitCases(), monitorCases()) {
 				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
 			}
 		})
@@ -333,7 +334,7 @@ func limitCases() []contractCase {
 	}
 }
 
-func probeCases() []contractCase {
+func probeCases(taken netip.AddrPort) []contractCase {
 	const bad = codes.InvalidArgument
 	probe := func(p string) string { return fmt.Sprintf(`{"probe": %s}`, p) }
 	return []contractCase{
@@ -377,6 +378,19 @@ func probeCases() []contractCase {
 		{name: "stop what is to be probed", call: "EndpointService/StopEndpoint", request: `{"name": "made"}`, fields: map[string]string{"state": "STOPPED"}},
 		{name: "an endpoint that does not serve", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}}`), code: codes.FailedPrecondition, reason: "NOT_SERVING", says: "STOPPED"},
 		{name: "start it again", call: "EndpointService/StartEndpoint", request: `{"name": "made"}`, fields: map[string]string{"state": "SERVING"}},
+		{
+			name: "from a port that is taken", call: "ProbeService/RunProbe",
+			request: probe(fmt.Sprintf(`{"name": "no-port", "target": {"endpoint": "made"}, "source": {"address": "127.0.0.1", "port": %d}}`, taken.Port())),
+			code:    codes.FailedPrecondition, reason: "ADDRESS_IN_USE", says: "cannot send from " + taken.String() + ": address already in use; choose another source port",
+		},
+		{
+			name: "it has sent nothing", call: "ProbeService/GetProbe", request: `{"name": "no-port"}`,
+			fields: map[string]string{"state": "STOPPED", "report.sent": "0", "report.errors.#": "1", "report.errors.0.reason": "source_unavailable"},
+		},
+		{
+			name: "from an address of another host", call: "ProbeService/StreamProbe", request: probe(`{"target": {"endpoint": "web-1"}, "source": {"address": "192.0.2.1"}}`),
+			code: codes.FailedPrecondition, reason: "ADDRESS_NOT_AVAILABLE", says: "cannot send from 192.0.2.1: this host has no such address; choose",
+		},
 		{name: "count too large", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "count": 4000000000}`), code: bad, reason: "BAD_VALUE", field: "probe.count"},
 		{name: "negative interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "-1s"}`), code: bad, reason: "BAD_VALUE", field: "probe.interval"},
 		{name: "at random without an interval", call: "ProbeService/RunProbe", request: probe(`{"target": {"endpoint": "made"}, "interval": "0s", "pacing": "POISSON"}`), code: bad, reason: "BAD_VALUE", field: "probe.pacing", says: "needs an interval"},

@@ -2500,7 +2500,7 @@ func (x *Bucket) GetCount() uint32 {
 type ErrorCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What: timeout, refused, unreachable, reset, closed_early, name_not_found, corrupted, not_closed, too_big, other. Of a
-	// probe that was not allowed to send: target_refused, over_limit.
+	// probe that sent nothing: target_refused, over_limit, source_unavailable.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How often.
 	Count uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`

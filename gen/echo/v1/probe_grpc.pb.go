@@ -38,8 +38,10 @@ const (
 // What a target does (refuses, does not answer, cannot be reached, has no such name) is a result in the report, never
 // an error of the call. A target that is not allowed is PERMISSION_DENIED, TARGET_REFUSED, and what is above a limit of
 // the daemon's RESOURCE_EXHAUSTED, PROBE_TOO_LARGE or TOO_MANY_PROBES (see Info.probe_limits): at once where the target
-// is an address, and once the name was looked up where it has one. Either way nothing is sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
-// kept), whichever method made it.
+// is an address, and once the name was looked up where it has one. A source that cannot be had for every flow is
+// FAILED_PRECONDITION, with the reasons of endpoints that cannot be bound, before the first round. Either way nothing is
+// sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are kept), whichever
+// method made it.
 type ProbeServiceClient interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
 	// then, and its report so far is answered; a caller that goes away stops it, too.
@@ -50,7 +52,7 @@ type ProbeServiceClient interface {
 	StreamProbe(ctx context.Context, in *StreamProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProbeResponse], error)
 	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
 	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
-	// say target_refused or over_limit.
+	// say target_refused or over_limit; when its source cannot be had, source_unavailable.
 	CreateProbe(ctx context.Context, in *CreateProbeRequest, opts ...grpc.CallOption) (*Probe, error)
 	// Answers one probe, with its report so far. NOT_FOUND when there is none of that name, or no longer.
 	GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*Probe, error)
@@ -159,8 +161,10 @@ func (c *probeServiceClient) DeleteProbe(ctx context.Context, in *DeleteProbeReq
 // What a target does (refuses, does not answer, cannot be reached, has no such name) is a result in the report, never
 // an error of the call. A target that is not allowed is PERMISSION_DENIED, TARGET_REFUSED, and what is above a limit of
 // the daemon's RESOURCE_EXHAUSTED, PROBE_TOO_LARGE or TOO_MANY_PROBES (see Info.probe_limits): at once where the target
-// is an address, and once the name was looked up where it has one. Either way nothing is sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are
-// kept), whichever method made it.
+// is an address, and once the name was looked up where it has one. A source that cannot be had for every flow is
+// FAILED_PRECONDITION, with the reasons of endpoints that cannot be bound, before the first round. Either way nothing is
+// sent. A probe is a named thing from its first round until 10 minutes after its last (the last 100 are kept), whichever
+// method made it.
 type ProbeServiceServer interface {
 	// Creates a probe, waits until it is done and answers its report. A probe that takes longer than 5 minutes is stopped
 	// then, and its report so far is answered; a caller that goes away stops it, too.
@@ -171,7 +175,7 @@ type ProbeServiceServer interface {
 	StreamProbe(*StreamProbeRequest, grpc.ServerStreamingServer[StreamProbeResponse]) error
 	// Creates a probe and answers at once; it runs by itself until its count or duration is reached or it is stopped. When
 	// its target's name leads to an address that is not allowed, it ends STOPPED with nothing sent, and the report's errors
-	// say target_refused or over_limit.
+	// say target_refused or over_limit; when its source cannot be had, source_unavailable.
 	CreateProbe(context.Context, *CreateProbeRequest) (*Probe, error)
 	// Answers one probe, with its report so far. NOT_FOUND when there is none of that name, or no longer.
 	GetProbe(context.Context, *GetProbeRequest) (*Probe, error)
