@@ -243,6 +243,9 @@ func (s *pathSearch) enough(size int) int {
 // result is what is known so far.
 func (s *pathSearch) result() PathMTU {
 	var r PathMTU
+	if s.silences >= maxSilences {
+		return r // The path is dead: what came back before says nothing of it now.
+	}
 	if s.good > 0 {
 		r.PayloadBytes, r.MTU = s.good, s.good+s.headers
 	}

@@ -193,7 +193,8 @@ const (
 
 // PathMTU is what a search has found. Where nothing is known a number is 0, which none of them can be otherwise.
 type PathMTU struct {
-	// PayloadBytes is the largest payload that came back; MTU is that of the IP packet with it and its headers.
+	// PayloadBytes is the largest payload that came back, 0 when none did, or none does any more; MTU is that of the IP
+	// packet with it and its headers.
 	PayloadBytes, MTU int
 	Limit             MTULimit
 	// TooBig is the smallest payload that did not come back.

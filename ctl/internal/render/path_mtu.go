@@ -21,7 +21,8 @@ func pathMTUSearchText(p *echov1.Probe) string {
 }
 
 // pathMTULine says what a search for the path MTU found, and how it is known; nothing where there was none.
-func pathMTULine(m *echov1.PathMtu) string {
+func pathMTULine(r *echov1.ProbeReport) string {
+	m := r.GetPathMtu()
 	if m == nil {
 		return ""
 	}
@@ -29,6 +30,9 @@ func pathMTULine(m *echov1.PathMtu) string {
 	if m.Payload == nil {
 		if known {
 			return "path mtu unknown: " + more
+		}
+		if r.GetReceived() > 0 {
+			return "path mtu unknown: nothing comes back any more"
 		}
 		return "path mtu unknown: nothing came back"
 	}

@@ -136,7 +136,7 @@ func reportLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 func summaryLines(r *echov1.ProbeReport, wide bool, o Options) []string {
 	lines := []string{totalsLine(r)}
 	for _, line := range []string{
-		pathMTULine(r.GetPathMtu()),
+		pathMTULine(r),
 		distributionLine("rtt", r.GetRtt(), wide),
 		applicationLine(r, wide),
 		distributionLine("connect", r.GetConnect(), wide),

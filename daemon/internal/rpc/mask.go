@@ -25,10 +25,27 @@ func applyMask(dst, src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	if len(paths) > 0 {
-		fieldmask.Update(&fieldmaskpb.FieldMask{Paths: paths}, dst, proto.Clone(src))
+	// To set a field of a message that neither has back to its default would make that message, which may mean something.
+	there := slices.DeleteFunc(slices.Clone(paths), func(path string) bool {
+		names := strings.Split(path, ".")
+		return !hasParent(dst.ProtoReflect(), names) && !hasParent(src.ProtoReflect(), names)
+	})
+	if len(there) > 0 {
+		fieldmask.Update(&fieldmaskpb.FieldMask{Paths: there}, dst, proto.Clone(src))
 	}
 	return paths, nil
+}
+
+// hasParent says whether a message has the one that holds the last field of a path.
+func hasParent(m protoreflect.Message, names []string) bool {
+	for _, name := range names[:len(names)-1] {
+		field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+		if field == nil || fieldsOf(field) == nil || !m.Has(field) {
+			return false
+		}
+		m = m.Get(field).Message()
+	}
+	return true
 }
 
 func settablePaths(src proto.Message, mask *fieldmaskpb.FieldMask) ([]string, error) {

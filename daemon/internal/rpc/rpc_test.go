@@ -294,3 +294,19 @@ func TestMasksReachIntoSources(t *testing.T) {
 		}
 	}
 }
+
+// A mask that names a field of a message that nobody has makes none: that it is there may mean something.
+func TestMaskMakesNoMessages(t *testing.T) {
+	probe := &echov1.Probe{Ip: &echov1.IpOptions{Ttl: 4}}
+	monitor := &echov1.Monitor{Probe: probe}
+	mask := &fieldmaskpb.FieldMask{Paths: []string{"probe.pathMtu.maxPayload", "probe.source.port", "probe.ip.ttl"}}
+	if _, err := applyMask(monitor, &echov1.Monitor{}, mask); err != nil {
+		t.Fatal(err)
+	}
+	if probe := monitor.GetProbe(); probe.PathMtu != nil || probe.Source != nil || probe.GetIp().GetTtl() != 0 {
+		t.Errorf("%v", monitor)
+	}
+	if _, err := applyMask(monitor, &echov1.Monitor{Probe: &echov1.Probe{PathMtu: &echov1.PathMtuSearch{MaxPayload: 1000}}}, mask); err != nil || monitor.GetProbe().GetPathMtu().GetMaxPayload() != 1000 {
+		t.Errorf("%v, %v", monitor, err)
+	}
+}

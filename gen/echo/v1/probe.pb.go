@@ -2089,7 +2089,7 @@ type PathMtu struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The largest payload that came back, as it was; absent when none did.
 	Payload *uint32 `protobuf:"varint,1,opt,name=payload,proto3,oneof" json:"payload,omitempty"`
-	// The IP packet that carries it, with its headers; absent when none came back.
+	// The IP packet that carries it, with its headers; absent where payload is.
 	Mtu *uint32 `protobuf:"varint,2,opt,name=mtu,proto3,oneof" json:"mtu,omitempty"`
 	// How it is known that more does not come back.
 	Limit PathMtu_Limit `protobuf:"varint,3,opt,name=limit,proto3,enum=echo.v1.PathMtu_Limit" json:"limit,omitempty"`
