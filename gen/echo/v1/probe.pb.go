@@ -2087,7 +2087,7 @@ func (x *Directions) GetLedger() *Ledger {
 // come in fragments.
 type PathMtu struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The largest payload that came back, as it was; absent when none did.
+	// The largest payload that came back, as it was; absent when none did, or when none does any more.
 	Payload *uint32 `protobuf:"varint,1,opt,name=payload,proto3,oneof" json:"payload,omitempty"`
 	// The IP packet that carries it, with its headers; absent where payload is.
 	Mtu *uint32 `protobuf:"varint,2,opt,name=mtu,proto3,oneof" json:"mtu,omitempty"`
