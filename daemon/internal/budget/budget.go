@@ -90,7 +90,7 @@ type Share struct {
 
 // Reserve takes what a plan needs, and answers the plan as it may run: Duration is filled in where it could run for
 // longer than is allowed, and MaxRate where it has no Interval: of each limit on rates it is allotted a quarter of what is
-// left, but what it sends when nothing answers in any case. Where the plan's address has a name, the share of the target is
+// left, but what it sends when nothing answers, and a round a second, in any case. Where the plan's address has a name, the share of the target is
 // taken by the plan's Admit, which Reserve sets, once the name was looked up; that may lower the rate. The plan must have
 // passed Validate. The error is ErrTooLarge or ErrUsedUp, and then nothing is taken.
 func (b *Budget) Reserve(plan probe.Plan) (*Share, probe.Plan, error) {
@@ -105,7 +105,7 @@ func (b *Budget) Reserve(plan probe.Plan) (*Share, probe.Plan, error) {
 	}
 	s := &Share{budget: b, use: use{1, cost.RoundsPerSecond, cost.BitsPerSecond, cost.Sockets, cost.MemoryBytes}}
 	if plan.Interval == 0 {
-		s.least, s.maxRate = cost.RoundsPerSecond, plan.MaxRate
+		s.least, s.maxRate = max(cost.RoundsPerSecond, leastLoop), plan.MaxRate
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,6 +145,10 @@ func (s *Share) allot(limits func(asked use) []limit) error {
 	s.use, s.maxRate = taken, rate
 	return nil
 }
+
+// leastLoop is how many rounds a second a probe without an interval is allotted at the least, however long it waits for a
+// reply: one that got less would do nothing that anybody waits for.
+const leastLoop = 1
 
 // loopPart says which part of what is left a probe without an interval gets: so there is always room for others.
 const loopPart = 4
