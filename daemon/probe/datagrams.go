@@ -20,8 +20,11 @@ const (
 	// recentRounds is how far back the reply to a payload without a number is looked for. It is small, because a
 	// payload of one byte has but 256 values.
 	recentRounds = 16
-	// searchedRounds is how many of the rounds on their way a damaged reply is compared with.
+	// searchedRounds and searchedBytes bound the rounds on their way that a damaged reply is compared with, and searches how
+	// many such replies are in one turn: whoever floods us with what is of no round must not hold up the schedule.
 	searchedRounds = 1024
+	searchedBytes  = 64 << 10
+	searches       = 8
 	// sentNumbers is how many datagrams of a socket may wait for the kernel's word that they have left.
 	sentNumbers = 4096
 	// writesAgain is how often a write is tried again that fails with what may be a report on a datagram before.
@@ -86,6 +89,8 @@ type datagrams struct {
 	run     *run
 	sockets udpSockets
 	flows   []udpFlow
+
+	searched int // damaged replies whose rounds were searched for in this turn
 }
 
 func newDatagrams(ctx context.Context, r *run) *datagrams {
@@ -351,7 +356,11 @@ func (d *datagrams) owner(b []byte) uint32 {
 	if claimed && (len(b) != int(rounds.get(seq).size) || wire.Resembles(b, id, seq)) {
 		return seq
 	}
-	for s := rounds.oldest; s <= rounds.last && s-rounds.oldest < searchedRounds; s++ {
+	most := uint32(min(searchedRounds, max(searchedBytes/max(len(b), 1), 16)))
+	if d.searched++; d.searched > searches {
+		most = 0
+	}
+	for s := rounds.oldest; s <= rounds.last && s-rounds.oldest < most; s++ {
 		t := rounds.get(s)
 		if t.state == waiting && int(t.size) == len(b) && wire.Resembles(b, d.run.id, s) {
 			return s
@@ -427,8 +436,9 @@ func (d *datagrams) overdue(seq uint32) {
 
 func noReply(timeout time.Duration) error { return fmt.Errorf("no reply within %v", timeout) }
 
-// expire relies on rounds leaving in order: the oldest is due first.
+// expire relies on rounds leaving in order: the oldest is due first. It is called once a turn.
 func (d *datagrams) expire(now time.Duration) {
+	d.searched = 0
 	rounds := &d.run.rounds
 	for t := rounds.first(); t != nil && now-t.left >= d.wait(); t = rounds.first() {
 		d.overdue(rounds.oldest)

@@ -48,7 +48,7 @@ func leastApart(maxRate float64) time.Duration {
 
 // done says whether no round leaves any more.
 func (p *pacer) done(now time.Duration) bool {
-	if p.left == math.MaxUint32 || p.count > 0 && p.left >= p.count {
+	if p.left == math.MaxUint32-1 || p.count > 0 && p.left >= p.count {
 		return true
 	}
 	return p.duration > 0 && p.at(now) >= p.duration

@@ -101,7 +101,7 @@ type Plan struct {
 	// Address is "HOST:PORT" or "[IPV6]:PORT", PORT from 1 to 65535. A host name is looked up once, when the run
 	// starts; of several addresses the first is taken, in the order of RFC 6724, but 127.0.0.0/8 before ::1.
 	Address string
-	// Count is how many rounds, at most MaxCount. 0: no bound (but for 2^32-1, where sequence numbers end).
+	// Count is how many rounds, at most MaxCount. 0: no bound (but for 2^32-2, where sequence numbers end).
 	Count uint32
 	// Duration is for how long rounds leave, 0 to MaxDuration. 0: no bound.
 	Duration time.Duration

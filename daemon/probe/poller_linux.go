@@ -32,7 +32,6 @@ type poller struct {
 	wakeUp  int           // eventfd, written when the run's context ends
 	release func()        // ends what waits for the context
 	set     time.Duration // what the timer is set to
-	broken  error         // why there is no poller
 	flows   []*polled     // by flow; nil: without a socket
 
 	events  [socketsAtOnce]unix.EpollEvent
@@ -58,7 +57,10 @@ const (
 func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
 	p := &poller{run: r, handle: handle, epoll: -1, timer: -1, wakeUp: -1, set: never, flows: make([]*polled, r.plan.flows()),
 		buffer: make([]byte, longestDatagram)}
-	p.broken = p.begin()
+	if err := p.begin(); err != nil {
+		p.closeAll()
+		return noSockets{newMailbox(r, 1, handle), err}
+	}
 	woken := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
 		defer close(woken)
@@ -96,9 +98,6 @@ func (p *poller) watch(fd int, what int32) error {
 }
 
 func (p *poller) open(f *udpFlow, which int) (udpSocket, error) {
-	if p.broken != nil {
-		return nil, p.broken
-	}
 	s, err := openStamped(p.run, f.number)
 	if err != nil {
 		return nil, err
@@ -114,6 +113,10 @@ func (p *poller) open(f *udpFlow, which int) (udpSocket, error) {
 // stop follows the end of all sockets.
 func (p *poller) stop() {
 	p.release()
+	p.closeAll()
+}
+
+func (p *poller) closeAll() {
 	for _, fd := range []int{p.epoll, p.timer, p.wakeUp} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
@@ -196,8 +199,13 @@ func (p *poller) readErrors(s *polled) {
 			a.left, a.number, a.when = true, c.number, c.stamp
 		case c.errno != 0 && c.origin != unix.SO_EE_ORIGIN_LOCAL: // what is local the write has told
 			a.err = c.err()
-			if id, seq, ok := wire.Parse(p.quoted[:n]); ok && id == p.run.id {
+			id, seq, ok := wire.Parse(p.quoted[:n])
+			switch {
+			case ok && id == p.run.id:
 				a.seq = seq
+			case ok: // about a datagram of an earlier run from the same port
+				p.run.tally.ignore()
+				continue
 			}
 		default:
 			continue
@@ -208,3 +216,11 @@ func (p *poller) readErrors(s *polled) {
 		p.handle(a)
 	}
 }
+
+// noSockets is what there is where no poller can be made, for want of descriptors: every round is lost, in its time.
+type noSockets struct {
+	*mailbox[arrival]
+	err error
+}
+
+func (n noSockets) open(*udpFlow, int) (udpSocket, error) { return nil, n.err }

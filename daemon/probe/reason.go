@@ -17,6 +17,8 @@ var unixReasons = map[syscall.Errno]Reason{
 	syscall.EHOSTUNREACH: ReasonUnreachable,
 	syscall.ENETDOWN:     ReasonUnreachable,
 	syscall.EHOSTDOWN:    ReasonUnreachable,
+	syscall.EACCES:       ReasonUnreachable, // ICMPv6 administratively prohibited (RFC 4443), as firewalls reject
+	syscall.ENOPROTOOPT:  ReasonUnreachable, // ICMP protocol unreachable (RFC 792)
 	syscall.ECONNRESET:   ReasonReset,
 	syscall.ECONNABORTED: ReasonReset,
 	syscall.EPIPE:        ReasonReset,
@@ -38,6 +40,9 @@ var windowsReasons = map[syscall.Errno]Reason{
 	10040: ReasonTooBig,      // WSAEMSGSIZE
 }
 
+// errNoRoom is why a datagram was not sent.
+var errNoRoom = errors.New("no room in the socket's buffer: not sent")
+
 // reasonOf puts an error of a socket into the contract's words.
 func reasonOf(err error) Reason {
 	var errno syscall.Errno
@@ -52,6 +57,8 @@ func reasonOf(err error) Reason {
 	}
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errNoRoom):
+		return ReasonNotSent
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return ReasonClosedEarly
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -34,7 +34,7 @@ type trip struct {
 
 // givenReasons are the reasons that reasonOf gives, so that a trip can keep one in a byte.
 var givenReasons = []Reason{
-	ReasonOther, ReasonTimeout, ReasonRefused, ReasonUnreachable, ReasonReset, ReasonClosedEarly, ReasonTooBig,
+	ReasonOther, ReasonTimeout, ReasonRefused, ReasonUnreachable, ReasonReset, ReasonClosedEarly, ReasonTooBig, ReasonNotSent,
 }
 
 func (t *trip) givenFor() Reason { return givenReasons[t.reason] }

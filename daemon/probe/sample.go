@@ -74,6 +74,8 @@ const (
 	ReasonOverLimit Reason = "over_limit"
 	// ReasonSourceUnavailable: Plan.Source cannot be had, and nothing was sent. It is of the run, not of a round.
 	ReasonSourceUnavailable Reason = "source_unavailable"
+	// ReasonNotSent: this host had no room for the datagram, and it never left.
+	ReasonNotSent Reason = "not_sent"
 	// ReasonOther: anything else; the message says what.
 	ReasonOther Reason = "other"
 )

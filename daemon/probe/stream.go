@@ -204,10 +204,10 @@ func (s *stream) write(conn net.Conn) {
 		if !b.claimed.CompareAndSwap(false, true) {
 			continue
 		}
-		s.asked.add(b.size)
 		err := conn.SetWriteDeadline(time.Now().Add(s.run.plan.Timeout))
 		now := s.run.now()
 		b.wrote.Store(int64(now) + 1)
+		s.asked.add(b.size) // Last: what waits in its place already is told at once.
 		wire.Fill(payload[:b.size], s.run.id, b.seq, s.run.nanos(now))
 		if err == nil {
 			_, err = conn.Write(payload[:b.size])

@@ -282,7 +282,7 @@ func distribution(prefix, what, unknown string, of func(*probe.Report) *probe.Di
 func reasons() (made []name) {
 	for _, reason := range []probe.Reason{
 		probe.ReasonTimeout, probe.ReasonRefused, probe.ReasonUnreachable, probe.ReasonReset, probe.ReasonClosedEarly,
-		probe.ReasonNameNotFound, probe.ReasonCorrupted, probe.ReasonNotClosed, probe.ReasonTooBig, probe.ReasonOther,
+		probe.ReasonNameNotFound, probe.ReasonCorrupted, probe.ReasonNotClosed, probe.ReasonTooBig, probe.ReasonNotSent, probe.ReasonOther,
 	} {
 		made = append(made, count("error_"+string(reason), "errors for that reason", func(r *probe.Report) uint32 {
 			for _, e := range r.Errors {

@@ -2499,7 +2499,7 @@ func (x *Bucket) GetCount() uint32 {
 // ErrorCount says how often something went wrong.
 type ErrorCount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What: timeout, refused, unreachable, reset, closed_early, name_not_found, corrupted, not_closed, too_big, other. Of a
+	// What: timeout, refused, unreachable, reset, closed_early, name_not_found, corrupted, not_closed, too_big, not_sent, other. Of a
 	// probe that sent nothing: target_refused, over_limit, source_unavailable.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How often.
