@@ -48,13 +48,18 @@ type Ledger struct {
 	// than 65,536 rounds it has the last 65,473 to 65,536, up to Highest.
 	Rounds     []byte
 	FirstRound uint32
+	// CompleteFor is for how long nothing is missing: of a run that began no longer ago all that came is here, or nothing
+	// came when there is no ledger. It goes back to when the engine was made, or to when a ledger that had to make room was
+	// seen last, and to at most LedgerAge before the first datagram: what came before that may have expired.
+	CompleteFor time.Duration
 }
 
 // Hops are the least and the most hops that datagrams had left.
 type Hops struct{ Min, Max uint8 }
 
 // Ledger answers what the engine's UDP endpoints, those that are closed included, saw of a run. It is false when they saw
-// none of it in the last LedgerAge, or when so many others were seen since that it had to make room (DropLedger).
+// none of it in the last LedgerAge, or when so many others were seen since that it had to make room (DropLedger); then only
+// CompleteFor is set, and a run that began no longer ago has not been seen.
 func (g *Engine) Ledger(run uint64) (Ledger, bool) { return g.ledgers.get(run, time.Now()) }
 
 // ledgers keeps the ledgers of an engine. Anybody may send what makes one, so all is bounded: how many there are, what each
@@ -69,6 +74,8 @@ type ledgerShard struct {
 	mu             sync.Mutex // guards what follows, and the entries
 	entries        map[uint64]*ledgerEntry
 	newest, oldest *ledgerEntry
+	// displaced is up to when one was seen that had to make room. Whatever was seen first after it has not been displaced.
+	displaced time.Duration
 }
 
 // ledgerEntry is the live side of a Ledger.
@@ -121,7 +128,7 @@ func (l *ledgers) see(run uint64, seq uint32, answered bool, m marks, now time.T
 	defer s.mu.Unlock()
 	e := s.newest
 	if e == nil || e.run != run || e.expired(at) {
-		e, displaced = s.take(run, at)
+		e, displaced = s.take(run, at, l.start)
 	}
 	e.last = max(e.last, at)
 	if !answered {
@@ -150,15 +157,24 @@ func (l *ledgers) get(run uint64, now time.Time) (Ledger, bool) {
 	s := &l.shards[run%ledgerShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	at := now.Sub(l.start)
 	e := s.entries[run]
-	if e == nil || e.expired(now.Sub(l.start)) {
-		return Ledger{}, false
+	if e == nil || e.expired(at) {
+		return Ledger{CompleteFor: s.completeFor(at, at)}, false
 	}
-	return e.ledger(l.start), true
+	out := e.ledger(l.start)
+	out.CompleteFor = s.completeFor(e.first, at)
+	return out, true
+}
+
+// completeFor is how long before now nothing is missing of a run that was seen first at a time. An entry that it had before
+// has expired: then it was not seen for LedgerAge.
+func (s *ledgerShard) completeFor(first, now time.Duration) time.Duration {
+	return max(0, now-max(s.displaced, first-LedgerAge))
 }
 
 // take answers the entry of a run, which is the newest from now on; a new one when there is none, or none any more.
-func (s *ledgerShard) take(run uint64, at time.Duration) (e *ledgerEntry, displaced bool) {
+func (s *ledgerShard) take(run uint64, at time.Duration, start time.Time) (e *ledgerEntry, displaced bool) {
 	for s.oldest != nil && s.oldest.expired(at) {
 		s.remove(s.oldest)
 	}
@@ -166,6 +182,9 @@ func (s *ledgerShard) take(run uint64, at time.Duration) (e *ledgerEntry, displa
 		s.unlink(e)
 	} else {
 		e, displaced = s.fresh()
+		// The clock of a loop stands while it works through what came, and no run is to be seen before it began: it would be
+		// taken for one that has not been displaced.
+		at = max(at, time.Since(start))
 		e.run, e.first, e.last = run, at, at
 		s.entries[run] = e
 	}
@@ -188,6 +207,7 @@ func (s *ledgerShard) fresh() (e *ledgerEntry, displaced bool) {
 		return new(ledgerEntry), false
 	}
 	e = s.oldest
+	s.displaced = max(s.displaced, e.last)
 	s.remove(e)
 	clear(e.rounds)
 	*e = ledgerEntry{rounds: e.rounds}

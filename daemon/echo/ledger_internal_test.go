@@ -61,6 +61,58 @@ func TestLedgersExpire(t *testing.T) {
 	})
 }
 
+// What a ledger may lack is said: what came before the engine, before a long silence, or before it had to make room.
+func TestLedgersSayForHowLongTheyAreComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedgers()
+		check := func(what string, run uint64, known bool, want time.Duration) {
+			t.Helper()
+			if got, ok := l.get(run, time.Now()); ok != known || got.CompleteFor != want {
+				t.Errorf("%s: %v, complete for %v, want %v, %v", what, ok, got.CompleteFor, known, want)
+			}
+		}
+		check("at the start", 1, false, 0)
+		time.Sleep(time.Minute)
+		check("since the start", 1, false, time.Minute)
+		seeAll(l, 1, 1)
+		check("seen", 1, true, time.Minute)
+		time.Sleep(time.Hour)
+		check("others may have expired", 2, false, LedgerAge)
+		check("so may this", 1, false, LedgerAge)
+		seeAll(l, 1, 2)
+		time.Sleep(time.Minute)
+		check("begun anew", 1, true, LedgerAge+time.Minute)
+
+		// As many others of its shard as may be, and one of another.
+		for n := range uint64(perShard) {
+			time.Sleep(time.Second)
+			seeAll(l, 1+(n+1)*ledgerShards, 1)
+		}
+		check("displaced", 1, false, perShard*time.Second+time.Minute)
+		check("not displaced", 1+ledgerShards, true, perShard*time.Second+time.Minute)
+		seeAll(l, 1, 3)
+		check("displaced, and back", 1, true, (perShard-1)*time.Second)
+		check("the other shard", 2, false, LedgerAge)
+	})
+}
+
+// A loop whose clock stands does not have a run seen before it began.
+func TestLedgersOfALoopThatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedgers()
+		stands := time.Now()
+		time.Sleep(time.Second)
+		l.see(8, 1, true, noMarks, stands)
+		for n := range uint64(perShard) {
+			l.see((n+2)*ledgerShards, 1, true, noMarks, stands)
+		}
+		time.Sleep(time.Second)
+		if got, ok := l.get(8, time.Now()); ok || got.CompleteFor != time.Second {
+			t.Errorf("%v, complete for %v", ok, got.CompleteFor)
+		}
+	})
+}
+
 // Whoever makes up runs pushes others out, the one seen longest ago first, and makes nothing grow.
 func TestLedgersAreBounded(t *testing.T) {
 	l := newLedgers()

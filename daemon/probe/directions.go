@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ErrNoLedger is what a Plan's Ledger answers when the target keeps ledgers and has none of the run: no datagram of it
-// came there, as far as the target knows.
+// ErrNoLedger is what a Plan's Ledger answers when it is sure that the target was asked, and the target has none of the run:
+// no datagram of it came there for as long as the CompleteFor says that is answered with it.
 var ErrNoLedger = errors.New("no ledger of this run")
 
 const (
@@ -39,6 +39,8 @@ type Ledger struct {
 	// first byte. FirstRound is 1 unless the target has forgotten rounds.
 	Rounds     []byte
 	FirstRound uint32
+	// CompleteFor is for how long the target has kept all that it saw of such a run.
+	CompleteFor time.Duration
 }
 
 // Directions tells which way the datagrams of a run were lost.
@@ -68,20 +70,28 @@ func (r *run) directions(ctx context.Context, sum Report) *Directions {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerWait)
 	defer cancel()
 	l, err := r.plan.Ledger(ctx, r.id)
-	switch {
-	case errors.Is(err, ErrNoLedger):
-		return withoutLedger(sum)
-	case err != nil:
+	none := errors.Is(err, ErrNoLedger)
+	if err != nil && !none {
 		return &Directions{Unknown: err.Error()}
+	}
+	// The time that the answer took is on the safe side.
+	if age := time.Since(sum.Start); l.CompleteFor < age {
+		return &Directions{Unknown: fmt.Sprintf("the target has kept ledgers for %v only, and the probe began %v ago: "+
+			"it was restarted, had to make room, or saw nothing of the probe for long", inMillis(l.CompleteFor), inMillis(age))}
+	}
+	if none {
+		return withoutLedger(sum)
 	}
 	return merge(sum, &r.rounds, l)
 }
 
-// withoutLedger says what it means that the target has no ledger of a run.
+func inMillis(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+// withoutLedger says what it means that the target has seen nothing of a run.
 func withoutLedger(sum Report) *Directions {
 	if came := sum.Received + sum.Late + sum.Corrupted; came > 0 {
-		return &Directions{Unknown: fmt.Sprintf("the echod that was asked has no ledger of this probe, and %d rounds were answered: "+
-			"it does not host the target, was started anew, or has made room for others", came)}
+		return &Directions{Unknown: fmt.Sprintf("the target has seen nothing of this probe, and %d rounds were answered: "+
+			"something else answers at its address", came)}
 	}
 	there, back := sum.Lost, uint32(0)
 	return &Directions{LostThere: &there, LostBack: &back}
@@ -98,8 +108,8 @@ func merge(sum Report, rounds *rounds, l Ledger) *Directions {
 	}
 	// What came back right has been there. (A damaged reply may be one to a datagram that was not known again there.)
 	if came := sum.Received + sum.Late; l.Received < came {
-		return &Directions{Unknown: fmt.Sprintf("the target's ledger has %d rounds, and %d were answered: it has made room for others meanwhile, "+
-			"or the echod was started anew", l.Received, came)}
+		return &Directions{Unknown: fmt.Sprintf("the target's ledger has %d rounds, and %d were answered: "+
+			"something else answers, too", l.Received, came)}
 	}
 	// From the first round on of which both sides know what became of it, each lost one is looked up. Those before are
 	// counted: the ones that did not come there are taken for lost ones as long as there are such.

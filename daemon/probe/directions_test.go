@@ -15,7 +15,7 @@ import (
 
 // ledgerOf is the ledger of a target to which these rounds came.
 func ledgerOf(came ...uint32) Ledger {
-	l := Ledger{FirstRound: 1}
+	l := Ledger{FirstRound: 1, CompleteFor: time.Hour}
 	for _, seq := range came {
 		for int(seq-1)/8 >= len(l.Rounds) {
 			l.Rounds = append(l.Rounds, 0)
@@ -158,7 +158,7 @@ func TestDirectionsAreAskedFor(t *testing.T) {
 	}{
 		"it has one":     {answer(ledgerOf(1, 2, 3), nil), 64, ""},
 		"it fails":       {answer(Ledger{}, errors.New("cannot ask it: no route")), 64, "cannot ask it: no route"},
-		"it has none":    {answer(Ledger{}, fmt.Errorf("there: %w", ErrNoLedger)), 64, "has no ledger of this probe, and 2 rounds were answered"},
+		"it has none":    {answer(Ledger{CompleteFor: time.Hour}, fmt.Errorf("there: %w", ErrNoLedger)), 64, "has seen nothing of this probe, and 2 rounds were answered"},
 		"nobody asks":    {nil, 64, "the target's ledger was not asked for: say where its API is (--ledger HOST:PORT)"},
 		"without number": {answer(ledgerOf(1), nil), 15, "less than 16 bytes"},
 	} {
@@ -175,7 +175,7 @@ func TestDirectionsAreAskedFor(t *testing.T) {
 }
 
 func TestDirectionsWhereNothingCame(t *testing.T) {
-	none := func(context.Context, uint64) (Ledger, error) { return Ledger{}, ErrNoLedger }
+	none := func(context.Context, uint64) (Ledger, error) { return Ledger{CompleteFor: time.Hour}, ErrNoLedger }
 	plan := udpPlan(closedPort(t, "udp"), 3)
 	plan.Ledger = none
 	r, _ := runPlan(t, plan)
@@ -193,6 +193,52 @@ func TestDirectionsWhereNothingCame(t *testing.T) {
 	if r, _ := runProber(t.Context(), t, p, plan, nil); r.Directions == nil || r.Directions.Unknown != "nothing was sent" {
 		t.Errorf("a name that is not found: %+v", r.Directions)
 	}
+}
+
+// A ledger is believed only if it was kept since the run's start, and so is the lack of one.
+func TestDirectionsOfALedgerThatIsIncomplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const age = 30 * time.Second
+		whole := ledgerOf(1, 2, 4)
+		for name, test := range map[string]struct {
+			kept    time.Duration // of the answer, which takes a second
+			err     error
+			there   uint32
+			unknown string
+		}{
+			"kept since the start":              {kept: age + time.Second, there: 1},
+			"restarted, or displaced, mid-run":  {kept: age, unknown: "has kept ledgers for 30s only, and the probe began 31s ago: it was restarted, had to make room"},
+			"by a daemon that does not say":     {unknown: "has kept ledgers for 0s only"},
+			"nothing came since the start":      {kept: age + time.Second, err: ErrNoLedger, there: 2},
+			"restarted, or displaced, and none": {kept: age, err: ErrNoLedger, unknown: "has kept ledgers for 30s only"},
+			"none, by one that does not say":    {err: ErrNoLedger, unknown: "has kept ledgers for 0s only"},
+		} {
+			r := newRun(New(Options{}), Plan{Protocol: UDP, PayloadBytes: 64, Ledger: func(context.Context, uint64) (Ledger, error) {
+				time.Sleep(time.Second)
+				l := whole
+				if test.err != nil {
+					l = Ledger{}
+				}
+				l.CompleteFor = test.kept
+				return l, test.err
+			}}, nil)
+			w, sum := roundsThat(4, 3, 4)
+			r.rounds = *w
+			sum.Address, sum.Start = netip.MustParseAddrPort("127.0.0.1:7"), time.Now().Add(-age)
+			if test.err != nil {
+				sum.Received = 0
+			}
+			d := r.directions(t.Context(), sum)
+			switch {
+			case test.unknown != "":
+				if !strings.Contains(d.Unknown, test.unknown) || d.LostThere != nil || d.LostBack != nil || d.Ledger != nil {
+					t.Errorf("%s: %+v, want unknown: %s", name, d, test.unknown)
+				}
+			case d.Unknown != "" || *d.LostThere != test.there || *d.LostBack != 2-test.there:
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+	})
 }
 
 // A target's API that does not answer holds up a report for no longer than it may, even one of a run that was stopped.

@@ -145,7 +145,8 @@ type Plan struct {
 	AwaitClose bool
 	// Ledger asks the target for its ledger of a run, once its last round has ended; Report.Directions says what came of
 	// it. Nil: the target is not asked. It must keep to its context, which ends after 2 s. An error that is ErrNoLedger says
-	// that nothing of the run came there; the text of any other is why it is not known. UDP only.
+	// that nothing of the run came there in the CompleteFor of the Ledger that comes with it; the text of any other is why it
+	// is not known. UDP only.
 	Ledger func(ctx context.Context, run uint64) (Ledger, error)
 	// Tally may be nil. Else it is where this run sums up, so that its owner can look at the report while it runs. It
 	// serves one run at a time; a run that starts clears it.

@@ -7,8 +7,8 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
-// directionLines say which way a report's lost rounds were lost. Where they all were refused that is known without. Wide,
-// they also tell what the target saw.
+// directionLines say which way a report's lost rounds were lost. Where they all were refused that is known without: why the
+// ledger does not tell is for the wide lines, which also have what the target saw.
 func directionLines(r *echov1.ProbeReport, wide bool) (lines []string) {
 	d := r.GetDirections()
 	switch {
@@ -19,7 +19,7 @@ func directionLines(r *echov1.ProbeReport, wide bool) (lines []string) {
 			line += fmt.Sprintf(" (the target did not answer %d datagrams)", n)
 		}
 		lines = append(lines, line)
-	case refusals(r) < r.GetLost():
+	case wide || refusals(r) < r.GetLost():
 		lines = append(lines, "lost: which way is not known ("+clean(d.GetUnknown())+")")
 	}
 	if l := d.GetLedger(); l != nil && wide {

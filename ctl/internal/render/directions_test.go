@@ -32,8 +32,11 @@ func TestDirectionLines(t *testing.T) {
 			table:  []string{"lost: 0 on the way there, 5 on the way back (the target did not answer 4 datagrams)"},
 			add:    []string{"the target saw 5 of 5 rounds, 0 datagrams again, 0 reordered"},
 		},
-		"not known":    {report: &echov1.ProbeReport{Sent: 5, Lost: 5, Directions: unknown, Errors: refused}, table: []string{`lost: which way is not known (because \x1b[31m)`}},
-		"all refused":  {report: &echov1.ProbeReport{Sent: 4, Lost: 4, Directions: unknown, Errors: refused}},
+		"not known": {report: &echov1.ProbeReport{Sent: 5, Lost: 5, Directions: unknown, Errors: refused}, table: []string{`lost: which way is not known (because \x1b[31m)`}},
+		"all refused": {
+			report: &echov1.ProbeReport{Sent: 4, Lost: 4, Directions: unknown, Errors: refused},
+			add:    []string{`lost: which way is not known (because \x1b[31m)`},
+		},
 		"nothing came": {report: &echov1.ProbeReport{Sent: 1, Lost: 1, Directions: &echov1.Directions{LostThere: proto.Uint32(1), LostBack: proto.Uint32(0)}}, table: []string{"lost: 1 on the way there, 0 on the way back"}},
 	} {
 		if diff := cmp.Diff(test.table, directionLines(test.report, false)); diff != "" {

@@ -10,7 +10,8 @@ import (
 // ErrNoLedger says that nothing is known of a run of probes.
 var ErrNoLedger = errors.New("no such ledger")
 
-// Ledger answers what the daemon's UDP endpoints saw of a run of probes, or ErrNoLedger.
+// Ledger answers what the daemon's UDP endpoints saw of a run of probes, or ErrNoLedger and a ledger that has nothing but
+// its CompleteFor.
 func (r *Registry) Ledger(run uint64) (echo.Ledger, error) {
 	l, ok := r.engine.Ledger(run)
 	if !ok {

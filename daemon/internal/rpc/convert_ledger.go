@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/probe"
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -28,7 +30,7 @@ func ledgerToProto(run uint64, l echo.Ledger) *echov1.Ledger {
 	out := &echov1.Ledger{
 		Run: runToText(run), Received: atMost32(l.Received), Duplicated: atMost32(l.Duplicated), Reordered: atMost32(l.Reordered),
 		Unanswered: atMost32(l.Unanswered), Highest: l.Highest, FirstSeen: timestamp(l.FirstSeen), LastSeen: timestamp(l.LastSeen),
-		Dscp: widen(l.DSCP), Rounds: l.Rounds, FirstRound: l.FirstRound,
+		Dscp: widen(l.DSCP), Rounds: l.Rounds, FirstRound: l.FirstRound, CompleteFor: durationpb.New(l.CompleteFor),
 	}
 	if l.Hops != nil {
 		out.MinTtl, out.MaxTtl = wide(&l.Hops.Min), wide(&l.Hops.Max)
@@ -55,12 +57,13 @@ func ledgerFromProto(run uint64, l *echov1.Ledger) (out probe.Ledger, err error)
 		}
 		out.DSCP = append(out.DSCP, uint8(d))
 	}
-	if l.GetFirstSeen().CheckValid() != nil || l.GetLastSeen().CheckValid() != nil {
+	if l.GetFirstSeen().CheckValid() != nil || l.GetLastSeen().CheckValid() != nil || l.GetCompleteFor().CheckValid() != nil {
 		return out, errors.New("its times are none")
 	}
 	out.Received, out.Duplicated, out.Reordered, out.Unanswered = l.GetReceived(), l.GetDuplicated(), l.GetReordered(), l.GetUnanswered()
 	out.Highest, out.FirstRound, out.Rounds = l.GetHighest(), l.GetFirstRound(), l.GetRounds()
 	out.FirstSeen, out.LastSeen = l.GetFirstSeen().AsTime(), l.GetLastSeen().AsTime()
+	out.CompleteFor = l.GetCompleteFor().AsDuration()
 	return out, nil
 }
 
@@ -75,6 +78,7 @@ func directionsToProto(run uint64, d *probe.Directions) *echov1.Directions {
 			Run: runToText(run), Received: l.Received, Duplicated: l.Duplicated, Reordered: l.Reordered, Unanswered: l.Unanswered,
 			Highest: l.Highest, FirstSeen: timestamp(l.FirstSeen), LastSeen: timestamp(l.LastSeen),
 			MinTtl: wide(l.MinTTL), MaxTtl: wide(l.MaxTTL), Dscp: widen(l.DSCP),
+			CompleteFor: durationpb.New(l.CompleteFor),
 		}
 	}
 	return out

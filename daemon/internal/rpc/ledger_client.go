@@ -27,6 +27,9 @@ const (
 	maxPeerText = 200
 )
 
+// errNothingKnown is what another daemon's lack of a ledger means: it is not known to be the target's, nor since when it runs.
+var errNothingKnown = errors.New("nothing of this probe: no datagram reached it, or it does not host the target")
+
 // ledgerOf says how a probe is to learn what its target saw: from the API at an address, or for an endpoint of this daemon
 // straight from its engine. Nil: it cannot.
 func (s *ProbeService) ledgerOf(address string, endpointOfOurs bool) func(context.Context, uint64) (probe.Ledger, error) {
@@ -34,6 +37,9 @@ func (s *ProbeService) ledgerOf(address string, endpointOfOurs bool) func(contex
 	case address != "":
 		return func(ctx context.Context, run uint64) (probe.Ledger, error) {
 			l, err := fetchLedger(ctx, s.policy, address, run)
+			if errors.Is(err, errNothingKnown) {
+				return l, fmt.Errorf("the daemon at %s knows %w", address, err)
+			}
 			if err != nil {
 				return l, fmt.Errorf("cannot get the target's ledger from %s: %w", address, err)
 			}
@@ -49,7 +55,7 @@ func (s *ProbeService) ledgerOf(address string, endpointOfOurs bool) func(contex
 func (s *ProbeService) ownLedger(_ context.Context, run uint64) (probe.Ledger, error) {
 	l, err := s.targets.Ledger(run)
 	if errors.Is(err, registry.ErrNoLedger) {
-		return probe.Ledger{}, probe.ErrNoLedger
+		return probe.Ledger{CompleteFor: l.CompleteFor}, probe.ErrNoLedger
 	}
 	if err != nil {
 		return probe.Ledger{}, err
@@ -130,7 +136,7 @@ func ledgerError(err error) error {
 	case codes.NotFound:
 		for _, d := range s.Details() {
 			if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetReason() == reasonNoLedger && info.GetDomain() == domain {
-				return probe.ErrNoLedger
+				return errNothingKnown
 			}
 		}
 	case codes.Unimplemented:

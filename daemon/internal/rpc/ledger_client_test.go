@@ -15,8 +15,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/probe"
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -65,6 +67,7 @@ func goodLedger() *echov1.Ledger {
 	return &echov1.Ledger{
 		Run: "000000000000002a", Received: 2, Highest: 2, Rounds: []byte{3}, FirstRound: 1, Dscp: []uint32{0, 46},
 		MinTtl: proto.Uint32(63), MaxTtl: proto.Uint32(64), FirstSeen: timestamppb.Now(), LastSeen: timestamppb.Now(),
+		CompleteFor: durationpb.New(time.Minute),
 	}
 }
 
@@ -88,15 +91,54 @@ func fetchFrom(t *testing.T, address string) (probe.Ledger, error) {
 
 func TestFetchLedger(t *testing.T) {
 	got, err := fetchFrom(t, startOther(t, func(context.Context) (*echov1.Ledger, error) { return goodLedger(), nil }))
-	if err != nil || got.Received != 2 || *got.MinTTL != 63 || *got.MaxTTL != 64 || len(got.DSCP) != 2 || got.FirstSeen.IsZero() {
+	if err != nil || got.Received != 2 || *got.MinTTL != 63 || *got.MaxTTL != 64 || len(got.DSCP) != 2 || got.FirstSeen.IsZero() || got.CompleteFor != time.Minute {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	_, err = fetchFrom(t, startOther(t, func(context.Context) (*echov1.Ledger, error) {
 		sent, _ := toStatus(registry.ErrNoLedger)
 		return nil, sent
 	}))
-	if !errors.Is(err, probe.ErrNoLedger) {
+	if !errors.Is(err, errNothingKnown) || errors.Is(err, probe.ErrNoLedger) {
 		t.Errorf("a daemon without the ledger: %v", err)
+	}
+}
+
+// ownEndpoints are a daemon's that has one ledger, or none, for as long as it says.
+type ownEndpoints struct {
+	Targets
+	ledger echo.Ledger
+	err    error
+}
+
+func (o ownEndpoints) Ledger(uint64) (echo.Ledger, error) { return o.ledger, o.err }
+
+// That a daemon's own endpoints saw nothing is known for as long as that would have been kept.
+func TestOwnLedger(t *testing.T) {
+	s := &ProbeService{targets: ownEndpoints{ledger: echo.Ledger{CompleteFor: time.Minute}, err: fmt.Errorf("%w: 42", registry.ErrNoLedger)}}
+	own := s.ledgerOf("", true)
+	if got, err := own(t.Context(), 42); !errors.Is(err, probe.ErrNoLedger) || got.CompleteFor != time.Minute {
+		t.Errorf("none: %+v, %v", got, err)
+	}
+	now := time.Now()
+	s.targets = ownEndpoints{ledger: echo.Ledger{Received: 1, Highest: 1, FirstRound: 1, Rounds: []byte{1}, FirstSeen: now, LastSeen: now, CompleteFor: time.Hour}}
+	if got, err := own(t.Context(), 42); err != nil || got.Received != 1 || got.CompleteFor != time.Hour {
+		t.Errorf("one: %+v, %v", got, err)
+	}
+}
+
+// That another daemon knows nothing says nothing: it may be the wrong one, or have been restarted.
+func TestLedgerOfAnotherThatKnowsNothing(t *testing.T) {
+	address := startOther(t, func(context.Context) (*echov1.Ledger, error) {
+		sent, _ := toStatus(registry.ErrNoLedger)
+		return nil, sent
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s := &ProbeService{policy: refuses("127.0.0.9")}
+	_, err := s.ledgerOf(address, true)(ctx, 42)
+	if want := "the daemon at " + address + " knows nothing of this probe: no datagram reached it, or it does not host the target"; err == nil ||
+		err.Error() != want || errors.Is(err, probe.ErrNoLedger) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
@@ -128,7 +170,7 @@ func TestFetchLedgerFromOthers(t *testing.T) {
 		}), "another run"},
 	} {
 		_, err := fetchFrom(t, test.address)
-		if err == nil || errors.Is(err, probe.ErrNoLedger) || !strings.Contains(err.Error(), test.says) || len(err.Error()) > 300 {
+		if err == nil || errors.Is(err, probe.ErrNoLedger) || errors.Is(err, errNothingKnown) || !strings.Contains(err.Error(), test.says) || len(err.Error()) > 300 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -183,6 +225,8 @@ func TestLedgerFromProtoRefuses(t *testing.T) {
 		"too many DSCPs":  func(l *echov1.Ledger) { l.Dscp = make([]uint32, 65) },
 		"no time":         func(l *echov1.Ledger) { l.FirstSeen = nil },
 		"an absurd time":  func(l *echov1.Ledger) { l.LastSeen = &timestamppb.Timestamp{Seconds: 1 << 60} },
+		"no duration":     func(l *echov1.Ledger) { l.CompleteFor = nil },
+		"another one":     func(l *echov1.Ledger) { l.CompleteFor = &durationpb.Duration{Seconds: 1 << 60} },
 		"a negative part": func(l *echov1.Ledger) { l.LastSeen = &timestamppb.Timestamp{Nanos: -1} },
 	} {
 		l := goodLedger()

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/wire"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -164,27 +165,82 @@ func TestDirections(t *testing.T) {
 		})
 	}
 
-	// The prober's own daemon has nothing of it: whose endpoint it was cannot be told from there.
-	probe.Target.Address, probe.Ledger.Address = e.GetAddress(), prober.GRPC
-	report, err = probes.RunProbe(testContext(t), &echov1.RunProbeRequest{Probe: probe})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := report.GetDirections().GetUnknown(); !strings.Contains(got, "has no ledger of this probe, and 50 rounds were answered") {
-		t.Errorf("the wrong daemon is asked: %v", report.GetDirections())
+	// The prober's own daemon has nothing of it: whose endpoint it was cannot be told from there, whether anything came
+	// back or not.
+	cut := startRelay(t, e.GetAddress(), func(_ uint32, there bool) bool { return there })
+	*probe.Count, probe.Ledger.Address = 3, prober.GRPC
+	for address, lost := range map[string]uint32{e.GetAddress(): 0, cut: 3} {
+		probe.Target.Address = address
+		report, err = probes.RunProbe(testContext(t), &echov1.RunProbeRequest{Probe: probe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, want := report.GetDirections(), "the daemon at "+prober.GRPC+" knows nothing of this probe: no datagram reached it, or it does not host the target"
+		if report.GetLost() != lost || d.GetUnknown() != want || d.LostThere != nil || d.LostBack != nil {
+			t.Errorf("the wrong daemon is asked of %d lost: %v", report.GetLost(), d)
+		}
 	}
 }
 
-// Nothing comes through: that is known, too.
+// Somebody makes up more runs than a target keeps, in the midst of a probe: what it has of the probe is not believed.
+func TestDirectionsOfADisplacedLedger(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t, testConfig(t))
+	conn := d.dial(t, d.GRPC)
+	e := mustCreate(t, echov1.NewEndpointServiceClient(conn), &echov1.Endpoint{Name: "far", Protocol: echov1.Protocol_UDP})
+	address := startRelay(t, e.GetAddress(), func(seq uint32, there bool) bool {
+		if seq == 3 && there {
+			makeUpRuns(t, e.GetAddress(), 2*echo.MaxLedgers)
+		}
+		return !there && seq < 3 // rounds that the ledger has no more
+	})
+	count := uint32(4)
+	report, err := echov1.NewProbeServiceClient(conn).RunProbe(testContext(t), &echov1.RunProbeRequest{Probe: &echov1.Probe{
+		Target: &echov1.ProbeTarget{Address: address, Protocol: echov1.Protocol_UDP}, Count: &count,
+		Interval: durationpb.New(time.Millisecond), Timeout: durationpb.New(lossTimeout), Ledger: &echov1.LedgerSource{Address: d.GRPC},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := report.GetDirections()
+	if !strings.Contains(got.GetUnknown(), "the target has kept ledgers for ") || got.LostThere != nil || got.LostBack != nil {
+		t.Errorf("%v of %v", got, report)
+	}
+}
+
+// makeUpRuns has so many runs of one round come to an endpoint.
+func makeUpRuns(t *testing.T, address string, count uint64) {
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	b := make([]byte, 64)
+	for run := range count {
+		wire.Fill(b, run, 1, 0)
+		if _, err = conn.Write(b); err == nil {
+			_, err = conn.Read(b)
+		}
+		if err != nil {
+			t.Errorf("run %d: %v", run, err)
+			return
+		}
+	}
+}
+
+// Nothing comes back: where the datagrams came to, that is known, too. Where none came, the daemon may be the wrong one.
 func TestDirectionsOfACutLine(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t, testConfig(t))
 	conn := d.dial(t, d.GRPC)
 	e := mustCreate(t, echov1.NewEndpointServiceClient(conn), &echov1.Endpoint{Name: "far", Protocol: echov1.Protocol_UDP})
 	for name, test := range map[string]struct {
-		there               bool
-		lostThere, lostBack uint32
-	}{"there": {true, 3, 0}, "back": {false, 0, 3}} {
+		there    bool
+		lostBack uint32
+		unknown  string
+	}{"there": {there: true, unknown: "knows nothing of this probe"}, "back": {lostBack: 3}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			count := uint32(3)
@@ -200,7 +256,8 @@ func TestDirectionsOfACutLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := report.GetDirections()
-			if got.GetUnknown() != "" || got.GetLostThere() != test.lostThere || got.GetLostBack() != test.lostBack {
+			if !strings.Contains(got.GetUnknown(), test.unknown) || (got.GetUnknown() == "") != (test.unknown == "") ||
+				got.GetLostThere() != 0 || got.GetLostBack() != test.lostBack {
 				t.Errorf("%v", got)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -100,7 +101,11 @@ type Ledger struct {
 	// 65,536 rounds it has at least the last 65,473 and at most the last 65,536, up to highest.
 	Rounds []byte `protobuf:"bytes,12,opt,name=rounds,proto3" json:"rounds,omitempty"`
 	// The round of the first bit; 1 unless there were more.
-	FirstRound    uint32 `protobuf:"varint,13,opt,name=first_round,json=firstRound,proto3" json:"first_round,omitempty"`
+	FirstRound uint32 `protobuf:"varint,13,opt,name=first_round,json=firstRound,proto3" json:"first_round,omitempty"`
+	// For how long the ledger lacks nothing: if the run began no longer ago, all of it that came is here. It goes back to the
+	// daemon's start, or to when a ledger that had to make room for another was last seen, and to at most 10 minutes before
+	// first_seen: what came of the run before that may have been forgotten.
+	CompleteFor   *durationpb.Duration `protobuf:"bytes,14,opt,name=complete_for,json=completeFor,proto3" json:"complete_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,14 +231,21 @@ func (x *Ledger) GetFirstRound() uint32 {
 	return 0
 }
 
+func (x *Ledger) GetCompleteFor() *durationpb.Duration {
+	if x != nil {
+		return x.CompleteFor
+	}
+	return nil
+}
+
 var File_echo_v1_ledger_proto protoreflect.FileDescriptor
 
 const file_echo_v1_ledger_proto_rawDesc = "" +
 	"\n" +
-	"\x14echo/v1/ledger.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
+	"\x14echo/v1/ledger.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
 	"\x10GetLedgerRequest\x12{\n" +
 	"\x03run\x18\x01 \x01(\tBi\xbaHf\xba\x01c\n" +
-	"\arun.hex\x125must be 16 hexadecimal digits, as in 0123456789abcdef\x1a!this.matches('^[0-9a-fA-F]{16}$')R\x03run\"\xc3\x03\n" +
+	"\arun.hex\x125must be 16 hexadecimal digits, as in 0123456789abcdef\x1a!this.matches('^[0-9a-fA-F]{16}$')R\x03run\"\x81\x04\n" +
 	"\x06Ledger\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\tR\x03run\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\rR\breceived\x12\x1e\n" +
@@ -254,7 +266,8 @@ const file_echo_v1_ledger_proto_rawDesc = "" +
 	"\x04dscp\x18\v \x03(\rR\x04dscp\x12\x16\n" +
 	"\x06rounds\x18\f \x01(\fR\x06rounds\x12\x1f\n" +
 	"\vfirst_round\x18\r \x01(\rR\n" +
-	"firstRoundB\n" +
+	"firstRound\x12<\n" +
+	"\fcomplete_for\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\vcompleteForB\n" +
 	"\n" +
 	"\b_min_ttlB\n" +
 	"\n" +
@@ -279,17 +292,19 @@ var file_echo_v1_ledger_proto_goTypes = []any{
 	(*GetLedgerRequest)(nil),      // 0: echo.v1.GetLedgerRequest
 	(*Ledger)(nil),                // 1: echo.v1.Ledger
 	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
 }
 var file_echo_v1_ledger_proto_depIdxs = []int32{
 	2, // 0: echo.v1.Ledger.first_seen:type_name -> google.protobuf.Timestamp
 	2, // 1: echo.v1.Ledger.last_seen:type_name -> google.protobuf.Timestamp
-	0, // 2: echo.v1.LedgerService.GetLedger:input_type -> echo.v1.GetLedgerRequest
-	1, // 3: echo.v1.LedgerService.GetLedger:output_type -> echo.v1.Ledger
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: echo.v1.Ledger.complete_for:type_name -> google.protobuf.Duration
+	0, // 3: echo.v1.LedgerService.GetLedger:input_type -> echo.v1.GetLedgerRequest
+	1, // 4: echo.v1.LedgerService.GetLedger:output_type -> echo.v1.Ledger
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_ledger_proto_init() }

@@ -2019,7 +2019,7 @@ type Directions struct {
 	// datagrams the target refused to answer.
 	LostBack *uint32 `protobuf:"varint,3,opt,name=lost_back,json=lostBack,proto3,oneof" json:"lost_back,omitempty"`
 	// The target's ledger but for its list of rounds, which GetLedger of the target's daemon answers. Absent when nothing
-	// reached the target.
+	// reached the target. One that was not kept since the probe's start is not believed: unknown says so.
 	Ledger        *Ledger `protobuf:"bytes,4,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
