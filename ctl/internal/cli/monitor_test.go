@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	monitorHeader = "NAME TARGET EVERY STATE VERDICT SINCE RUNS FAILURES P50-MS LABELS\n"
+	monitorHeader = "NAME TARGET EVERY STATE VERDICT SINCE LAST RUNS FAILURES P50-MS LABELS\n"
 	runHeader     = "START VERDICT SENT RECEIVED LOST P50-MS P99-MS REASON\n"
 )
 
@@ -29,7 +29,7 @@ func TestLifeOfAMonitor(t *testing.T) {
 	s.run("monitor", "ls", "--filter", "verdict = MET").want(t, 0, "", "no monitor matches\n")
 	s.ok("create", "udp", "--name", "web-1")
 	s.run("monitor", "create", "web-1", "--name", "m-1", "--every", "24h", "-l", "rack=r1", "-c", "2", "-i", "0.01", "-W", "60s").want(t, 0,
-		monitorHeader+"m-1 web-1 24h * UNKNOWN - 0 0 - rack=r1\n", "")
+		monitorHeader+"m-1 web-1 24h * UNKNOWN - - 0 0 - rack=r1\n", "")
 	s.ok("monitor", "pause", "m-1") // so that it runs only when it is asked to
 	s.run("monitor", "create", "gone", "--name", "m-2", "--paused", "-o", "name").want(t, 0, "m-2\n", "")
 	s.run("monitor", "create", "web-1", "--name", "m-1").want(t, 1, "", "echoctl: *\"m-1\"*\nechoctl monitor get m-1 shows it\n")
@@ -38,7 +38,7 @@ func TestLifeOfAMonitor(t *testing.T) {
 	s.run("monitor", "run", "m-1").want(t, 0, runHeader+"* MET 2 2 0 *.* *.* -\n", "")
 	s.run("monitor", "run", "m-2").want(t, 3, runHeader+"* NOT_MET - - - - - no such endpoint: \"gone\"\n", "")
 	s.run("monitor", "run", "nope").want(t, 1, "", "echoctl: *\"nope\"*\nechoctl monitor list shows those there are\n")
-	s.run("monitor", "list", "-l", "rack=r1").want(t, 0, monitorHeader+"m-1 web-1 24h PAUSED MET *s * 0 *.* rack=r1\n", "")
+	s.run("monitor", "list", "-l", "rack=r1").want(t, 0, monitorHeader+"m-1 web-1 24h PAUSED MET *s *s * 0 *.* rack=r1\n", "")
 	s.run("monitor", "list", "--filter", "verdict = NOT_MET", "-o", "name").want(t, 0, "m-2\n", "")
 	if out := s.ok("monitor", "list", "-o", "wide"); !strings.Contains(out, "no such endpoint: \"gone\"") {
 		t.Errorf("a wide list: %s", out)
@@ -62,7 +62,7 @@ func TestLifeOfAMonitor(t *testing.T) {
 	s.run("monitor", "get", "m-1", "nope", "-o", "name").want(t, 1, "m-1\n", "echoctl: *\"nope\"*\nechoctl monitor list shows those there are\n")
 
 	wantField(t, s.json("monitor", "resume", "m-1"), "paused", "false")
-	s.run("monitor", "pause", "m-1").want(t, 0, monitorHeader+"m-1 web-1 24h PAUSED MET *s * 0 *.* rack=r1\n", "")
+	s.run("monitor", "pause", "m-1").want(t, 0, monitorHeader+"m-1 web-1 24h PAUSED MET *s *s * 0 *.* rack=r1\n", "")
 	s.run("monitor", "update", "m-1", "--etag", "old", "--every", "1m").want(t, 1, "", "echoctl: *\nechoctl monitor get m-1 shows it as it is now\n")
 	s.run("monitor", "update", "nope", "-l", "a=b").want(t, 1, "", "echoctl: *\"nope\"*\nechoctl monitor list shows those there are\n")
 	s.run("monitor", "update", "m-1", "--target", "tcp://127.0.0.1:1", "--every", "1h", "-o", "name").want(t, 0, "m-1\n", "")

@@ -11,7 +11,7 @@ import (
 )
 
 func monitorRows(list []*echov1.Monitor, now time.Time) *grid {
-	g := &grid{header: []string{"NAME", "TARGET", "EVERY", "STATE", "VERDICT", "SINCE", "RUNS", "FAILURES", "P50-MS", "LABELS"}}
+	g := &grid{header: []string{"NAME", "TARGET", "EVERY", "STATE", "VERDICT", "SINCE", "LAST", "RUNS", "FAILURES", "P50-MS", "LABELS"}}
 	for _, m := range list {
 		g.add(append(monitorCells(m, now), cell{text: orDash(labelText(m.GetLabels()))})...)
 	}
@@ -20,7 +20,7 @@ func monitorRows(list []*echov1.Monitor, now time.Time) *grid {
 
 func wideMonitorRows(list []*echov1.Monitor, now time.Time) *grid {
 	g := &grid{header: []string{
-		"NAME", "TARGET", "EVERY", "STATE", "VERDICT", "SINCE", "RUNS", "FAILURES", "P50-MS", "P99-MS", "LOST", "SKIPPED", "LATE", "NEXT",
+		"NAME", "TARGET", "EVERY", "STATE", "VERDICT", "SINCE", "LAST", "RUNS", "FAILURES", "P50-MS", "P99-MS", "LOST", "SKIPPED", "LATE", "NEXT",
 		"AGE", "UID", "REASON", "LABELS",
 	}}
 	for _, m := range list {
@@ -49,6 +49,7 @@ func monitorCells(m *echov1.Monitor, now time.Time) []cell {
 		monitorState(m.GetState()),
 		monitorVerdict(m.GetVerdict()),
 		{text: age(now, m.GetSince())},
+		{text: age(now, m.GetLastRun().GetEndTime())}, // a verdict may be old: runs may be skipped
 		{text: numberIf(c != nil, c.GetRuns())},
 		{text: numberIf(c != nil, c.GetFailures())},
 		{text: rttText(m.GetLastRun().GetReport(), (*echov1.Distribution).GetP50)},
@@ -182,6 +183,7 @@ func describeMonitor(m *echov1.Monitor, o Options) *pairs {
 	d.add("Description", orDash(clean(m.GetDescription())))
 	if run := m.GetLastRun(); run != nil {
 		d.addCells("Last run", metCell(run.GetMet()))
+		d.add("Last ended", moment(now, run.GetEndTime(), "-"))
 		if !run.GetMet() {
 			d.add("Reason", runReason(run))
 		}

@@ -190,6 +190,7 @@ func (m *Manager) Delete(ctx context.Context, name, etag string) error {
 	if e.queued() {
 		heap.Remove(&m.due, e.place-1)
 	}
+	m.unwaitLocked(e)
 	delete(m.entries, name)
 	m.history -= e.def.HistoryLimit
 	m.mu.Unlock()

@@ -26,9 +26,20 @@ type entry struct {
 	created  time.Time
 	updated  time.Time
 
-	due   time.Duration // when the next run is due, since the epoch; only while it is queued
+	next  time.Duration // its next turn, an interval after the one before, since the epoch; only while it is not paused
+	due   time.Duration // when it is to be looked at, since the epoch; only while it is queued
+	dueAt time.Time     // the same for people
 	place int           // in the queue, from 1; 0: not in it
 	run   *flight       // asked for or under way; else nil
+	owes  bool          // a turn has come that is neither among the runs nor the skipped
+	came  time.Duration // when it came, since the epoch; only while it is owed
+
+	refused int           // how often the daemon had too much to do since the last run
+	hungry  time.Duration // when it was first refused, since the epoch; only while refused
+	tried   uint64        // how many runs had ended when it was tried last
+	missed  uint64        // turns skipped while it was refused, since the last run
+	kept    int           // runs since a turn was missed
+	told    bool          // that turns are skipped is in the log
 
 	verdict  Verdict
 	since    time.Time
@@ -43,6 +54,8 @@ type flight struct {
 	err    error              // why there is nothing in ended
 	cancel context.CancelFunc // nil until it begins
 	void   error              // not nil: why its outcome counts no more
+	turn   bool               // a turn has come, and this is its run
+	late   bool               // it began later than it should have
 }
 
 func newEntry(uid string, created time.Time) *entry {
@@ -54,30 +67,53 @@ func (e *entry) queued() bool   { return e.place > 0 }
 func (e *entry) underWay() bool { return e.run != nil && e.run.cancel != nil }
 func (e *entry) asked() bool    { return e.run != nil && e.run.cancel == nil }
 
-// phase is where in its interval an entry's runs are due.
-func (e *entry) phase() time.Duration { return time.Duration(e.spread % uint64(e.def.Interval)) }
-
-// turns answers how many of an entry's times have come until t; times are at the phase and each interval after it.
-func (e *entry) turns(t time.Duration) uint64 {
-	if t < e.phase() {
-		return 0
-	}
-	return uint64((t-e.phase())/e.def.Interval) + 1
-}
-
-// after answers the first of an entry's times after t.
-func (e *entry) after(t time.Duration) time.Duration {
-	return e.phase() + time.Duration(e.turns(t))*e.def.Interval
-}
-
-// first answers when an entry that begins at t is due: at its next time, and at one of its own within firstWithin.
+// first answers when an entry that begins at t has its first turn. Each later one is an interval after the one before.
 func (e *entry) first(t time.Duration) time.Duration {
-	return min(e.after(t), t+time.Duration(e.spread%uint64(firstWithin)))
+	return t + time.Duration(e.spread%uint64(min(e.def.Interval, firstWithin)))
+}
+
+// pass notes the turns that have come until t: one is owed, and the others, with what was owed before, are skipped.
+func (e *entry) pass(t time.Duration) {
+	if e.def.Paused || e.next > t {
+		return
+	}
+	come := (t-e.next)/e.def.Interval + 1
+	first := e.next
+	e.next += come * e.def.Interval
+	if e.owes {
+		e.came = e.next - e.def.Interval
+	} else {
+		e.owes, e.came = true, first
+		come--
+	}
+	e.skip(uint64(come))
+}
+
+// forgo gives up the turn that is owed, if there is one.
+func (e *entry) forgo() {
+	if e.owes {
+		e.owes = false
+		e.skip(1)
+	}
+}
+
+func (e *entry) skip(turns uint64) {
+	e.counters.Skipped += turns
+	if e.refused > 0 {
+		e.missed += turns
+	}
+}
+
+// patience answers how long an entry waits that was refused before it is tried again.
+func (e *entry) patience() time.Duration {
+	most := max(retryFirst, min(e.def.Interval/8, retryMost))
+	return min(retryFirst<<min(e.refused-1, 16), most)
 }
 
 // note keeps what came of a run. All but the newest are kept without what has many parts.
 func (e *entry) note(r Run) {
 	e.counters.Runs++
+	e.refused = 0
 	now := Met
 	if !r.Met {
 		e.counters.Failures++
@@ -102,8 +138,29 @@ func (e *entry) trim() {
 // slim leaves out of a run what there may be much of. It changes nothing that r shares with others.
 func slim(r Run) Run {
 	r.Report = Slim(r.Report)
-	r.Verdicts = slices.DeleteFunc(slices.Clone(r.Verdicts), func(v verdict.Verdict) bool { return v.Met })
+	var unmet []verdict.Verdict
+	for _, v := range r.Verdicts {
+		if !v.Met {
+			unmet = append(unmet, verdict.Verdict{Expect: cut(v.Expect)})
+		}
+	}
+	r.Verdicts = slices.Clip(unmet)
 	return r
+}
+
+// cut shortens a text to expectKept characters, the last of them a sign that there was more.
+func cut(text string) string {
+	chars := 0
+	end := 0 // of what is kept when there is more
+	for i := range text {
+		if chars++; chars == expectKept {
+			end = i
+		}
+	}
+	if chars <= expectKept {
+		return text
+	}
+	return text[:end] + "…"
 }
 
 // Slim answers a report without what there may be many of: buckets, outages, flows and sizes.

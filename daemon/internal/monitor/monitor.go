@@ -34,8 +34,20 @@ const (
 	maxRunning = 256
 	// lateLeast is how much later than its time a run begins that counts as late.
 	lateLeast = 100 * time.Millisecond
-	// firstWithin bounds how long a new monitor of a long interval waits for its first run.
+	// firstWithin bounds how long a new monitor of a long interval waits for its first run, and after a stall any.
 	firstWithin = time.Minute
+	// stallLeast is how much later than it was to the scheduler looks that means the process, or the machine, stood still.
+	stallLeast = time.Second
+	// retryFirst is what a run waits that finds too little left before it is tried again. Each time it waits twice as long, up
+	// to an eighth of its interval and retryMost.
+	retryFirst = 50 * time.Millisecond
+	retryMost  = time.Minute
+	// retryAhead is how many of those that wait are tried, one after the other, when a run has ended.
+	retryAhead = 32
+	// againAfter is how many runs in a row have to come at their turns before the log says that a monitor runs again.
+	againAfter = 10
+	// expectKept is how many characters of an expectation older runs keep.
+	expectKept = 100
 )
 
 // What a caller may decide on. The texts of the errors that wrap them name the monitor and say what to do next.
@@ -100,7 +112,7 @@ type Run struct {
 	Failure    string            // why the probe could not be run; else empty
 	Report     probe.Report      // zero where there is a Failure
 	Expected   bool              // whether there was any expectation
-	Verdicts   []verdict.Verdict // what became of each; of older runs, those that were not met
+	Verdicts   []verdict.Verdict // what became of each; of older runs the first characters of those not met
 }
 
 // Counters are running totals.
@@ -108,7 +120,7 @@ type Counters struct {
 	Runs     uint64 // that ended by themselves
 	Failures uint64 // of those: that were not as expected
 	Skipped  uint64 // that were due and are not among Runs
-	Late     uint64 // that began more than lateLeast after their time
+	Late     uint64 // of Runs: that began more than lateLeast after their time
 }
 
 // Monitor is a monitor as it stands: a value that changes no more.
@@ -119,7 +131,7 @@ type Monitor struct {
 	Verdict    Verdict
 	Since      time.Time // when the run ended that made the verdict what it is; zero while Unknown
 	NextRun    time.Time // zero while paused
-	Last       *Run      // nil when none has ended
+	Last       *Run      // nil while Unknown
 	History    []Run     // newest first; List leaves it out
 	Counters   Counters
 	CreateTime time.Time
@@ -135,7 +147,7 @@ type Store interface {
 }
 
 // Prober makes round trips, as *probe.Prober does. An error that is ErrBusy says that the daemon has too much to do: the
-// run is skipped then. Any other is why the run failed.
+// run is tried again until the next is due. Any other is why the run failed.
 type Prober interface {
 	Run(ctx context.Context, plan probe.Plan, emit func(probe.Sample) error) (probe.Report, error)
 }
@@ -160,6 +172,8 @@ type Manager struct {
 	mu      sync.Mutex // guards what follows and the fields of the entries; never held over I/O
 	entries map[string]*entry
 	due     queue
+	waiting []*entry // refused and not under way, the one without a run for the longest first
+	ended   uint64   // how many runs have ended
 	running int
 	history int // the sum of the history limits
 	closed  bool
@@ -244,7 +258,7 @@ func (m *Manager) snapshotLocked(e *entry) Monitor {
 		CreateTime: e.created, UpdateTime: e.updated, ETag: e.tag,
 	}
 	if e.queued() {
-		s.NextRun = time.Now().Add(e.due - m.now())
+		s.NextRun = e.dueAt
 	}
 	switch {
 	case e.underWay():
@@ -252,7 +266,8 @@ func (m *Manager) snapshotLocked(e *entry) Monitor {
 	case e.def.Paused:
 		s.State = Paused
 	}
-	if n := len(e.history); n > 0 {
+	// A run of something else says nothing of what is probed now.
+	if n := len(e.history); n > 0 && e.verdict != Unknown {
 		last := e.history[n-1]
 		s.Last = &last
 	}

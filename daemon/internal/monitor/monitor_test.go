@@ -28,12 +28,19 @@ type peer struct {
 	most    int
 	silent  bool // no reply comes
 	refuses error
+	room    int            // how many run at once before others are refused; 0: any number
+	refused map[string]int // by the plan's address
 }
 
 func (p *peer) Run(ctx context.Context, plan probe.Plan, _ func(probe.Sample) error) (probe.Report, error) {
 	p.mu.Lock()
 	if p.began == nil {
-		p.began = map[string][]time.Time{}
+		p.began, p.refused = map[string][]time.Time{}, map[string]int{}
+	}
+	if p.room > 0 && p.atOnce >= p.room || plan.Address == "huge" {
+		p.refused[plan.Address]++
+		p.mu.Unlock()
+		return probe.Report{}, fmt.Errorf("%w: all sockets are taken", ErrBusy)
 	}
 	p.began[plan.Address] = append(p.began[plan.Address], time.Now())
 	p.atOnce++
@@ -244,7 +251,7 @@ func TestManyAreSpread(t *testing.T) {
 				t.Fatal(err)
 			}
 			spread("restored", m)
-			// From then on, over the whole interval.
+			// From then on each at its place of the same part of the interval.
 			time.Sleep(interval)
 			start := time.Now()
 			time.Sleep(interval)
@@ -254,7 +261,7 @@ func TestManyAreSpread(t *testing.T) {
 			for i := range many {
 				for _, at := range p.runs(fmt.Sprint(i)) {
 					if at.After(start) && !at.After(start.Add(interval)) {
-						counts[min(parts-1, int(at.Sub(start)*parts/interval))]++
+						counts[min(parts-1, int(at.Sub(start)*parts/min(interval, firstWithin)))]++
 						total++
 					}
 				}
@@ -361,7 +368,7 @@ func TestVerdictsAndSince(t *testing.T) {
 		}
 		// What is not probed any more has no verdict.
 		changed := update(t, m, "a", func(d *Definition) { d.Expect = []string{"received > 1000"} })
-		if changed.Verdict != Unknown || !changed.Since.IsZero() || len(changed.History) != 4 {
+		if changed.Verdict != Unknown || !changed.Since.IsZero() || changed.Last != nil || len(changed.History) != 4 {
 			t.Errorf("changed: %+v", changed)
 		}
 		p.set(func(p *peer) { p.refuses = nil })
@@ -450,7 +457,9 @@ func TestRunWaitsForTheOneUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &peer{}
 		m := newManager(t, p, nil)
-		create(t, m, definition("a", work{"x", 5 * time.Second}, time.Hour))
+		def := definition("a", work{"x", 5 * time.Second}, time.Hour)
+		def.Paused = true // no run comes by itself
+		create(t, m, def)
 		both := make(chan Run, 2)
 		for range 2 {
 			go func() {

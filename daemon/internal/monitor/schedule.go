@@ -1,9 +1,11 @@
 package monitor
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/echod/echod/daemon/probe"
@@ -14,11 +16,20 @@ import (
 func (m *Manager) schedule() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	look := m.now() // when the timer is to end
 	for {
 		m.mu.Lock()
-		closed := m.closed
+		closed, moved := m.closed, 0
+		stall := m.now() - look
+		if stall > stallLeast && !closed {
+			moved = m.spreadLocked()
+		}
 		wait := m.beginDueLocked()
+		look = m.now() + wait
 		m.mu.Unlock()
+		if moved > 0 {
+			m.Log.Warn("the daemon stood still; the runs that it missed are spread", "for", stall.Round(time.Millisecond), "monitors", moved)
+		}
 		if closed {
 			return
 		}
@@ -30,8 +41,31 @@ func (m *Manager) schedule() {
 	}
 }
 
-// aLongTime is what the scheduler waits when nothing is due, or nothing can begin before it is woken.
+// aLongTime is what the scheduler waits when nothing is due.
 const aLongTime = 24 * time.Hour
+
+// spreadLocked moves what a stall has made overdue, so that it does not begin all at once: to the next turn, or, where that
+// is far away, to a moment of its own within firstWithin. It answers how many it moved.
+func (m *Manager) spreadLocked() (moved int) {
+	now := m.now()
+	var overdue []*entry
+	for _, e := range m.due {
+		if e.due <= now && e.run == nil && !e.def.Paused {
+			overdue = append(overdue, e)
+		}
+	}
+	for _, e := range overdue {
+		e.pass(now)
+		m.unwaitLocked(e)
+		if e.next-now > firstWithin {
+			m.enqueueLocked(e, now+time.Duration(e.spread%uint64(firstWithin)))
+			continue
+		}
+		e.forgo()
+		m.enqueueLocked(e, e.next)
+	}
+	return len(overdue)
+}
 
 // beginDueLocked begins what is due, and answers how long it is until there is more to do.
 func (m *Manager) beginDueLocked() time.Duration {
@@ -44,10 +78,13 @@ func (m *Manager) beginDueLocked() time.Duration {
 		case e.due > now:
 			return e.due - now
 		case e.underWay():
-			e.counters.Skipped += 1 + e.turns(now) - e.turns(e.due)
-			m.enqueueLocked(e, e.after(now))
+			e.pass(now)
+			if !e.run.turn {
+				e.forgo()
+			}
+			m.enqueueLocked(e, e.next)
 		case m.running == maxRunning:
-			return aLongTime // the end of a run wakes us
+			return stallLeast // the end of a run wakes us; a stall is to be seen all the same
 		default:
 			m.beginLocked(e, now)
 		}
@@ -57,18 +94,22 @@ func (m *Manager) beginDueLocked() time.Duration {
 
 // beginLocked begins a run that is due. Only the scheduler calls it, so that the wait group is never empty when it grows.
 func (m *Manager) beginLocked(e *entry, now time.Duration) {
-	if now-e.due > lateLeast {
-		e.counters.Late++
-	}
-	e.counters.Skipped += e.turns(now) - e.turns(e.due)
-	if e.def.Paused {
-		heap.Remove(&m.due, e.place-1)
-	} else {
-		m.enqueueLocked(e, e.after(now))
-	}
 	if e.run == nil {
 		e.run = &flight{done: make(chan struct{})}
 	}
+	e.pass(now)
+	planned := e.due
+	if e.owes {
+		planned = e.came
+	}
+	e.run.turn, e.run.late = e.owes, now-planned > lateLeast
+	if e.def.Paused {
+		heap.Remove(&m.due, e.place-1)
+	} else {
+		m.enqueueLocked(e, e.next)
+	}
+	m.unwaitLocked(e)
+	e.tried = m.ended
 	ctx, cancel := context.WithCancel(context.Background())
 	f, def, expect, noExpect := e.run, e.def, e.expect, e.noExpect
 	f.cancel = cancel
@@ -117,21 +158,91 @@ func (m *Manager) finish(e *entry, f *flight, r Run, err error) {
 		err = f.void
 	}
 	before := e.verdict
-	if f.ended, f.err = r, err; err != nil {
-		e.counters.Skipped++
-	} else {
-		e.note(r)
-	}
-	name, after := e.def.Name, e.verdict
+	f.ended, f.err = r, err
 	e.run = nil
+	switch {
+	case err == nil:
+		e.note(r)
+		e.owes = e.owes && !f.turn
+		if f.late {
+			e.counters.Late++
+		}
+	case f.turn && f.void == nil:
+		m.waitLocked(e)
+	case f.turn:
+		e.forgo()
+	default:
+		e.counters.Skipped++ // it was asked for, and whoever asked is told
+	}
+	if f.void != nil || err == nil {
+		m.ended++
+	}
+	m.tryWaitingLocked()
+	skips, again := e.tellLocked(err)
+	name, after := e.def.Name, e.verdict
 	m.mu.Unlock()
 	close(f.done)
 	m.wakeUp()
-	if err != nil && f.void == nil {
-		m.Log.Warn("a monitor's run was skipped", "monitor", name, "error", err)
+	switch {
+	case skips:
+		m.Log.Warn("a monitor's runs are skipped: the daemon has too much to do", "monitor", name)
+	case again:
+		m.Log.Info("a monitor runs at each of its turns again", "monitor", name)
 	}
 	if after != before && (before != Unknown || after != Met) {
 		m.Log.Info("a monitor's verdict has changed", "monitor", name, "met", after == Met, "failure", r.Failure)
+	}
+}
+
+// tellLocked says what belongs into the log at the end of a run: that turns are skipped, or, after againAfter runs in a row
+// at their turns, that they are not any more. One that is skipped now and then fills no log.
+func (e *entry) tellLocked(err error) (skips, again bool) {
+	if e.missed > 0 {
+		e.kept = 0
+	} else if err == nil {
+		e.kept++
+	}
+	skips = e.missed > 0 && !e.told
+	again = e.kept >= againAfter && e.told
+	e.told = (e.told || skips) && !again
+	if err == nil {
+		e.missed = 0
+	}
+	return skips, again
+}
+
+// waitLocked has an entry whose run was refused wait for another try, until its next turn.
+func (m *Manager) waitLocked(e *entry) {
+	now := m.now()
+	if e.refused++; e.refused == 1 {
+		e.hungry = now
+	}
+	i, _ := slices.BinarySearchFunc(m.waiting, e, byHunger)
+	m.waiting = slices.Insert(m.waiting, i, e)
+	m.enqueueLocked(e, min(e.next, now+e.patience()))
+}
+
+// unwaitLocked takes an entry from those that wait, if it is one of them.
+func (m *Manager) unwaitLocked(e *entry) {
+	if i, ok := slices.BinarySearchFunc(m.waiting, e, byHunger); ok {
+		m.waiting = slices.Delete(m.waiting, i, i+1)
+	}
+}
+
+// byHunger orders those that wait: who has been without a run for the longest comes first, whatever its turns are.
+func byHunger(a, b *entry) int {
+	return cmp.Or(cmp.Compare(a.hungry, b.hungry), cmp.Compare(a.def.Name, b.def.Name))
+}
+
+// tryWaitingLocked has the first of those that wait tried now, unless it was since a run has ended. When that one is refused
+// it is the turn of the next: one that wants more than is left, or another target, holds up nobody.
+func (m *Manager) tryWaitingLocked() {
+	for _, e := range m.waiting[:min(len(m.waiting), retryAhead)] {
+		if e.tried != m.ended {
+			e.tried = m.ended
+			m.enqueueLocked(e, min(e.due, m.now()))
+			return
+		}
 	}
 }
 
@@ -164,28 +275,38 @@ func (m *Manager) ask(name string) (*flight, error) {
 	}
 	if e.run == nil {
 		e.run = &flight{done: make(chan struct{})}
-		m.planLocked(e)
+		due := m.now()
+		if e.queued() {
+			due = min(e.due, due)
+		}
+		m.enqueueLocked(e, due)
 	}
 	return e.run, nil
 }
 
-// planLocked decides when an entry is due next, as it stands now.
+// planLocked has an entry begin anew, as one that was just made; one that was asked for is due now.
 func (m *Manager) planLocked(e *entry) {
 	now := m.now()
+	m.unwaitLocked(e)
+	if !e.underWay() {
+		e.forgo() // what is under way pays what it owes
+	}
 	switch {
-	case e.asked() && e.queued():
-		m.enqueueLocked(e, min(e.due, now))
+	case e.def.Paused && !e.asked():
+		if e.queued() {
+			heap.Remove(&m.due, e.place-1)
+		}
 	case e.asked():
+		e.next = e.first(now)
 		m.enqueueLocked(e, now)
-	case !e.def.Paused:
-		m.enqueueLocked(e, e.first(now))
-	case e.queued():
-		heap.Remove(&m.due, e.place-1)
+	default:
+		e.next = e.first(now)
+		m.enqueueLocked(e, e.next)
 	}
 }
 
 func (m *Manager) enqueueLocked(e *entry, due time.Duration) {
-	e.due = due
+	e.due, e.dueAt = due, time.Now().Add(due-m.now())
 	if e.queued() {
 		heap.Fix(&m.due, e.place-1)
 		return

@@ -153,8 +153,9 @@ type Monitor struct {
 	// least one reply. It has no name, and must end by itself. It is answered as it was given: what it leaves open is the
 	// daemon's default at each run. A target is changed as a whole. Required in a create.
 	Probe *Probe `protobuf:"bytes,3,opt,name=probe,proto3" json:"probe,omitempty"`
-	// From the start of one run to that of the next, by the monotonic clock. A run that is due while the one before it is
-	// still under way is skipped. Absent: 1 minute.
+	// From one turn to the next, by the monotonic clock: each run is due one interval after the one before it was. One that is
+	// due while the one before it is still under way is skipped; one for which other probes leave too little is tried again
+	// until the next is due, the monitor that has been without a run for the longest first. Absent: 1 minute.
 	Interval *durationpb.Duration `protobuf:"bytes,4,opt,name=interval,proto3" json:"interval,omitempty"`
 	// How many runs the history keeps. Absent: 10.
 	HistoryLimit *uint32 `protobuf:"varint,5,opt,name=history_limit,json=historyLimit,proto3,oneof" json:"history_limit,omitempty"`
@@ -170,13 +171,13 @@ type Monitor struct {
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// A sentence for people, at most 1,024 characters.
 	Description string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
-	// When the next run is due; absent while paused.
+	// When the next run is due, or is tried again; absent while paused.
 	NextRunTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=next_run_time,json=nextRunTime,proto3" json:"next_run_time,omitempty"`
-	// The run that ended last; absent when none has. In a list its report is without buckets, outages, flows, sizes and
-	// coverage.
+	// The run that ended last; absent while the verdict is UNKNOWN. Its end_time says how old the verdict is. In a list its
+	// report is without buckets, outages, flows, sizes and coverage.
 	LastRun *MonitorRun `protobuf:"bytes,13,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
 	// The runs that ended last, newest first; empty in a list. Only the newest is whole: the reports of the others are
-	// without what last_run lacks in a list, and have the verdicts that were not met.
+	// without what last_run lacks in a list, and of the expectations that were not met they have the first 100 characters.
 	History []*MonitorRun `protobuf:"bytes,14,rep,name=history,proto3" json:"history,omitempty"`
 	// How its runs went since it was created or the daemon started, whichever came last.
 	Counters *MonitorCounters `protobuf:"bytes,20,opt,name=counters,proto3" json:"counters,omitempty"`
@@ -435,10 +436,10 @@ type MonitorCounters struct {
 	Runs uint64 `protobuf:"varint,1,opt,name=runs,proto3" json:"runs,omitempty"`
 	// Those among them that were not as expected.
 	Failures uint64 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"`
-	// Runs that were due and are not among runs: the one before was still under way, the daemon had too much to do, or the
-	// monitor was changed or paused while they were under way.
+	// Runs that were due and are not among runs: the one before was still under way, the daemon had too much to do until the
+	// next was due, it stood still, or the monitor was changed or paused meanwhile.
 	Skipped uint64 `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
-	// Runs that began more than 100 ms after they were due, because the daemon ran as many as it does at once.
+	// Those among runs that began more than 100 ms after they were due, because the daemon had too much to do or stood still.
 	Late          uint64 `protobuf:"varint,4,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
