@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"syscall"
 	"time"
@@ -21,18 +22,24 @@ const (
 	socketsAtOnce = 16
 )
 
-// poller holds the stamped sockets of a run, and waits for them and for the time in one system call of the run's own
-// goroutine. To leave that to the runtime's poller would wake other threads for each datagram that leaves and that comes:
-// they would take the processor from the echo server where it is on the same host, and the time to hand over from the answer.
+// poller holds the stamped sockets of a run, and waits for them and for the time in the run's own goroutine. To leave each
+// socket to the runtime's poller would wake other threads for each datagram that leaves and that comes: they would take the
+// processor from the echo server where it is on the same host, and the time to hand over from the answer. So it is told
+// of the sockets by an epoll descriptor of its own, which alone the runtime's poller watches, for the long waits.
 type poller struct {
 	run     *run
 	handle  func(arrival)
 	epoll   int
-	timer   int           // goes off at set
-	wakeUp  int           // eventfd, written when the run's context ends
-	release func()        // ends what waits for the context
-	set     time.Duration // what the timer is set to
-	flows   []*polled     // by flow; nil: without a socket
+	file    *os.File        // of epoll, which the runtime's poller watches
+	watched syscall.RawConn // of file
+	timer   int             // goes off at set
+	wakeUp  int             // eventfd, written when the run's context ends
+	release func()          // ends what waits for the context
+	set     time.Duration   // what the timer is set to
+	flows   []*polled       // by flow; nil: without a socket
+	polled  time.Duration   // when it looked last
+	unread  []*polled       // that have more to read
+	failed  []*polled       // whose error queue has something, and that is all that is known of them
 
 	events  [socketsAtOnce]unix.EpollEvent
 	buffer  []byte
@@ -46,6 +53,8 @@ type polled struct {
 	*stamped
 	flow  *udpFlow
 	which int
+
+	isUnread, isFailed bool // whether it is among the poller's
 }
 
 // What the poller watches besides the sockets of flows, which it knows by their numbers.
@@ -80,6 +89,13 @@ func (p *poller) begin() (err error) {
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
+	if err := unix.SetNonblock(p.epoll, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	p.file = os.NewFile(uintptr(p.epoll), "epoll")
+	if p.watched, err = p.file.SyscallConn(); err != nil {
+		return err
+	}
 	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("timerfd_create", err)
 	}
@@ -94,6 +110,9 @@ func (p *poller) begin() (err error) {
 
 func (p *poller) watch(fd int, what int32) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: what}
+	if what >= 0 {
+		event.Events |= unix.EPOLLET
+	}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &event))
 }
 
@@ -117,14 +136,32 @@ func (p *poller) stop() {
 }
 
 func (p *poller) closeAll() {
-	for _, fd := range []int{p.epoll, p.timer, p.wakeUp} {
+	if p.file != nil {
+		_ = p.file.Close()
+	} else if p.epoll >= 0 {
+		_ = unix.Close(p.epoll)
+	}
+	for _, fd := range []int{p.timer, p.wakeUp} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
 }
 
-func (p *poller) drain(context.Context) { p.poll(0) }
+const (
+	// lookAgain is how long after the last look another one is worth its system calls, where the run has something to send.
+	lookAgain = 100 * time.Microsecond
+	// replyFirst is how many milliseconds a socket's error queue may wait to be read. What is in it is most often that a
+	// datagram has left, at which nobody has to hurry; a reply, with which it is read, follows soon. On the host of an echo
+	// server each moment that is spent between sending and waiting is one in which the server cannot run.
+	replyFirst = 1
+)
+
+func (p *poller) drain(context.Context) {
+	if p.run.now()-p.polled >= lookAgain {
+		p.poll(0)
+	}
+}
 
 func (p *poller) wait(_ context.Context, wake time.Duration) {
 	if wake != p.set {
@@ -139,19 +176,69 @@ func (p *poller) wait(_ context.Context, wake time.Duration) {
 
 // poll reads what there is, after waiting for it for so many milliseconds; -1 is without end.
 func (p *poller) poll(milliseconds int) {
-	n, err := unix.EpollWait(p.epoll, p.events[:], milliseconds)
+	switch {
+	case len(p.unread) > 0:
+		milliseconds = 0
+	case len(p.failed) > 0 && milliseconds < 0:
+		milliseconds = replyFirst
+	}
+	n, err := p.look(milliseconds)
+	p.polled = p.run.now()
 	if err != nil {
 		return // EINTR
 	}
+	timeUp := n == 0 && milliseconds > 0
+	unread := p.unread
+	p.unread = nil
 	for _, event := range p.events[:n] {
 		switch event.Fd {
 		case timerEvent:
 			var count [8]byte
 			_, _ = unix.Read(p.timer, count[:])
-			p.set = never
+			p.set, timeUp = never, true
 		case wakeUpEvent: // The run ends.
 		default:
-			p.read(p.flows[event.Fd])
+			s := p.flows[event.Fd]
+			switch {
+			case event.Events != unix.EPOLLERR:
+				p.read(s)
+			case !s.isFailed:
+				s.isFailed = true
+				p.failed = append(p.failed, s)
+			}
+		}
+	}
+	for _, s := range unread {
+		if s.isUnread {
+			s.isUnread = false
+			p.read(s)
+		}
+	}
+	if timeUp {
+		p.readFailed()
+	}
+}
+
+// look answers how many events there are, after waiting for so many milliseconds. A long wait is the runtime's: it takes no
+// thread, and wakes none besides. A short one is a system call, which hands over nothing when it returns.
+func (p *poller) look(milliseconds int) (n int, err error) {
+	if milliseconds >= 0 {
+		return unix.EpollWait(p.epoll, p.events[:], milliseconds)
+	}
+	gone := p.watched.Read(func(fd uintptr) bool {
+		n, err = unix.EpollWait(int(fd), p.events[:], 0)
+		return n > 0 || err != nil
+	})
+	return n, errors.Join(err, gone)
+}
+
+// readFailed reads the error queues that have something.
+func (p *poller) readFailed() {
+	failed := p.failed
+	p.failed = nil
+	for _, s := range failed {
+		if s.isFailed {
+			p.read(s)
 		}
 	}
 }
@@ -160,9 +247,11 @@ func (p *poller) poll(milliseconds int) {
 // its reply can have come.
 func (p *poller) read(s *polled) {
 	p.came = p.came[:0]
+	s.isFailed = false
+	more := true
 	for range readAtOnce {
 		n, oobn, _, from, err := syscall.Recvmsg(s.fd, p.buffer, p.control[:], unix.MSG_DONTWAIT)
-		if err == syscall.EAGAIN {
+		if more = err != syscall.EAGAIN; !more {
 			break
 		}
 		if err != nil { // a report that waits in the error queue with more to say, and EINTR
@@ -177,7 +266,10 @@ func (p *poller) read(s *polled) {
 		a.seq, a.sent, a.data = p.run.judge(p.buffer[:n])
 		p.came = append(p.came, a)
 	}
-	p.readErrors(s)
+	if more = p.readErrors(s) || more; more && !s.isUnread {
+		s.isUnread = true
+		p.unread = append(p.unread, s)
+	}
 	for _, a := range p.came {
 		if p.run.emitErr != nil || s.fd < 0 {
 			return
@@ -186,12 +278,12 @@ func (p *poller) read(s *polled) {
 	}
 }
 
-// readErrors takes in what the error queue of a socket has.
-func (p *poller) readErrors(s *polled) {
+// readErrors takes in what the error queue of a socket has, up to a bound; true: it may have more.
+func (p *poller) readErrors(s *polled) (more bool) {
 	for range 2 * readAtOnce {
 		n, oobn, _, _, err := syscall.Recvmsg(s.fd, p.quoted[:], p.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 		if err != nil {
-			return
+			return false
 		}
 		a := arrival{from: s.flow, socket: s.which, at: p.run.now()}
 		switch c := parseControl(p.control[:oobn]); {
@@ -211,10 +303,11 @@ func (p *poller) readErrors(s *polled) {
 			continue
 		}
 		if p.run.emitErr != nil {
-			return
+			return false
 		}
 		p.handle(a)
 	}
+	return true
 }
 
 // noSockets is what there is where no poller can be made, for want of descriptors: every round is lost, in its time.
