@@ -45,8 +45,6 @@ type arrival struct {
 	elsewhere bool   // it came from another address than the one asked
 	err       error
 
-	dropped uint32 // so many datagrams found no room in the socket's buffer
-
 	left   bool   // the datagram with this number has left
 	number uint32 // counted from 0, of those that the socket has sent
 }
@@ -225,8 +223,6 @@ func isReport(err error) bool {
 
 func (d *datagrams) handle(a arrival) {
 	switch {
-	case a.dropped != 0:
-		d.run.tally.drop(a.dropped)
 	case a.socket != a.from.sockets && (a.left || a.err != nil): // of a socket that broke; its rounds have been told of
 	case a.left:
 		d.stamp(a)

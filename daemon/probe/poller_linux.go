@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -217,6 +218,8 @@ func (p *poller) poll(milliseconds int) {
 	if timeUp {
 		p.readFailed()
 	}
+	// Those that were read with a reply have failed no more.
+	p.failed = slices.DeleteFunc(p.failed, func(s *polled) bool { return !s.isFailed })
 }
 
 // look answers how many events there are, after waiting for so many milliseconds. A long wait is the runtime's: it takes no
@@ -248,6 +251,9 @@ func (p *poller) readFailed() {
 func (p *poller) read(s *polled) {
 	p.came = p.came[:0]
 	s.isFailed = false
+	if s.fd < 0 {
+		return
+	}
 	more := true
 	for range readAtOnce {
 		n, oobn, _, from, err := syscall.Recvmsg(s.fd, p.buffer, p.control[:], unix.MSG_DONTWAIT)
@@ -266,7 +272,7 @@ func (p *poller) read(s *polled) {
 		a.seq, a.sent, a.data = p.run.judge(p.buffer[:n])
 		p.came = append(p.came, a)
 	}
-	if more = p.readErrors(s) || more; more && !s.isUnread {
+	if more = p.readErrors(s) || more; more && !s.isUnread && s.fd >= 0 {
 		s.isUnread = true
 		p.unread = append(p.unread, s)
 	}

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"math"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -61,5 +62,32 @@ func TestEndOfSequenceNumbers(t *testing.T) {
 		if got := r.tally.Report(); got.Sent != left || got.Received != left {
 			t.Errorf("%s: %+v", protocol, got)
 		}
+	}
+}
+
+// What the poller has to remember of a socket does not grow with the rounds, nor does it hold on to one that is closed.
+func TestPollerForgets(t *testing.T) {
+	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 2000)
+	plan.Interval, plan.Flows = 0, 2
+	r := newRun(New(Options{}), plan, nil)
+	r.address = netip.MustParseAddrPort(plan.Address)
+	r.begins()
+	r.tally.reach(r.address, r.start)
+	d := newDatagrams(t.Context(), r)
+	p := d.sockets.(*poller)
+	if err := drive(t.Context(), r, d); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.tally.Report(); got.Received != plan.Count {
+		t.Errorf("%+v", got)
+	}
+	if len(p.failed) > plan.Flows || len(p.unread) > plan.Flows {
+		t.Errorf("it remembers %d that failed and %d to read, of %d sockets", len(p.failed), len(p.unread), plan.Flows)
+	}
+	p.unread = nil
+	closed := p.flows[0]
+	closed.isUnread = false
+	if p.read(closed); len(p.unread) > 0 {
+		t.Error("a closed socket is to be read again")
 	}
 }
