@@ -26,21 +26,26 @@ const (
 // poller holds the stamped sockets of a run, and waits for them and for the time in the run's own goroutine. To leave each
 // socket to the runtime's poller would wake other threads for each datagram that leaves and that comes: they would take the
 // processor from the echo server where it is on the same host, and the time to hand over from the answer. So it is told
-// of the sockets by an epoll descriptor of its own, which alone the runtime's poller watches, for the long waits.
+// of the sockets by an epoll descriptor of its own, at which it waits itself where the moment counts (see holder). Else the
+// runtime's poller waits, by a second descriptor that tells once that the first has something.
 type poller struct {
 	run     *run
 	handle  func(arrival)
-	epoll   int
-	file    *os.File        // of epoll, which the runtime's poller watches
+	epoll   int             // of the sockets, the timer and wakeUp
+	once    int             // of epoll, when it is asked for
+	file    *os.File        // of once, which the runtime's poller watches
 	watched syscall.RawConn // of file
 	timer   int             // goes off at set
 	wakeUp  int             // eventfd, written when the run's context ends
 	release func()          // ends what waits for the context
-	set     time.Duration   // what the timer is set to
+	zero    int64           // the monotonic clock at the run's start, in ns
+	set     time.Duration   // when the timer goes off next
+	again   time.Duration   // how long after that it goes off once more
 	flows   []*polled       // by flow; nil: without a socket
 	polled  time.Duration   // when it looked last
 	unread  []*polled       // that have more to read
 	failed  []*polled       // whose error queue has something, and that is all that is known of them
+	holder  holder
 
 	events  [socketsAtOnce]unix.EpollEvent
 	buffer  []byte
@@ -65,8 +70,11 @@ const (
 )
 
 func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
-	p := &poller{run: r, handle: handle, epoll: -1, timer: -1, wakeUp: -1, set: never, flows: make([]*polled, r.plan.flows()),
-		buffer: make([]byte, longestDatagram)}
+	p := &poller{run: r, handle: handle, epoll: -1, once: -1, timer: -1, wakeUp: -1, set: never, again: holdFor,
+		flows: make([]*polled, r.plan.flows()), holder: newHolder(), buffer: make([]byte, longestDatagram)}
+	if between := r.plan.Interval; between > 0 && between < holdFor {
+		p.again = between
+	}
 	if err := p.begin(); err != nil {
 		p.closeAll()
 		return noSockets{newMailbox(r, 1, handle), err}
@@ -90,16 +98,27 @@ func (p *poller) begin() (err error) {
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(p.epoll, true); err != nil {
+	if p.once, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(p.once, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	p.file = os.NewFile(uintptr(p.epoll), "epoll")
+	if err := unix.EpollCtl(p.once, unix.EPOLL_CTL_ADD, p.epoll, &unix.EpollEvent{Events: unix.EPOLLONESHOT}); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	p.file = os.NewFile(uintptr(p.once), "epoll")
 	if p.watched, err = p.file.SyscallConn(); err != nil {
 		return err
 	}
 	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("timerfd_create", err)
 	}
+	var clock unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+		return os.NewSyscallError("clock_gettime", err)
+	}
+	p.zero = clock.Nano() - int64(p.run.now())
 	if p.wakeUp, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
@@ -139,10 +158,10 @@ func (p *poller) stop() {
 func (p *poller) closeAll() {
 	if p.file != nil {
 		_ = p.file.Close()
-	} else if p.epoll >= 0 {
-		_ = unix.Close(p.epoll)
+	} else if p.once >= 0 {
+		_ = unix.Close(p.once)
 	}
-	for _, fd := range []int{p.timer, p.wakeUp} {
+	for _, fd := range []int{p.epoll, p.timer, p.wakeUp} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
@@ -165,60 +184,120 @@ func (p *poller) drain(context.Context) {
 }
 
 func (p *poller) wait(_ context.Context, wake time.Duration) {
-	if wake != p.set {
-		// 0 would disarm it.
-		spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(wake-p.run.now()), 1))}
-		_ = unix.TimerfdSettime(p.timer, 0, &spec, nil)
-		p.set = wake
+	now := p.run.now()
+	switch closely, early := p.holder.watches(now, wake, &p.run.rounds); {
+	case closely && len(p.unread) == 0 && hold():
+		p.holder.giveWay(now, wake, &p.run.rounds)
+		// Not without need: right after a round has left, the time that it takes to set the timer is the server's, too.
+		if until := min(wake, now+holdFor); p.set <= now || p.set > until {
+			p.setTimer(until)
+		}
+		p.pollHolding()
+		letGo()
+	case early:
+		p.setTimer(wake - holdFor)
+		p.poll(p.patience())
+	default:
+		p.setTimer(wake)
+		p.poll(p.patience())
 	}
-	p.poll(-1)
 	p.run.pauses.woke(wake, p.run.now())
+}
+
+// patience is for how many milliseconds to wait; -1 is without end.
+func (p *poller) patience() int {
+	switch {
+	case len(p.unread) > 0:
+		return 0
+	case len(p.failed) > 0:
+		return replyFirst
+	default:
+		return -1
+	}
+}
+
+// setTimer sets when the timer goes off first, and again and again after that: so it is set, with no system call more, before
+// a round leaves at that time.
+func (p *poller) setTimer(wake time.Duration) {
+	if wake == p.set {
+		return
+	}
+	p.set = wake
+	var spec unix.ItimerSpec // disarms it
+	if wake != never {
+		spec.Value = unix.NsecToTimespec(max(p.zero+int64(wake), 1))
+		spec.Interval = unix.NsecToTimespec(int64(p.again))
+	}
+	_ = unix.TimerfdSettime(p.timer, unix.TFD_TIMER_ABSTIME, &spec, nil)
 }
 
 // poll reads what there is, after waiting for it for so many milliseconds; -1 is without end.
 func (p *poller) poll(milliseconds int) {
-	switch {
-	case len(p.unread) > 0:
-		milliseconds = 0
-	case len(p.failed) > 0 && milliseconds < 0:
-		milliseconds = replyFirst
-	}
 	n, err := p.look(milliseconds)
 	p.polled = p.run.now()
 	if err != nil {
 		return // EINTR
 	}
-	timeUp := n == 0 && milliseconds > 0
 	unread := p.unread
 	p.unread = nil
-	for _, event := range p.events[:n] {
-		switch event.Fd {
-		case timerEvent:
-			var count [8]byte
-			_, _ = unix.Read(p.timer, count[:])
-			p.set, timeUp = never, true
-		case wakeUpEvent: // The run ends.
-		default:
-			s := p.flows[event.Fd]
-			switch {
-			case event.Events != unix.EPOLLERR:
-				p.read(s)
-			case !s.isFailed:
-				s.isFailed = true
-				p.failed = append(p.failed, s)
-			}
-		}
-	}
+	_, timeUp := p.take(p.events[:n])
 	for _, s := range unread {
 		if s.isUnread {
 			s.isUnread = false
 			p.read(s)
 		}
 	}
-	if timeUp {
+	if timeUp || n == 0 && milliseconds > 0 {
 		p.readFailed()
 	}
-	// Those that were read with a reply have failed no more.
+	p.forgetRead()
+}
+
+// pollHolding waits for something that has to be handled at once, and reads it.
+func (p *poller) pollHolding() {
+	for some := false; !some; {
+		n := waitHolding(p.epoll, p.events[:])
+		p.polled = p.run.now()
+		if n == 0 {
+			break
+		}
+		var timeUp bool
+		if some, timeUp = p.take(p.events[:n]); timeUp {
+			p.readFailed()
+		}
+	}
+	p.forgetRead()
+}
+
+// take reads the sockets that have something, but for those that have something in their error queue alone. It answers
+// whether it has done anything, and whether the timer went off.
+func (p *poller) take(events []unix.EpollEvent) (some, timeUp bool) {
+	for _, event := range events {
+		switch event.Fd {
+		case timerEvent:
+			var count [8]byte
+			_, _ = unix.Read(p.timer, count[:])
+			p.set += time.Duration(binary.NativeEndian.Uint64(count[:])) * p.again
+			some, timeUp = true, true
+		case wakeUpEvent: // The run ends.
+			some = true
+		default:
+			s := p.flows[event.Fd]
+			switch {
+			case event.Events != unix.EPOLLERR:
+				p.read(s)
+				some = true
+			case !s.isFailed:
+				s.isFailed = true
+				p.failed = append(p.failed, s)
+			}
+		}
+	}
+	return some, timeUp
+}
+
+// forgetRead forgets those whose error queues were read with a reply.
+func (p *poller) forgetRead() {
 	p.failed = slices.DeleteFunc(p.failed, func(s *polled) bool { return !s.isFailed })
 }
 
@@ -228,8 +307,12 @@ func (p *poller) look(milliseconds int) (n int, err error) {
 	if milliseconds >= 0 {
 		return unix.EpollWait(p.epoll, p.events[:], milliseconds)
 	}
-	gone := p.watched.Read(func(fd uintptr) bool {
-		n, err = unix.EpollWait(int(fd), p.events[:], 0)
+	ask := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+	if err := unix.EpollCtl(p.once, unix.EPOLL_CTL_MOD, p.epoll, &ask); err != nil {
+		return 0, err
+	}
+	gone := p.watched.Read(func(uintptr) bool {
+		n, err = unix.EpollWait(p.epoll, p.events[:], 0)
 		return n > 0 || err != nil
 	})
 	return n, errors.Join(err, gone)

@@ -14,7 +14,7 @@ import (
 func TestOutOfDescriptors(t *testing.T) {
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 3)
 	plan.Interval, plan.Timeout = time.Millisecond, 100*time.Millisecond
-	for spare := range 7 {
+	for spare := range 8 {
 		next, err := unix.Dup(0)
 		if err != nil {
 			t.Fatal(err)
