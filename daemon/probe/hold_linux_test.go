@@ -1,0 +1,79 @@
+package probe
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A run waits with a processor in hand while its rounds are on their way, and lets go of it; one that may not, because another
+// does, or because Go has but one processor, makes its rounds all the same. Memory is collected meanwhile.
+func TestHolding(t *testing.T) {
+	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 100)
+	plan.Interval = time.Millisecond
+	rounds := func(t *testing.T, plan Plan) (holding int) {
+		t.Helper()
+		ended := make(chan struct{})
+		var collecting sync.WaitGroup
+		collecting.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				case <-time.After(5 * time.Millisecond):
+					runtime.GC()
+				}
+			}
+		})
+		r, err := New(Options{}).Run(t.Context(), plan, func(Sample) error {
+			if held.Load() {
+				holding++
+			}
+			return nil
+		})
+		close(ended)
+		collecting.Wait()
+		if err != nil || r.Sent != plan.Count || r.Received != plan.Count {
+			t.Fatalf("%v, %d sent and %d received of %d", err, r.Sent, r.Received, plan.Count)
+		}
+		return holding
+	}
+	t.Run("alone", func(t *testing.T) {
+		if runtime.GOMAXPROCS(0) == 1 {
+			t.Skip("there is but one processor")
+		}
+		if rounds(t, plan) == 0 {
+			t.Error("no reply came while the run held")
+		}
+	})
+	t.Run("closed loop", func(t *testing.T) {
+		plan := plan
+		plan.Interval = 0
+		rounds(t, plan)
+	})
+	t.Run("seldom", func(t *testing.T) { // Each wait begins with a long one.
+		plan := plan
+		plan.Interval, plan.Count = 10*holdFor, 10
+		rounds(t, plan)
+	})
+	if held.Load() {
+		t.Error("a run that has ended holds")
+	}
+	t.Run("beside another", func(t *testing.T) {
+		if !hold() {
+			t.Fatal("nobody else is there")
+		}
+		defer letGo()
+		if hold() {
+			t.Error("two hold")
+		}
+		rounds(t, plan)
+	})
+	t.Run("one processor", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		if rounds(t, plan) != 0 {
+			t.Error("the only processor was held")
+		}
+	})
+}
