@@ -32,9 +32,11 @@ type holder struct {
 	last   uint32        // the last round that is known
 	left   time.Duration // since when
 	passed time.Duration // when others were let go first
+
+	elsewhere bool // the last wait was the runtime's
 }
 
-func newHolder() holder { return holder{able: runtime.GOMAXPROCS(0) > 1} }
+func newHolder() holder { return holder{able: runtime.GOMAXPROCS(0) > 1, elsewhere: true} }
 
 // watches answers whether a wait until wake that begins now is one that counts, or else, whether its end is.
 func (h *holder) watches(now, wake time.Duration, r *rounds) (closely, early bool) {
@@ -48,10 +50,12 @@ func (h *holder) watches(now, wake time.Duration, r *rounds) (closely, early boo
 	return closely, !closely && wake != never
 }
 
-// giveWay lets others go first, where nothing is on its way and nothing leaves soon.
+// giveWay lets others go first, where nothing is on its way and nothing leaves soon, and whenever the runtime's poller has
+// waited for the run (elsewhere): the thread that did so is then the run's, and but for this nobody would wait there in its place
+// until the scheduler looks, after up to 10 ms.
 func (h *holder) giveWay(now, wake time.Duration, r *rounds) {
-	if r.onWay == 0 && wake-now >= giveWayBefore && now-h.passed >= giveWayAfter {
-		h.passed = now
+	if h.elsewhere || r.onWay == 0 && wake-now >= giveWayBefore && now-h.passed >= giveWayAfter {
+		h.elsewhere, h.passed = false, now
 		runtime.Gosched()
 	}
 }

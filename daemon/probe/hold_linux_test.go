@@ -77,3 +77,33 @@ func TestHolding(t *testing.T) {
 		}
 	})
 }
+
+// Others go first after each wait that was the runtime's, whatever is on its way, for a thread of theirs must wait in its place;
+// else only now and then, in a time in which nothing is.
+func TestGivingWay(t *testing.T) {
+	h := newHolder()
+	h.elsewhere = true
+	gaveWay := func(now, wake time.Duration, onWay int) bool {
+		h.giveWay(now, wake, &rounds{onWay: onWay})
+		return h.passed == now
+	}
+	ms := time.Millisecond
+	for i, c := range []struct {
+		now, wake time.Duration
+		onWay     int
+		elsewhere bool
+		want      bool
+	}{
+		{now: 1 * ms, wake: 1 * ms, onWay: 1, elsewhere: true, want: true},
+		{now: 2 * ms, wake: 3 * ms, want: false}, // it is not long ago
+		{now: 2*ms + 1, wake: 2*ms + 2, onWay: 1, elsewhere: true, want: true},
+		{now: 20 * ms, wake: 21 * ms, onWay: 1, want: false}, // a reply may come
+		{now: 20 * ms, wake: 20*ms + 1, want: false},         // a round leaves soon
+		{now: 20 * ms, wake: 21 * ms, want: true},
+	} {
+		h.elsewhere = c.elsewhere
+		if got := gaveWay(c.now, c.wake, c.onWay); got != c.want || h.elsewhere {
+			t.Errorf("%d: %t, want %t; elsewhere: %t", i, got, c.want, h.elsewhere)
+		}
+	}
+}

@@ -311,6 +311,7 @@ func (p *poller) look(milliseconds int) (n int, err error) {
 	if err := unix.EpollCtl(p.once, unix.EPOLL_CTL_MOD, p.epoll, &ask); err != nil {
 		return 0, err
 	}
+	p.holder.elsewhere = true
 	gone := p.watched.Read(func(uintptr) bool {
 		n, err = unix.EpollWait(p.epoll, p.events[:], 0)
 		return n > 0 || err != nil
