@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	// probeInterval is the time between two round trips.
+	// probeInterval is the time between two round trips where a case does not say.
 	probeInterval = time.Millisecond
 	// spinArgument, as the only one, makes this program keep a processor busy until its standard input closes.
 	spinArgument = "spin"
@@ -34,9 +35,12 @@ type ProbeCase struct {
 	Title    string
 	Protocol string
 	Size     int
-	Cable    bool // between two network namespaces, with a processor for each, instead of over the loopback
-	Busy     bool // another process takes what it gets of a processor
+	Cable    bool          // between two network namespaces, with a processor for each, instead of over the loopback
+	Busy     bool          // another process takes what it gets of a processor
+	Interval time.Duration // between two round trips; 0: probeInterval
 }
+
+func (c ProbeCase) interval() time.Duration { return cmp.Or(c.Interval, probeInterval) }
 
 var probeCases = []ProbeCase{
 	{Name: "probe-udp-64B", Title: "UDP round trips of 64 B over the loopback", Protocol: "udp", Size: 64},
@@ -47,6 +51,8 @@ var probeCases = []ProbeCase{
 		Protocol: "udp", Size: 64, Cable: true},
 	{Name: "probe-tcp-cable", Title: "TCP round trips of 64 B between two namespaces, each on its own processor",
 		Protocol: "tcp", Size: 64, Cable: true},
+	{Name: "probe-udp-seldom", Title: "UDP round trips of 64 B over the loopback, one in 10 ms", Protocol: "udp", Size: 64,
+		Interval: 10 * time.Millisecond},
 	{Name: "probe-udp-busy", Title: "UDP round trips of 64 B over the loopback, beside a process that computes",
 		Protocol: "udp", Size: 64, Busy: true},
 	{Name: "probe-tcp-busy", Title: "TCP round trips of 64 B over the loopback, beside a process that computes",
@@ -141,7 +147,7 @@ func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*pro
 	}
 	defer echo.stop()
 	for _, k := range c.clients() {
-		p := &probed{probeClient: k, asked: s.probeCount() - s.warmCount()}
+		p := &probed{probeClient: k, asked: c.count(s) - c.warmCount(s)}
 		all = append(all, p)
 		target := echo.addr
 		if k.name == irttClient {
@@ -162,7 +168,7 @@ func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*pro
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			able[i].turn(ctx, commands[able[i]], where.client, s)
+			able[i].turn(ctx, c, commands[able[i]], where.client, s)
 		}
 	}
 	return all, ctx.Err()
@@ -216,9 +222,9 @@ func startIrtt(t *tools, where probePath) (r *running, err error) {
 	return nil, errors.New("irtt does not say where it listens")
 }
 
-// warmCount is how many round trips of a turn are not looked at, and probeCount how many there are in all.
-func (s settings) warmCount() int  { return int(s.warm / probeInterval) }
-func (s settings) probeCount() int { return s.warmCount() + max(1, int(s.trial/probeInterval)) }
+// warmCount is how many round trips of a turn are not looked at, and count how many there are in all.
+func (c ProbeCase) warmCount(s settings) int { return int(s.warm / c.interval()) }
+func (c ProbeCase) count(s settings) int     { return c.warmCount(s) + max(1, int(s.trial/c.interval())) }
 
 // probeCommand is the command line of a client.
 func (t *tools) probeCommand(c ProbeCase, k probeClient, s settings, target netip.AddrPort) ([]string, error) {
@@ -226,30 +232,30 @@ func (t *tools) probeCommand(c ProbeCase, k probeClient, s settings, target neti
 	if !ok {
 		return nil, fmt.Errorf("%s: %s", k.program, t.missing[k.program])
 	}
-	size, count := strconv.Itoa(c.Size), strconv.Itoa(s.probeCount())
+	size, count := strconv.Itoa(c.Size), strconv.Itoa(c.count(s))
 	switch k.name {
 	case stampClient:
 		return []string{program, c.Protocol, target.Addr().String(), strconv.Itoa(int(target.Port())), size, count,
-			strconv.FormatInt(probeInterval.Nanoseconds(), 10)}, nil
+			strconv.FormatInt(c.interval().Nanoseconds(), 10)}, nil
 	case irttClient:
-		lasting := time.Duration(s.probeCount()) * probeInterval
+		lasting := time.Duration(c.count(s)) * c.interval()
 		// Without the server's times: from those it would take the time out that the packet was in the server, which the
 		// others measure, too.
-		return []string{program, "client", "-i", probeInterval.String(), "-d", lasting.String(), "-l", size,
+		return []string{program, "client", "-i", c.interval().String(), "-d", lasting.String(), "-l", size,
 			"--stats=none", "--tstamp=none", "--wait=200ms", "-Q", "-o", "-", target.String()}, nil
 	default:
-		return []string{program, c.Protocol, target.String(), size, count, probeInterval.String()}, nil
+		return []string{program, c.Protocol, target.String(), size, count, c.interval().String()}, nil
 	}
 }
 
 // turn runs the client once.
-func (p *probed) turn(ctx context.Context, command []string, where place, s settings) {
+func (p *probed) turn(ctx context.Context, c ProbeCase, command []string, where place, s settings) {
 	text, err := outputAt(ctx, where, command, s.warm+s.trial+loadGrace)
 	var seen roundTrips
 	if err == nil && p.name == irttClient {
-		seen, err = parseIrtt(text, s.warmCount(), probeInterval)
+		seen, err = parseIrtt(text, c.warmCount(s), c.interval())
 	} else if err == nil {
-		seen, err = parseClient(text, s.warmCount())
+		seen, err = parseClient(text, c.warmCount(s))
 	}
 	if err != nil {
 		p.wrong = err

@@ -11,12 +11,17 @@ import (
 )
 
 const (
-	// holdFor is how long before a round leaves, and after one has left, a run waits with a processor in hand.
-	holdFor = 2 * time.Millisecond
-	// giveWayAfter is how long a run holds at most before it lets others go first when it has time. After 10 ms the
-	// scheduler would take the processor from it, be it in the midst of a round.
+	// holdFor is how long after a round has left a run begins to wait with a processor in hand, and how long it waits so for
+	// the answer before it looks around.
+	holdFor = replyFirst * time.Millisecond
+	// holdBefore is how long before the time for which it waits, a round's above all, a run begins to hold. When a process
+	// has been idle, the thread that watches over Go's scheduler (sysmon, runtime/proc.go) looks each 20 us, asleep for 70
+	// in truth, until it has seen nothing to do 50 times; and so often it takes a processor from what a round needs.
+	holdBefore = 8 * time.Millisecond
+	// giveWayAfter is after how long a run that holds lets others go first, at a moment at which it has time. One that has
+	// none is interrupted by the scheduler each 10 ms, be it in the midst of a round.
 	giveWayAfter = 4 * time.Millisecond
-	// giveWayBefore is how long before a round a run has time.
+	// giveWayBefore is how long before the time for which it waits a run has time.
 	giveWayBefore = 300 * time.Microsecond
 )
 
@@ -26,17 +31,16 @@ const (
 // Told of it, it has threads look for other work, when the call begins and when it ends. On a small host they take
 // the processor from an echo server there, or have it woken on another one, and either makes the round trip longer by as much
 // as it takes. To the scheduler, a run that holds is one that computes, and it can be interrupted as such: epoll_wait(2) ends
-// with the signal by which the scheduler asks for a processor, to collect memory or for others that have waited for long.
+// with the signal by which the scheduler asks for a processor, to collect memory or for others that have waited for long. (It
+// asks again when one came just before the call; and no wait is longer than holdBefore.)
 type holder struct {
 	able   bool          // there is a processor for the others
 	last   uint32        // the last round that is known
 	left   time.Duration // since when
 	passed time.Duration // when others were let go first
-
-	elsewhere bool // the last wait was the runtime's
 }
 
-func newHolder() holder { return holder{able: runtime.GOMAXPROCS(0) > 1, elsewhere: true} }
+func newHolder() holder { return holder{able: runtime.GOMAXPROCS(0) > 1} }
 
 // watches answers whether a wait until wake that begins now is one that counts, or else, whether its end is.
 func (h *holder) watches(now, wake time.Duration, r *rounds) (closely, early bool) {
@@ -46,16 +50,17 @@ func (h *holder) watches(now, wake time.Duration, r *rounds) (closely, early boo
 	if r.last != h.last {
 		h.last, h.left = r.last, now
 	}
-	closely = wake-now <= holdFor || r.onWay > 0 && now-h.left <= holdFor
+	closely = wake-now <= holdBefore || r.onWay > 0 && now-h.left <= holdFor
 	return closely, !closely && wake != never
 }
 
-// giveWay lets others go first, where nothing is on its way and nothing leaves soon, and whenever the runtime's poller has
-// waited for the run (elsewhere): the thread that did so is then the run's, and but for this nobody would wait there in its place
+// giveWay lets others go first, where nothing is on its way and nothing leaves soon, and always when the runtime's poller has
+// waited for the run since (waited): the thread that did so is then the run's, and but for this nobody would wait there in its place
 // until the scheduler looks, after up to 10 ms.
-func (h *holder) giveWay(now, wake time.Duration, r *rounds) {
-	if h.elsewhere || r.onWay == 0 && wake-now >= giveWayBefore && now-h.passed >= giveWayAfter {
-		h.elsewhere, h.passed = false, now
+func (h *holder) giveWay(now, wake time.Duration, r *rounds, waited bool) {
+	if waited || r.onWay == 0 && wake-now >= giveWayBefore && now-h.passed >= giveWayAfter {
+		h.passed = now
+		h.able = runtime.GOMAXPROCS(0) > 1 // It follows the limits of a container.
 		runtime.Gosched()
 	}
 }

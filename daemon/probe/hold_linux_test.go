@@ -54,8 +54,13 @@ func TestHolding(t *testing.T) {
 	})
 	t.Run("seldom", func(t *testing.T) { // Each wait begins with a long one.
 		plan := plan
-		plan.Interval, plan.Count = 10*holdFor, 10
+		plan.Interval, plan.Count = 3*holdBefore, 10
 		rounds(t, plan)
+	})
+	t.Run("failed", func(t *testing.T) {
+		defer func() { _ = recover() }()
+		_, _ = New(Options{}).Run(t.Context(), plan, func(Sample) error { panic("of the caller's") })
+		t.Error("the panic was swallowed")
 	})
 	if held.Load() {
 		t.Error("a run that has ended holds")
@@ -82,28 +87,23 @@ func TestHolding(t *testing.T) {
 // else only now and then, in a time in which nothing is.
 func TestGivingWay(t *testing.T) {
 	h := newHolder()
-	h.elsewhere = true
-	gaveWay := func(now, wake time.Duration, onWay int) bool {
-		h.giveWay(now, wake, &rounds{onWay: onWay})
-		return h.passed == now
-	}
 	ms := time.Millisecond
 	for i, c := range []struct {
 		now, wake time.Duration
 		onWay     int
-		elsewhere bool
+		waited    bool
 		want      bool
 	}{
-		{now: 1 * ms, wake: 1 * ms, onWay: 1, elsewhere: true, want: true},
+		{now: 1 * ms, wake: 1 * ms, onWay: 1, waited: true, want: true},
 		{now: 2 * ms, wake: 3 * ms, want: false}, // it is not long ago
-		{now: 2*ms + 1, wake: 2*ms + 2, onWay: 1, elsewhere: true, want: true},
+		{now: 2*ms + 1, wake: 2*ms + 2, onWay: 1, waited: true, want: true},
 		{now: 20 * ms, wake: 21 * ms, onWay: 1, want: false}, // a reply may come
 		{now: 20 * ms, wake: 20*ms + 1, want: false},         // a round leaves soon
 		{now: 20 * ms, wake: 21 * ms, want: true},
 	} {
-		h.elsewhere = c.elsewhere
-		if got := gaveWay(c.now, c.wake, c.onWay); got != c.want || h.elsewhere {
-			t.Errorf("%d: %t, want %t; elsewhere: %t", i, got, c.want, h.elsewhere)
+		h.giveWay(c.now, c.wake, &rounds{onWay: c.onWay}, c.waited)
+		if got := h.passed == c.now; got != c.want {
+			t.Errorf("%d: it gave way: %t, want %t", i, got, c.want)
 		}
 	}
 }

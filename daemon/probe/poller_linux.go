@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"os"
 	"slices"
 	"syscall"
@@ -27,13 +26,14 @@ const (
 // socket to the runtime's poller would wake other threads for each datagram that leaves and that comes: they would take the
 // processor from the echo server where it is on the same host, and the time to hand over from the answer. So it is told
 // of the sockets by an epoll descriptor of its own, at which it waits itself where the moment counts (see holder). Else the
-// runtime's poller waits, by a second descriptor that tells once that the first has something.
+// runtime's poller waits, by a second descriptor, which watches the first for as long as it is asked to.
 type poller struct {
 	run     *run
 	handle  func(arrival)
 	epoll   int             // of the sockets, the timer and wakeUp
-	once    int             // of epoll, when it is asked for
-	file    *os.File        // of once, which the runtime's poller watches
+	outer   int             // of epoll, while it is armed
+	armed   bool            // it is: the runtime's poller has waited for the run
+	file    *os.File        // of outer, which the runtime's poller watches
 	watched syscall.RawConn // of file
 	timer   int             // goes off at set
 	wakeUp  int             // eventfd, written when the run's context ends
@@ -70,7 +70,7 @@ const (
 )
 
 func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
-	p := &poller{run: r, handle: handle, epoll: -1, once: -1, timer: -1, wakeUp: -1, set: never, again: holdFor,
+	p := &poller{run: r, handle: handle, epoll: -1, outer: -1, timer: -1, wakeUp: -1, set: never, again: holdFor,
 		flows: make([]*polled, r.plan.flows()), holder: newHolder(), buffer: make([]byte, longestDatagram)}
 	if between := r.plan.Interval; between > 0 && between < holdFor {
 		p.again = between
@@ -98,27 +98,25 @@ func (p *poller) begin() (err error) {
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	if p.once, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if p.outer, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(p.once, true); err != nil {
+	if err := unix.SetNonblock(p.outer, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	if err := unix.EpollCtl(p.once, unix.EPOLL_CTL_ADD, p.epoll, &unix.EpollEvent{Events: unix.EPOLLONESHOT}); err != nil {
+	if err := unix.EpollCtl(p.outer, unix.EPOLL_CTL_ADD, p.epoll, &unix.EpollEvent{}); err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	p.file = os.NewFile(uintptr(p.once), "epoll")
+	p.file = os.NewFile(uintptr(p.outer), "epoll")
 	if p.watched, err = p.file.SyscallConn(); err != nil {
 		return err
 	}
 	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("timerfd_create", err)
 	}
-	var clock unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+	if p.zero, err = monotonicAtStart(p.run.now); err != nil {
 		return os.NewSyscallError("clock_gettime", err)
 	}
-	p.zero = clock.Nano() - int64(p.run.now())
 	if p.wakeUp, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
@@ -126,6 +124,24 @@ func (p *poller) begin() (err error) {
 		return err
 	}
 	return p.watch(p.wakeUp, wakeUpEvent)
+}
+
+// monotonicAtStart answers the monotonic clock's time, in ns, when now was 0. This process may pause between two readings: the
+// closest of some are taken. What is wrong then makes it late, never early, for a timer that goes off before its time is set again
+// at once, and again.
+func monotonicAtStart(now func() time.Duration) (zero int64, err error) {
+	closest := never
+	for range 5 {
+		var clock unix.Timespec
+		before := now()
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+			return 0, err
+		}
+		if apart := now() - before; apart < closest {
+			closest, zero = apart, clock.Nano()-int64(before)
+		}
+	}
+	return zero, nil
 }
 
 func (p *poller) watch(fd int, what int32) error {
@@ -158,8 +174,8 @@ func (p *poller) stop() {
 func (p *poller) closeAll() {
 	if p.file != nil {
 		_ = p.file.Close()
-	} else if p.once >= 0 {
-		_ = unix.Close(p.once)
+	} else if p.outer >= 0 {
+		_ = unix.Close(p.outer)
 	}
 	for _, fd := range []int{p.epoll, p.timer, p.wakeUp} {
 		if fd >= 0 {
@@ -171,7 +187,8 @@ func (p *poller) closeAll() {
 const (
 	// lookAgain is how long after the last look another one is worth its system calls, where the run has something to send.
 	lookAgain = 100 * time.Microsecond
-	// replyFirst is how many milliseconds a socket's error queue may wait to be read. What is in it is most often that a
+	// replyFirst is how many milliseconds a socket's error queue may wait to be read (while the run holds, until the timer goes
+	// off, which is no longer). What is in it is most often that a
 	// datagram has left, at which nobody has to hurry; a reply, with which it is read, follows soon. On the host of an echo
 	// server each moment that is spent between sending and waiting is one in which the server cannot run.
 	replyFirst = 1
@@ -187,15 +204,9 @@ func (p *poller) wait(_ context.Context, wake time.Duration) {
 	now := p.run.now()
 	switch closely, early := p.holder.watches(now, wake, &p.run.rounds); {
 	case closely && len(p.unread) == 0 && hold():
-		p.holder.giveWay(now, wake, &p.run.rounds)
-		// Not without need: right after a round has left, the time that it takes to set the timer is the server's, too.
-		if until := min(wake, now+holdFor); p.set <= now || p.set > until {
-			p.setTimer(until)
-		}
-		p.pollHolding()
-		letGo()
+		p.pollHolding(now, wake)
 	case early:
-		p.setTimer(wake - holdFor)
+		p.setTimer(wake - holdBefore)
 		p.poll(p.patience())
 	default:
 		p.setTimer(wake)
@@ -216,8 +227,8 @@ func (p *poller) patience() int {
 	}
 }
 
-// setTimer sets when the timer goes off first, and again and again after that: so it is set, with no system call more, before
-// a round leaves at that time.
+// setTimer sets when the timer goes off first. After that it goes off again by itself: for the next round of a fixed interval,
+// or to bound the wait for a reply, it need not be set between sending and waiting.
 func (p *poller) setTimer(wake time.Duration) {
 	if wake == p.set {
 		return
@@ -238,41 +249,37 @@ func (p *poller) poll(milliseconds int) {
 	if err != nil {
 		return // EINTR
 	}
-	unread := p.unread
-	p.unread = nil
-	_, timeUp := p.take(p.events[:n])
-	for _, s := range unread {
-		if s.isUnread {
-			s.isUnread = false
-			p.read(s)
-		}
-	}
-	if timeUp || n == 0 && milliseconds > 0 {
-		p.readFailed()
-	}
-	p.forgetRead()
+	p.takeIn(n, n == 0 && milliseconds > 0)
 }
 
-// pollHolding waits for something that has to be handled at once, and reads it.
-func (p *poller) pollHolding() {
+// pollHolding waits, with a processor in hand, for something that has to be handled at once, and reads it.
+func (p *poller) pollHolding(now, wake time.Duration) {
+	defer letGo() // Whatever comes of it: what it reads goes to others' code.
+	waited := p.armed
+	p.disarm()
+	p.holder.giveWay(now, wake, &p.run.rounds, waited)
+	if p.run.rounds.onWay == 0 {
+		p.setTimer(wake)
+	} else if until := min(wake, now+holdFor); p.set <= now || p.set > until {
+		// Not without need: right after a round has left, the time that it takes to set the timer is the server's, too.
+		p.setTimer(until)
+	}
 	for some := false; !some; {
 		n := waitHolding(p.epoll, p.events[:])
 		p.polled = p.run.now()
 		if n == 0 {
-			break
+			return
 		}
-		var timeUp bool
-		if some, timeUp = p.take(p.events[:n]); timeUp {
-			p.readFailed()
-		}
+		some = p.takeIn(n, false)
 	}
-	p.forgetRead()
 }
 
-// take reads the sockets that have something, but for those that have something in their error queue alone. It answers
-// whether it has done anything, and whether the timer went off.
-func (p *poller) take(events []unix.EpollEvent) (some, timeUp bool) {
-	for _, event := range events {
+// takeIn reads what the first n events tell of, and what was left unread before, but not the sockets that have something in
+// their error queue alone, until the time is up for them. It answers whether any event had to be handled at once.
+func (p *poller) takeIn(n int, timeUp bool) (some bool) {
+	unread := p.unread
+	p.unread = nil
+	for _, event := range p.events[:n] {
 		switch event.Fd {
 		case timerEvent:
 			var count [8]byte
@@ -293,12 +300,18 @@ func (p *poller) take(events []unix.EpollEvent) (some, timeUp bool) {
 			}
 		}
 	}
-	return some, timeUp
-}
-
-// forgetRead forgets those whose error queues were read with a reply.
-func (p *poller) forgetRead() {
+	for _, s := range unread {
+		if s.isUnread {
+			s.isUnread = false
+			p.read(s)
+		}
+	}
+	if timeUp {
+		p.readFailed()
+	}
+	// Those that were read with a reply have failed no more.
 	p.failed = slices.DeleteFunc(p.failed, func(s *polled) bool { return !s.isFailed })
+	return some
 }
 
 // look answers how many events there are, after waiting for so many milliseconds. A long wait is the runtime's: it takes no
@@ -307,16 +320,29 @@ func (p *poller) look(milliseconds int) (n int, err error) {
 	if milliseconds >= 0 {
 		return unix.EpollWait(p.epoll, p.events[:], milliseconds)
 	}
-	ask := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
-	if err := unix.EpollCtl(p.once, unix.EPOLL_CTL_MOD, p.epoll, &ask); err != nil {
-		return 0, err
-	}
-	p.holder.elsewhere = true
+	p.arm()
 	gone := p.watched.Read(func(uintptr) bool {
 		n, err = unix.EpollWait(p.epoll, p.events[:], 0)
 		return n > 0 || err != nil
 	})
-	return n, errors.Join(err, gone)
+	if gone != nil { // The runtime's poller has not taken the descriptor.
+		return unix.EpollWait(p.epoll, p.events[:], milliseconds)
+	}
+	return n, err
+}
+
+// arm lets the runtime's poller know of what the sockets have.
+func (p *poller) arm() { p.watchInner(true, unix.EPOLLIN) }
+
+// disarm keeps it from being woken for them.
+func (p *poller) disarm() { p.watchInner(false, 0) }
+
+func (p *poller) watchInner(armed bool, events uint32) {
+	if p.armed != armed {
+		// It cannot fail: what is changed is there, and takes no memory.
+		_ = unix.EpollCtl(p.outer, unix.EPOLL_CTL_MOD, p.epoll, &unix.EpollEvent{Events: events})
+		p.armed = armed
+	}
 }
 
 // readFailed reads the error queues that have something.

@@ -2,8 +2,11 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/netip"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,12 +72,7 @@ func TestEndOfSequenceNumbers(t *testing.T) {
 func TestPollerForgets(t *testing.T) {
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 2000)
 	plan.Interval, plan.Flows = 0, 2
-	r := newRun(New(Options{}), plan, nil)
-	r.address = netip.MustParseAddrPort(plan.Address)
-	r.begins()
-	r.tally.reach(r.address, r.start)
-	d := newDatagrams(t.Context(), r)
-	p := d.sockets.(*poller)
+	r, d, p := polledRun(t, plan)
 	if err := drive(t.Context(), r, d); err != nil {
 		t.Fatal(err)
 	}
@@ -89,5 +87,101 @@ func TestPollerForgets(t *testing.T) {
 	closed.isUnread = false
 	if p.read(closed); len(p.unread) > 0 {
 		t.Error("a closed socket is to be read again")
+	}
+}
+
+// polledRun is a run that is to be driven.
+func polledRun(t *testing.T, plan Plan) (*run, *datagrams, *poller) {
+	t.Helper()
+	r := newRun(New(Options{}), plan, nil)
+	r.address = netip.MustParseAddrPort(plan.Address)
+	r.begins()
+	r.tally.reach(r.address, r.start)
+	d := newDatagrams(t.Context(), r)
+	return r, d, d.sockets.(*poller)
+}
+
+// The runtime's poller is woken for what comes while it waits for the run, and not while the run waits itself.
+func TestWhoIsWoken(t *testing.T) {
+	r, d, p := polledRun(t, udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 1))
+	defer p.stop()
+	defer d.close()
+	watcher, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(watcher) }()
+	// As the runtime's poller does it.
+	watch := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
+	if err := unix.EpollCtl(watcher, unix.EPOLL_CTL_ADD, p.outer, &watch); err != nil {
+		t.Fatal(err)
+	}
+	var events [1]unix.EpollEvent
+	for range 3 {
+		p.arm()
+		p.setTimer(r.now() + time.Millisecond)
+		for n := 0; n == 0; { // 0 with an error is a signal. It ends, or the test's own time does.
+			n, _ = unix.EpollWait(watcher, events[:], 1000)
+		}
+		p.poll(-1)
+		p.disarm()
+		for range 3 {
+			p.setTimer(r.now() + time.Millisecond)
+			for waitHolding(p.epoll, p.events[:]) == 0 {
+			}
+			if n, err := unix.EpollWait(watcher, events[:], 0); n > 0 {
+				t.Errorf("it was woken by what the run waits for itself: %v", err)
+			}
+			p.takeIn(1, false)
+		}
+	}
+}
+
+// refusing is a descriptor that the runtime's poller has not taken.
+type refusing struct {
+	syscall.RawConn
+	asked int
+}
+
+func (r *refusing) Read(func(uintptr) bool) error {
+	r.asked++
+	return os.ErrNoDeadline
+}
+
+// Where the runtime's poller will not wait for a run, the run does it itself, and does not spin.
+func TestPollerRefused(t *testing.T) {
+	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 10)
+	plan.Interval = 3 * holdBefore
+	r, d, p := polledRun(t, plan)
+	refuses := &refusing{}
+	p.watched = refuses
+	if err := drive(t.Context(), r, d); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.tally.Report(); got.Received != plan.Count {
+		t.Errorf("%+v", got)
+	}
+	// A wait ends with a datagram, a report that it has left, a timer or its end.
+	if refuses.asked == 0 || refuses.asked > 10*int(plan.Count) {
+		t.Errorf("the runtime's poller was asked %d times", refuses.asked)
+	}
+}
+
+// A pause between the readings of the clocks makes no timer go off early.
+func TestClockAtStart(t *testing.T) {
+	start := time.Now()
+	readings := 0
+	got, err := monotonicAtStart(func() time.Duration {
+		if readings++; readings <= 4 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return time.Since(start)
+	})
+	var clock unix.Timespec
+	if err := errors.Join(err, unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock)); err != nil {
+		t.Fatal(err)
+	}
+	if atMost := clock.Nano() - int64(time.Since(start)); got < atMost-int64(time.Microsecond) {
+		t.Errorf("timers go off %v early", time.Duration(atMost-got))
 	}
 }
