@@ -103,7 +103,8 @@ func TestSourceThatCannotBeHad(t *testing.T) {
 		says   string
 	}{
 		"a port of four": {"127.0.0.1", source, ErrSourceInUse, "cannot send from " + second.String() + ": " + inUse},
-		"no address":     {"127.0.0.1", netip.AddrPortFrom(netip.Addr{}, source.Port()), ErrSourceInUse, fmt.Sprintf("cannot send from 0.0.0.0:%d: %s", second.Port(), inUse)},
+		// From the port that is held on: of all addresses, another process may hold the one before.
+		"no address":     {"127.0.0.1", netip.AddrPortFrom(netip.Addr{}, second.Port()), ErrSourceInUse, fmt.Sprintf("cannot send from 0.0.0.0:%d: %s", second.Port(), inUse)},
 		"another host's": {"127.0.0.1", netip.MustParseAddrPort("192.0.2.1:0"), ErrSourceNotAvailable, "cannot send from 192.0.2.1: this host has no such address; choose"},
 		"no interface":   {"::1", netip.MustParseAddrPort("[fe80::1%nowhere0]:0"), ErrSourceNotAvailable, "cannot send from fe80::1%nowhere0: this host has no such address; choose"},
 		"IPv6 to a name": {"four.example", netip.MustParseAddrPort("[::1]:0"), ErrSourceNotAvailable, "cannot send from ::1 to 127.0.0.1, which is of the other IP version; choose"},
