@@ -22,21 +22,22 @@ var mayImport = map[string][]string{
 	"daemon/probe":          {"daemon/internal/wire"},
 	"daemon/verdict":        {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
-	"daemon/internal/registry": {"daemon/echo"},
+	"daemon/internal/event":    {},
+	"daemon/internal/registry": {"daemon/echo", "daemon/internal/event"},
 	"daemon/internal/targets":  {"daemon/probe"},
 	"daemon/internal/budget":   {"daemon/probe"},
-	"daemon/internal/runs":     {"daemon/internal/budget", "daemon/probe", "daemon/verdict"},
-	"daemon/internal/monitor":  {"daemon/probe", "daemon/verdict"},
+	"daemon/internal/runs":     {"daemon/internal/event", "daemon/internal/budget", "daemon/probe", "daemon/verdict"},
+	"daemon/internal/monitor":  {"daemon/internal/event", "daemon/probe", "daemon/verdict"},
 	// The contract.
 	"daemon/internal/rpc": {
 		"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/internal/monitor", "daemon/internal/budget",
-		"daemon/internal/targets", "daemon/echo", "daemon/probe", "daemon/verdict",
+		"daemon/internal/targets", "daemon/internal/event", "daemon/echo", "daemon/probe", "daemon/verdict",
 	},
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
 		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/runs",
-		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/rpc", "daemon/internal/gateway",
+		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/rpc", "daemon/internal/gateway",
 	},
 	"daemon/echod": {"daemon/internal/server"},
 	// The same service without the daemon.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // Create binds a new endpoint and keeps it. An empty name is filled in. With validateOnly nothing is bound or kept, and
@@ -43,6 +45,7 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	defer r.mu.Unlock()
 	e.servesLocked(live)
 	e.announced = true
+	r.tellLocked(event.Created, e)
 	return e.snapshotLocked(), nil
 }
 
@@ -79,4 +82,5 @@ func (r *Registry) forget(e *entry) {
 	defer r.mu.Unlock()
 	delete(r.entries, e.def.Name)
 	e.gone = true
+	r.tellLocked(event.Deleted, e)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // entry is one endpoint. A change takes the turn first and keeps it over binding and writing; only the map and the fields
@@ -65,6 +66,14 @@ func (e *entry) checkETag(etag string) error {
 		return fmt.Errorf("%w: %q has etag %s now, not %s; get it again and decide anew", ErrStale, e.def.Name, e.tag, etag)
 	}
 	return nil
+}
+
+// tellLocked writes into the log what has happened to an entry. The caller holds the registry's lock, since before it changed
+// the entry, so that the log has the changes in their order.
+func (r *Registry) tellLocked(what event.Type, e *entry) {
+	if e.announced {
+		r.events.Append(event.Event{Type: what, Kind: event.Endpoint, Name: e.def.Name, Subject: e.snapshotLocked()})
+	}
 }
 
 // snapshotLocked reads an entry. An endpoint whose engine gave it up is told as failed.

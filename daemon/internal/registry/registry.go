@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // What a caller may decide on. The texts of the errors that wrap them name the endpoint and say what to do next.
@@ -100,6 +101,8 @@ type Endpoint struct {
 type Store interface {
 	Put(kind, key string, value []byte) error
 	Delete(kind, key string) error
+	// Write puts and deletes records as one change.
+	Write(kind string, puts map[string][]byte, deletes []string) error
 	Each(kind string, fn func(key string, value []byte) error) error
 }
 
@@ -108,6 +111,7 @@ type Config struct {
 	Engine      *echo.Engine // serves the endpoints; required
 	Store       Store        // nil: in memory only
 	DefaultHost string       // listens for definitions that say nothing; empty: 127.0.0.1
+	Events      *event.Log   // is told of every change, in order; nil: nobody is
 	Log         *slog.Logger // nil: nobody is told
 }
 
@@ -117,6 +121,7 @@ type Registry struct {
 	engine      *echo.Engine
 	store       Store
 	defaultHost string
+	events      *event.Log
 	log         *slog.Logger
 
 	mu      sync.Mutex // guards what follows and the fields of the entries; never held over I/O
@@ -133,7 +138,7 @@ func New(c Config) *Registry {
 		c.DefaultHost = "127.0.0.1"
 	}
 	return &Registry{
-		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, log: c.Log, entries: map[string]*entry{},
+		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, events: c.Events, log: c.Log, entries: map[string]*entry{},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
@@ -28,23 +29,22 @@ type memory struct {
 	fail    bool
 }
 
-func (s *memory) Put(_, key string, value []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fail {
-		return errDisk
-	}
-	s.records[key] = value
-	return nil
+func (s *memory) Put(kind, key string, value []byte) error {
+	return s.Write(kind, map[string][]byte{key: value}, nil)
 }
 
-func (s *memory) Delete(_, key string) error {
+func (s *memory) Delete(kind, key string) error { return s.Write(kind, nil, []string{key}) }
+
+func (s *memory) Write(_ string, puts map[string][]byte, deletes []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail {
 		return errDisk
 	}
-	delete(s.records, key)
+	for _, key := range deletes {
+		delete(s.records, key)
+	}
+	maps.Copy(s.records, puts)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // Delete stops an endpoint, giving open connections drain to finish, and forgets it. The error is ErrNotFound, ErrStale
@@ -57,6 +58,7 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 		}
 		r.mu.Lock()
 		e.servesLocked(live)
+		r.tellLocked(event.StateChanged, e)
 		r.mu.Unlock()
 	}
 	return r.Get(name)
@@ -112,11 +114,17 @@ func (r *Registry) retire(e *entry, drain time.Duration) error {
 	if live == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		e.state, e.reason = Stopped, ""
+		if e.state != Stopped {
+			e.state, e.reason = Stopped, ""
+			r.tellLocked(event.StateChanged, e)
+		}
 		return nil
 	}
 	r.mu.Lock()
 	e.state = Draining
+	if drain > 0 {
+		r.tellLocked(event.StateChanged, e)
+	}
 	r.mu.Unlock()
 	ctx, cancel := drainContext(drain)
 	defer cancel()
@@ -125,6 +133,7 @@ func (r *Registry) retire(e *entry, drain time.Duration) error {
 	defer r.mu.Unlock()
 	e.past = sum(e.past, live.Stats())
 	e.live, e.state, e.reason = nil, Stopped, ""
+	r.tellLocked(event.StateChanged, e)
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // UpdateOptions say how an update is to be done.
@@ -62,6 +63,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	defer r.mu.Unlock()
 	e.define(def)
 	e.address, e.updated = address, changed.UpdateTime
+	r.tellLocked(event.Updated, e)
 	return e.snapshotLocked(), nil
 }
 

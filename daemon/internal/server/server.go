@@ -25,6 +25,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/gateway"
 	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
@@ -38,6 +39,8 @@ import (
 const (
 	// maxMessageBytes is the largest gRPC message; the same holds for a REST body.
 	maxMessageBytes = 8 << 20
+	// keptEvents is how many events a watch can go back.
+	keptEvents = 16384
 	// controlGrace is how long control calls may take to end once everything else has: what a client keeps open
 	// does not hold up a stop.
 	controlGrace = time.Second
@@ -76,6 +79,7 @@ type daemon struct {
 	info      rpc.DaemonInfo
 	listeners *controlListeners
 	store     *store.Store // nil: in memory
+	events    *event.Log
 	registry  *registry.Registry
 	targets   *targets.Policy
 	runs      *runs.Manager
@@ -101,7 +105,8 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	}
 	d.targets = targets.New(allowed)
 	limits := c.ProbeLimits.limits()
-	registryConfig := registry.Config{Engine: echo.New(echo.Options{MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit())}), DefaultHost: c.DefaultHost, Log: c.Log}
+	d.events = event.New(keptEvents)
+	registryConfig := registry.Config{Events: d.events, Engine: echo.New(echo.Options{MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit())}), DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
 			return nil, err

@@ -105,15 +105,7 @@ func syncDir(dir string) error {
 
 // Put writes one record, replacing one of the same kind and key.
 func (s *Store) Put(kind, key string, value []byte) error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(kind))
-		if err != nil {
-			return err
-		}
-		sealed := binary.BigEndian.AppendUint32(nil, crc32.Checksum(value, castagnoli))
-		return b.Put([]byte(key), append(sealed, value...))
-	})
-	if err != nil {
+	if err := s.Write(kind, map[string][]byte{key: value}, nil); err != nil {
 		return fmt.Errorf("cannot write %s %q to the state file: %w", kind, key, err)
 	}
 	return nil
@@ -121,17 +113,33 @@ func (s *Store) Put(kind, key string, value []byte) error {
 
 // Delete removes one record. One that is not there is no error.
 func (s *Store) Delete(kind, key string) error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(kind))
-		if b == nil {
-			return nil
-		}
-		return b.Delete([]byte(key))
-	})
-	if err != nil {
+	if err := s.Write(kind, nil, []string{key}); err != nil {
 		return fmt.Errorf("cannot delete %s %q from the state file: %w", kind, key, err)
 	}
 	return nil
+}
+
+// Write puts and deletes records of a kind as one change: after a crash either all of it is there or nothing. A key that is
+// in both is put; a deletion of one that is not there is no error.
+func (s *Store) Write(kind string, puts map[string][]byte, deletes []string) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte(kind))
+		if err != nil {
+			return err
+		}
+		for _, key := range deletes {
+			if err := b.Delete([]byte(key)); err != nil {
+				return err
+			}
+		}
+		for key, value := range puts {
+			sealed := binary.BigEndian.AppendUint32(nil, crc32.Checksum(value, castagnoli))
+			if err := b.Put([]byte(key), append(sealed, value...)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Each calls fn with every record of a kind, in order of keys; value is fn's to keep. It ends at the first error, which

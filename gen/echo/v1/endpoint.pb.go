@@ -88,6 +88,124 @@ func (Endpoint_State) EnumDescriptor() ([]byte, []int) {
 	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// View says how much of an endpoint is answered.
+type ListEndpointsRequest_View int32
+
+const (
+	// FULL.
+	ListEndpointsRequest_VIEW_UNSPECIFIED ListEndpointsRequest_View = 0
+	// All but the counters.
+	ListEndpointsRequest_BASIC ListEndpointsRequest_View = 1
+	// All.
+	ListEndpointsRequest_FULL ListEndpointsRequest_View = 2
+)
+
+// Enum value maps for ListEndpointsRequest_View.
+var (
+	ListEndpointsRequest_View_name = map[int32]string{
+		0: "VIEW_UNSPECIFIED",
+		1: "BASIC",
+		2: "FULL",
+	}
+	ListEndpointsRequest_View_value = map[string]int32{
+		"VIEW_UNSPECIFIED": 0,
+		"BASIC":            1,
+		"FULL":             2,
+	}
+)
+
+func (x ListEndpointsRequest_View) Enum() *ListEndpointsRequest_View {
+	p := new(ListEndpointsRequest_View)
+	*p = x
+	return p
+}
+
+func (x ListEndpointsRequest_View) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ListEndpointsRequest_View) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_endpoint_proto_enumTypes[1].Descriptor()
+}
+
+func (ListEndpointsRequest_View) Type() protoreflect.EnumType {
+	return &file_echo_v1_endpoint_proto_enumTypes[1]
+}
+
+func (x ListEndpointsRequest_View) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ListEndpointsRequest_View.Descriptor instead.
+func (ListEndpointsRequest_View) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{7, 0}
+}
+
+// Action is the kind of change.
+type EndpointChange_Action int32
+
+const (
+	// Not known.
+	EndpointChange_ACTION_UNSPECIFIED EndpointChange_Action = 0
+	// It is as it should be.
+	EndpointChange_NONE EndpointChange_Action = 1
+	// It was not there.
+	EndpointChange_CREATE EndpointChange_Action = 2
+	// Changed while it serves.
+	EndpointChange_UPDATE EndpointChange_Action = 3
+	// Changed, with a new socket.
+	EndpointChange_REPLACE EndpointChange_Action = 4
+	// It is not wanted any more.
+	EndpointChange_DELETE EndpointChange_Action = 5
+)
+
+// Enum value maps for EndpointChange_Action.
+var (
+	EndpointChange_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "NONE",
+		2: "CREATE",
+		3: "UPDATE",
+		4: "REPLACE",
+		5: "DELETE",
+	}
+	EndpointChange_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"NONE":               1,
+		"CREATE":             2,
+		"UPDATE":             3,
+		"REPLACE":            4,
+		"DELETE":             5,
+	}
+)
+
+func (x EndpointChange_Action) Enum() *EndpointChange_Action {
+	p := new(EndpointChange_Action)
+	*p = x
+	return p
+}
+
+func (x EndpointChange_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EndpointChange_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_endpoint_proto_enumTypes[2].Descriptor()
+}
+
+func (EndpointChange_Action) Type() protoreflect.EnumType {
+	return &file_echo_v1_endpoint_proto_enumTypes[2]
+}
+
+func (x EndpointChange_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EndpointChange_Action.Descriptor instead.
+func (EndpointChange_Action) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{17, 0}
+}
+
 // Endpoint is one TCP or UDP echo service of this daemon.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -122,6 +240,23 @@ type Endpoint struct {
 	// Whose connections and datagrams are taken. Absent: everybody's. A change counts for connections to come, and for
 	// datagrams at once.
 	Sources *Sources `protobuf:"bytes,14,opt,name=sources,proto3" json:"sources,omitempty"`
+	// How long the endpoint lives unless it is renewed: when that time is over it is deleted, and its connections are cut.
+	// Counted from its creation, its last renewal, or the update that set this; also while the daemon is down, but after a
+	// start there are 5 seconds at least. Absent and 0: until it is deleted.
+	Ttl *durationpb.Duration `protobuf:"bytes,15,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// When it is deleted unless it is renewed; absent without a ttl.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The session that takes the endpoint with it when it ends, by its name; see SessionService. Set when it is created, and
+	// never changed.
+	Session string `protobuf:"bytes,17,opt,name=session,proto3" json:"session,omitempty"`
+	// The network namespace in which it listens (Linux): the name of one in /run/netns, as ip netns has it, or the path of a
+	// file that is one, as /proc/PID/ns/net. Empty: the daemon's own. Changes only while STOPPED. FAILED_PRECONDITION with
+	// reason NAMESPACE_NOT_AVAILABLE when it cannot be entered.
+	NetworkNamespace string `protobuf:"bytes,18,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"`
+	// The interface (or VRF) that its sockets are bound to (SO_BINDTODEVICE; Linux): what comes by others is not seen, and
+	// answers leave by it. Empty: any. Changes only while STOPPED. FAILED_PRECONDITION with reason INTERFACE_NOT_AVAILABLE
+	// when there is none of that name.
+	Interface string `protobuf:"bytes,19,opt,name=interface,proto3" json:"interface,omitempty"`
 	// What the endpoint has done since it was created or the daemon started, whichever came last.
 	Counters *Counters `protobuf:"bytes,20,opt,name=counters,proto3" json:"counters,omitempty"`
 	// When it was created.
@@ -260,6 +395,41 @@ func (x *Endpoint) GetSources() *Sources {
 		return x.Sources
 	}
 	return nil
+}
+
+func (x *Endpoint) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Endpoint) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Endpoint) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Endpoint) GetNetworkNamespace() string {
+	if x != nil {
+		return x.NetworkNamespace
+	}
+	return ""
+}
+
+func (x *Endpoint) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
 }
 
 func (x *Endpoint) GetCounters() *Counters {
@@ -738,15 +908,18 @@ func (x *GetEndpointRequest) GetName() string {
 // ListEndpointsRequest is what ListEndpoints takes.
 type ListEndpointsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many to answer at most: 0 means 100, more than 1,000 is taken as 1,000. A page has fewer when it would come to
-	// more than 3 MiB.
+	// How many to answer at most: 0 means 100, more than 1,000 is taken as 1,000, or with BASIC more than 10,000 as 10,000.
+	// A page has fewer when it would come to more than 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before. INVALID_ARGUMENT with reason BAD_PAGE_TOKEN when it is not one of ours, or
 	// belongs to another filter.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// AIP-160 over name, protocol, state, port, listen, address, description and labels, as in:
+	// AIP-160 over name, uid, protocol, state, port, listen, address, host, description, session, network_namespace,
+	// interface, labels, create_time, update_time, expire_time and ttl, as in:
 	// protocol = TCP AND labels.rack = "r1" AND NOT state = STOPPED
-	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// How much of each endpoint to answer. Absent: FULL.
+	View          ListEndpointsRequest_View `protobuf:"varint,4,opt,name=view,proto3,enum=echo.v1.ListEndpointsRequest_View" json:"view,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -800,6 +973,13 @@ func (x *ListEndpointsRequest) GetFilter() string {
 		return x.Filter
 	}
 	return ""
+}
+
+func (x *ListEndpointsRequest) GetView() ListEndpointsRequest_View {
+	if x != nil {
+		return x.View
+	}
+	return ListEndpointsRequest_VIEW_UNSPECIFIED
 }
 
 // ListEndpointsResponse is one page of endpoints.
@@ -1106,11 +1286,654 @@ func (x *StopEndpointRequest) GetDrainTimeout() *durationpb.Duration {
 	return nil
 }
 
+// BatchCreateEndpointsRequest is what BatchCreateEndpoints takes.
+type BatchCreateEndpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoints to create. Names that are given must differ; those that are empty are chosen. validate_only of a single one
+	// has no meaning here and is refused.
+	Requests []*CreateEndpointRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// Check only: answers what would be created, without binding and without keeping it.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateEndpointsRequest) Reset() {
+	*x = BatchCreateEndpointsRequest{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateEndpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateEndpointsRequest) ProtoMessage() {}
+
+func (x *BatchCreateEndpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateEndpointsRequest.ProtoReflect.Descriptor instead.
+func (*BatchCreateEndpointsRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BatchCreateEndpointsRequest) GetRequests() []*CreateEndpointRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *BatchCreateEndpointsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// BatchCreateEndpointsResponse is what BatchCreateEndpoints answers.
+type BatchCreateEndpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoints, in the order of the requests.
+	Endpoints     []*Endpoint `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateEndpointsResponse) Reset() {
+	*x = BatchCreateEndpointsResponse{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateEndpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateEndpointsResponse) ProtoMessage() {}
+
+func (x *BatchCreateEndpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateEndpointsResponse.ProtoReflect.Descriptor instead.
+func (*BatchCreateEndpointsResponse) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BatchCreateEndpointsResponse) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+// ApplyEndpointsRequest is what ApplyEndpoints takes.
+type ApplyEndpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is to be there. Each has a name of its own; a field that it lacks is the daemon's default. A listen with port 0, or
+	// none, keeps the port that the endpoint has. An etag, where given, must be the present one.
+	Endpoints []*Endpoint `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Delete the endpoints that this filter matches and that are not among those above. Empty: delete none.
+	PruneFilter string `protobuf:"bytes,2,opt,name=prune_filter,json=pruneFilter,proto3" json:"prune_filter,omitempty"`
+	// Give an endpoint a new socket where only that will do; its connections are cut.
+	Replace bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
+	// Plan only: answers what would be done.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyEndpointsRequest) Reset() {
+	*x = ApplyEndpointsRequest{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyEndpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyEndpointsRequest) ProtoMessage() {}
+
+func (x *ApplyEndpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyEndpointsRequest.ProtoReflect.Descriptor instead.
+func (*ApplyEndpointsRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ApplyEndpointsRequest) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *ApplyEndpointsRequest) GetPruneFilter() string {
+	if x != nil {
+		return x.PruneFilter
+	}
+	return ""
+}
+
+func (x *ApplyEndpointsRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+func (x *ApplyEndpointsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// ApplyEndpointsResponse is what ApplyEndpoints answers.
+type ApplyEndpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done with each endpoint: those of the request in their order, then those that were pruned, by name.
+	Changes       []*EndpointChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyEndpointsResponse) Reset() {
+	*x = ApplyEndpointsResponse{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyEndpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyEndpointsResponse) ProtoMessage() {}
+
+func (x *ApplyEndpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyEndpointsResponse.ProtoReflect.Descriptor instead.
+func (*ApplyEndpointsResponse) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ApplyEndpointsResponse) GetChanges() []*EndpointChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// EndpointChange is what apply does with one endpoint.
+type EndpointChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoint's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What is done with it.
+	Action EndpointChange_Action `protobuf:"varint,2,opt,name=action,proto3,enum=echo.v1.EndpointChange_Action" json:"action,omitempty"`
+	// What differs, for UPDATE and REPLACE.
+	Fields        []*FieldChange `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointChange) Reset() {
+	*x = EndpointChange{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointChange) ProtoMessage() {}
+
+func (x *EndpointChange) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointChange.ProtoReflect.Descriptor instead.
+func (*EndpointChange) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EndpointChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EndpointChange) GetAction() EndpointChange_Action {
+	if x != nil {
+		return x.Action
+	}
+	return EndpointChange_ACTION_UNSPECIFIED
+}
+
+func (x *EndpointChange) GetFields() []*FieldChange {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// FieldChange is one field that differs.
+type FieldChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its path in lowerCamelCase, as "labels.rack" or "tcp.idleTimeout".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// What it is, as JSON; empty when it is not set.
+	Before string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	// What it becomes, as JSON; empty when it is not set any more.
+	After string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	// Whether it needs a new socket.
+	NeedsReplace  bool `protobuf:"varint,4,opt,name=needs_replace,json=needsReplace,proto3" json:"needs_replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldChange) Reset() {
+	*x = FieldChange{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldChange) ProtoMessage() {}
+
+func (x *FieldChange) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
+func (*FieldChange) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FieldChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FieldChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *FieldChange) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *FieldChange) GetNeedsReplace() bool {
+	if x != nil {
+		return x.NeedsReplace
+	}
+	return false
+}
+
+// PurgeEndpointsRequest is what PurgeEndpoints takes.
+type PurgeEndpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which endpoints, as in ListEndpoints. Required; "*" is all of them.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Delete them. Else it is only said which they are.
+	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	// How long open connections may take to finish by themselves. 0: they are cut at once.
+	DrainTimeout  *durationpb.Duration `protobuf:"bytes,3,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeEndpointsRequest) Reset() {
+	*x = PurgeEndpointsRequest{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeEndpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeEndpointsRequest) ProtoMessage() {}
+
+func (x *PurgeEndpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeEndpointsRequest.ProtoReflect.Descriptor instead.
+func (*PurgeEndpointsRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PurgeEndpointsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *PurgeEndpointsRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *PurgeEndpointsRequest) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
+}
+
+// PurgeEndpointsResponse is what PurgeEndpoints answers.
+type PurgeEndpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many endpoints were deleted, or would be without force.
+	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Their names, in order; the first 10,000.
+	Names         []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeEndpointsResponse) Reset() {
+	*x = PurgeEndpointsResponse{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeEndpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeEndpointsResponse) ProtoMessage() {}
+
+func (x *PurgeEndpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeEndpointsResponse.ProtoReflect.Descriptor instead.
+func (*PurgeEndpointsResponse) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PurgeEndpointsResponse) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *PurgeEndpointsResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// RenewEndpointRequest is what RenewEndpoint takes.
+type RenewEndpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoint's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A new ttl for it. Absent: the one that it has.
+	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewEndpointRequest) Reset() {
+	*x = RenewEndpointRequest{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewEndpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewEndpointRequest) ProtoMessage() {}
+
+func (x *RenewEndpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewEndpointRequest.ProtoReflect.Descriptor instead.
+func (*RenewEndpointRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RenewEndpointRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenewEndpointRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// RenewEndpointsRequest is what RenewEndpoints takes.
+type RenewEndpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which endpoints, as in ListEndpoints. Required; "*" is all of them.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// A new ttl for those that have one. Absent: the one that each has.
+	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewEndpointsRequest) Reset() {
+	*x = RenewEndpointsRequest{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewEndpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewEndpointsRequest) ProtoMessage() {}
+
+func (x *RenewEndpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewEndpointsRequest.ProtoReflect.Descriptor instead.
+func (*RenewEndpointsRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RenewEndpointsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *RenewEndpointsRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// RenewEndpointsResponse is what RenewEndpoints answers.
+type RenewEndpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were renewed.
+	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Their names, in order; the first 10,000.
+	Names         []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewEndpointsResponse) Reset() {
+	*x = RenewEndpointsResponse{}
+	mi := &file_echo_v1_endpoint_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewEndpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewEndpointsResponse) ProtoMessage() {}
+
+func (x *RenewEndpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_endpoint_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewEndpointsResponse.ProtoReflect.Descriptor instead.
+func (*RenewEndpointsResponse) Descriptor() ([]byte, []int) {
+	return file_echo_v1_endpoint_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RenewEndpointsResponse) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *RenewEndpointsResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\v\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x12\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
@@ -1128,7 +1951,16 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\vdescription\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12%\n" +
 	"\x03tcp\x18\f \x01(\v2\x13.echo.v1.TcpOptionsR\x03tcp\x12%\n" +
 	"\x03udp\x18\r \x01(\v2\x13.echo.v1.UdpOptionsR\x03udp\x12*\n" +
-	"\asources\x18\x0e \x01(\v2\x10.echo.v1.SourcesR\asources\x122\n" +
+	"\asources\x18\x0e \x01(\v2\x10.echo.v1.SourcesR\asources\x12\xb7\x01\n" +
+	"\x03ttl\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\x89\x01\xbaH\x85\x01\xba\x01\x81\x01\n" +
+	"\tttl.range\x12#must be 0 (for ever) or 1s to 8760h\x1aOthis == duration('0s') || (this >= duration('1s') && this <= duration('8760h'))R\x03ttl\x12@\n" +
+	"\vexpire_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
+	"expireTime\x12(\n" +
+	"\asession\x18\x11 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\asession\x12\x89\x02\n" +
+	"\x11network_namespace\x18\x12 \x01(\tB\xdb\x01\xbaH\xd7\x01\xba\x01\xce\x01\n" +
+	"\x1enetwork_namespace.name_or_path\x126must be a name as ip netns has it, or an absolute path\x1atthis == '' || this.matches('^/[^\\x00]+$') || (this.matches('^[^/\\x00-\\x1f]{1,255}$') && this != '.' && this != '..')r\x03\x18\xff\x01R\x10networkNamespace\x12\xe8\x01\n" +
+	"\tinterface\x18\x13 \x01(\tB\xc9\x01\xbaH\xc5\x01\xba\x01\xc1\x01\n" +
+	"\x0einterface.name\x12Omust be the name of an interface: at most 15 characters, without '/' and spaces\x1a^this == '' || (this.matches('^[^/:[:space:][:cntrl:]]{1,15}$') && this != '.' && this != '..')R\tinterface\x122\n" +
 	"\bcounters\x18\x14 \x01(\v2\x11.echo.v1.CountersB\x03\xe0A\x03R\bcounters\x12@\n" +
 	"\vcreate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"createTime\x12@\n" +
@@ -1194,12 +2026,17 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\x1aendpoint.protocol_required\x12'protocol is missing: say \"TCP\" or \"UDP\"\x1a\x12this.protocol != 0\xc8\x01\x01R\bendpoint\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"5\n" +
 	"\x12GetEndpointRequest\x12\x1f\n" +
-	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\"\x8b\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\"\x80\x02\n" +
 	"\x14ListEndpointsRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xbaH\b\x1a\x06ȳ\xae\xb1\x02\x01R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\"p\n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12@\n" +
+	"\x04view\x18\x04 \x01(\x0e2\".echo.v1.ListEndpointsRequest.ViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"1\n" +
+	"\x04View\x12\x14\n" +
+	"\x10VIEW_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05BASIC\x10\x01\x12\b\n" +
+	"\x04FULL\x10\x02\"p\n" +
 	"\x15ListEndpointsResponse\x12/\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x11.echo.v1.EndpointR\tendpoints\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf6\x01\n" +
@@ -1218,12 +2055,73 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\"\x84\x01\n" +
 	"\x13StopEndpointRequest\x12\x1f\n" +
 	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12L\n" +
-	"\rdrain_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\xc0\xb3\xae\xb1\x02\x01R\fdrainTimeout2\xe1\x05\n" +
+	"\rdrain_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\xc0\xb3\xae\xb1\x02\x01R\fdrainTimeout\"\xde\x01\n" +
+	"\x1bBatchCreateEndpointsRequest\x12\x99\x01\n" +
+	"\brequests\x18\x01 \x03(\v2\x1e.echo.v1.CreateEndpointRequestB]\xbaHZ\xba\x01W\n" +
+	"\rrequests.size\x12\x1cmust be 1 to 10000 endpoints\x1a(this.size() >= 1 && this.size() <= 10000R\brequests\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"O\n" +
+	"\x1cBatchCreateEndpointsResponse\x12/\n" +
+	"\tendpoints\x18\x01 \x03(\v2\x11.echo.v1.EndpointR\tendpoints\"\x83\x02\n" +
+	"\x15ApplyEndpointsRequest\x12~\n" +
+	"\tendpoints\x18\x01 \x03(\v2\x11.echo.v1.EndpointBM\xbaHJ\xba\x01G\n" +
+	"\x0eendpoints.size\x12\x1fmust be at most 10000 endpoints\x1a\x14this.size() <= 10000R\tendpoints\x12+\n" +
+	"\fprune_filter\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\vpruneFilter\x12\x18\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"K\n" +
+	"\x16ApplyEndpointsResponse\x121\n" +
+	"\achanges\x18\x01 \x03(\v2\x17.echo.v1.EndpointChangeR\achanges\"\xe7\x01\n" +
+	"\x0eEndpointChange\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1e.echo.v1.EndpointChange.ActionR\x06action\x12,\n" +
+	"\x06fields\x18\x03 \x03(\v2\x14.echo.v1.FieldChangeR\x06fields\"[\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04NONE\x10\x01\x12\n" +
+	"\n" +
+	"\x06CREATE\x10\x02\x12\n" +
+	"\n" +
+	"\x06UPDATE\x10\x03\x12\v\n" +
+	"\aREPLACE\x10\x04\x12\n" +
+	"\n" +
+	"\x06DELETE\x10\x05\"t\n" +
+	"\vFieldChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12#\n" +
+	"\rneeds_replace\x18\x04 \x01(\bR\fneedsReplace\"\x8d\x02\n" +
+	"\x15PurgeEndpointsRequest\x12\x8f\x01\n" +
+	"\x06filter\x18\x01 \x01(\tBw\xbaHt\xba\x01l\n" +
+	"\x0ffilter.required\x12Mis missing: say which endpoints, as in labels.rack = \"r1\"; \"*\" is all of them\x1a\n" +
+	"this != ''r\x03\x18\x80 R\x06filter\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12L\n" +
+	"\rdrain_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\xc0\xb3\xae\xb1\x02\x01R\fdrainTimeout\"D\n" +
+	"\x16PurgeEndpointsResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"\xc8\x01\n" +
+	"\x14RenewEndpointRequest\x12\x1f\n" +
+	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x8e\x01\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationBa\xbaH^\xba\x01[\n" +
+	"\x0frenew.ttl.range\x12\x13must be 1s to 8760h\x1a3this >= duration('1s') && this <= duration('8760h')R\x03ttl\"\xba\x02\n" +
+	"\x15RenewEndpointsRequest\x12\x8f\x01\n" +
+	"\x06filter\x18\x01 \x01(\tBw\xbaHt\xba\x01l\n" +
+	"\x0ffilter.required\x12Mis missing: say which endpoints, as in labels.rack = \"r1\"; \"*\" is all of them\x1a\n" +
+	"this != ''r\x03\x18\x80 R\x06filter\x12\x8e\x01\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationBa\xbaH^\xba\x01[\n" +
+	"\x0frenew.ttl.range\x12\x13must be 1s to 8760h\x1a3this >= duration('1s') && this <= duration('8760h')R\x03ttl\"D\n" +
+	"\x16RenewEndpointsResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names2\xb0\n" +
+	"\n" +
 	"\x0fEndpointService\x12d\n" +
 	"\x0eCreateEndpoint\x12\x1e.echo.v1.CreateEndpointRequest\x1a\x11.echo.v1.Endpoint\"\x1f\x82\xd3\xe4\x93\x02\x19:\bendpoint\"\r/v1/endpoints\x12[\n" +
 	"\vGetEndpoint\x12\x1b.echo.v1.GetEndpointRequest\x1a\x11.echo.v1.Endpoint\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/endpoints/{name}\x12e\n" +
 	"\rListEndpoints\x12\x1d.echo.v1.ListEndpointsRequest\x1a\x1e.echo.v1.ListEndpointsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/endpoints\x12k\n" +
-	"\x0eUpdateEndpoint\x12\x1e.echo.v1.UpdateEndpointRequest\x1a\x11.echo.v1.Endpoint\"&\x82\xd3\xe4\x93\x02 :\bendpoint2\x14/v1/endpoints/{name}\x12f\n" +
+	"\x0eUpdateEndpoint\x12\x1e.echo.v1.UpdateEndpointRequest\x1a\x11.echo.v1.Endpoint\"&\x82\xd3\xe4\x93\x02 :\bendpoint2\x14/v1/endpoints/{name}\x12\x89\x01\n" +
+	"\x14BatchCreateEndpoints\x12$.echo.v1.BatchCreateEndpointsRequest\x1a%.echo.v1.BatchCreateEndpointsResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/endpoints:batchCreate\x12q\n" +
+	"\x0eApplyEndpoints\x12\x1e.echo.v1.ApplyEndpointsRequest\x1a\x1f.echo.v1.ApplyEndpointsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/endpoints:apply\x12q\n" +
+	"\x0ePurgeEndpoints\x12\x1e.echo.v1.PurgeEndpointsRequest\x1a\x1f.echo.v1.PurgeEndpointsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/endpoints:purge\x12h\n" +
+	"\rRenewEndpoint\x12\x1d.echo.v1.RenewEndpointRequest\x1a\x11.echo.v1.Endpoint\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/endpoints/{name}:renew\x12q\n" +
+	"\x0eRenewEndpoints\x12\x1e.echo.v1.RenewEndpointsRequest\x1a\x1f.echo.v1.RenewEndpointsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/endpoints:renew\x12f\n" +
 	"\x0eDeleteEndpoint\x12\x1e.echo.v1.DeleteEndpointRequest\x1a\x16.google.protobuf.Empty\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/endpoints/{name}\x12h\n" +
 	"\rStartEndpoint\x12\x1d.echo.v1.StartEndpointRequest\x1a\x11.echo.v1.Endpoint\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/endpoints/{name}:start\x12e\n" +
 	"\fStopEndpoint\x12\x1c.echo.v1.StopEndpointRequest\x1a\x11.echo.v1.Endpoint\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/endpoints/{name}:stopB+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
@@ -1240,72 +2138,107 @@ func file_echo_v1_endpoint_proto_rawDescGZIP() []byte {
 	return file_echo_v1_endpoint_proto_rawDescData
 }
 
-var file_echo_v1_endpoint_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_echo_v1_endpoint_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_echo_v1_endpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_echo_v1_endpoint_proto_goTypes = []any{
-	(Endpoint_State)(0),           // 0: echo.v1.Endpoint.State
-	(*Endpoint)(nil),              // 1: echo.v1.Endpoint
-	(*TcpOptions)(nil),            // 2: echo.v1.TcpOptions
-	(*UdpOptions)(nil),            // 3: echo.v1.UdpOptions
-	(*Sources)(nil),               // 4: echo.v1.Sources
-	(*Counters)(nil),              // 5: echo.v1.Counters
-	(*CreateEndpointRequest)(nil), // 6: echo.v1.CreateEndpointRequest
-	(*GetEndpointRequest)(nil),    // 7: echo.v1.GetEndpointRequest
-	(*ListEndpointsRequest)(nil),  // 8: echo.v1.ListEndpointsRequest
-	(*ListEndpointsResponse)(nil), // 9: echo.v1.ListEndpointsResponse
-	(*UpdateEndpointRequest)(nil), // 10: echo.v1.UpdateEndpointRequest
-	(*DeleteEndpointRequest)(nil), // 11: echo.v1.DeleteEndpointRequest
-	(*StartEndpointRequest)(nil),  // 12: echo.v1.StartEndpointRequest
-	(*StopEndpointRequest)(nil),   // 13: echo.v1.StopEndpointRequest
-	nil,                           // 14: echo.v1.Endpoint.LabelsEntry
-	nil,                           // 15: echo.v1.Counters.DropsEntry
-	nil,                           // 16: echo.v1.Counters.ErrorsEntry
-	(Protocol)(0),                 // 17: echo.v1.Protocol
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil), // 20: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),         // 21: google.protobuf.Empty
+	(Endpoint_State)(0),                  // 0: echo.v1.Endpoint.State
+	(ListEndpointsRequest_View)(0),       // 1: echo.v1.ListEndpointsRequest.View
+	(EndpointChange_Action)(0),           // 2: echo.v1.EndpointChange.Action
+	(*Endpoint)(nil),                     // 3: echo.v1.Endpoint
+	(*TcpOptions)(nil),                   // 4: echo.v1.TcpOptions
+	(*UdpOptions)(nil),                   // 5: echo.v1.UdpOptions
+	(*Sources)(nil),                      // 6: echo.v1.Sources
+	(*Counters)(nil),                     // 7: echo.v1.Counters
+	(*CreateEndpointRequest)(nil),        // 8: echo.v1.CreateEndpointRequest
+	(*GetEndpointRequest)(nil),           // 9: echo.v1.GetEndpointRequest
+	(*ListEndpointsRequest)(nil),         // 10: echo.v1.ListEndpointsRequest
+	(*ListEndpointsResponse)(nil),        // 11: echo.v1.ListEndpointsResponse
+	(*UpdateEndpointRequest)(nil),        // 12: echo.v1.UpdateEndpointRequest
+	(*DeleteEndpointRequest)(nil),        // 13: echo.v1.DeleteEndpointRequest
+	(*StartEndpointRequest)(nil),         // 14: echo.v1.StartEndpointRequest
+	(*StopEndpointRequest)(nil),          // 15: echo.v1.StopEndpointRequest
+	(*BatchCreateEndpointsRequest)(nil),  // 16: echo.v1.BatchCreateEndpointsRequest
+	(*BatchCreateEndpointsResponse)(nil), // 17: echo.v1.BatchCreateEndpointsResponse
+	(*ApplyEndpointsRequest)(nil),        // 18: echo.v1.ApplyEndpointsRequest
+	(*ApplyEndpointsResponse)(nil),       // 19: echo.v1.ApplyEndpointsResponse
+	(*EndpointChange)(nil),               // 20: echo.v1.EndpointChange
+	(*FieldChange)(nil),                  // 21: echo.v1.FieldChange
+	(*PurgeEndpointsRequest)(nil),        // 22: echo.v1.PurgeEndpointsRequest
+	(*PurgeEndpointsResponse)(nil),       // 23: echo.v1.PurgeEndpointsResponse
+	(*RenewEndpointRequest)(nil),         // 24: echo.v1.RenewEndpointRequest
+	(*RenewEndpointsRequest)(nil),        // 25: echo.v1.RenewEndpointsRequest
+	(*RenewEndpointsResponse)(nil),       // 26: echo.v1.RenewEndpointsResponse
+	nil,                                  // 27: echo.v1.Endpoint.LabelsEntry
+	nil,                                  // 28: echo.v1.Counters.DropsEntry
+	nil,                                  // 29: echo.v1.Counters.ErrorsEntry
+	(Protocol)(0),                        // 30: echo.v1.Protocol
+	(*durationpb.Duration)(nil),          // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 32: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),        // 33: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),                // 34: google.protobuf.Empty
 }
 var file_echo_v1_endpoint_proto_depIdxs = []int32{
-	17, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
+	30, // 0: echo.v1.Endpoint.protocol:type_name -> echo.v1.Protocol
 	0,  // 1: echo.v1.Endpoint.state:type_name -> echo.v1.Endpoint.State
-	14, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
-	2,  // 3: echo.v1.Endpoint.tcp:type_name -> echo.v1.TcpOptions
-	3,  // 4: echo.v1.Endpoint.udp:type_name -> echo.v1.UdpOptions
-	4,  // 5: echo.v1.Endpoint.sources:type_name -> echo.v1.Sources
-	5,  // 6: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
-	18, // 7: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
-	18, // 8: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
-	19, // 9: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
-	19, // 10: echo.v1.TcpOptions.stall_timeout:type_name -> google.protobuf.Duration
-	15, // 11: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
-	16, // 12: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
-	18, // 13: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
-	1,  // 14: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	1,  // 15: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
-	1,  // 16: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	20, // 17: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
-	19, // 18: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	19, // 19: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	6,  // 20: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
-	7,  // 21: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
-	8,  // 22: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
-	10, // 23: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
-	11, // 24: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
-	12, // 25: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
-	13, // 26: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
-	1,  // 27: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 28: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
-	9,  // 29: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
-	1,  // 30: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
-	21, // 31: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
-	1,  // 32: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
-	1,  // 33: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	27, // 2: echo.v1.Endpoint.labels:type_name -> echo.v1.Endpoint.LabelsEntry
+	4,  // 3: echo.v1.Endpoint.tcp:type_name -> echo.v1.TcpOptions
+	5,  // 4: echo.v1.Endpoint.udp:type_name -> echo.v1.UdpOptions
+	6,  // 5: echo.v1.Endpoint.sources:type_name -> echo.v1.Sources
+	31, // 6: echo.v1.Endpoint.ttl:type_name -> google.protobuf.Duration
+	32, // 7: echo.v1.Endpoint.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
+	32, // 9: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
+	32, // 10: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
+	31, // 11: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
+	31, // 12: echo.v1.TcpOptions.stall_timeout:type_name -> google.protobuf.Duration
+	28, // 13: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
+	29, // 14: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
+	32, // 15: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
+	3,  // 16: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	1,  // 17: echo.v1.ListEndpointsRequest.view:type_name -> echo.v1.ListEndpointsRequest.View
+	3,  // 18: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	3,  // 19: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	33, // 20: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
+	31, // 21: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	31, // 22: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	8,  // 23: echo.v1.BatchCreateEndpointsRequest.requests:type_name -> echo.v1.CreateEndpointRequest
+	3,  // 24: echo.v1.BatchCreateEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	3,  // 25: echo.v1.ApplyEndpointsRequest.endpoints:type_name -> echo.v1.Endpoint
+	20, // 26: echo.v1.ApplyEndpointsResponse.changes:type_name -> echo.v1.EndpointChange
+	2,  // 27: echo.v1.EndpointChange.action:type_name -> echo.v1.EndpointChange.Action
+	21, // 28: echo.v1.EndpointChange.fields:type_name -> echo.v1.FieldChange
+	31, // 29: echo.v1.PurgeEndpointsRequest.drain_timeout:type_name -> google.protobuf.Duration
+	31, // 30: echo.v1.RenewEndpointRequest.ttl:type_name -> google.protobuf.Duration
+	31, // 31: echo.v1.RenewEndpointsRequest.ttl:type_name -> google.protobuf.Duration
+	8,  // 32: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
+	9,  // 33: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
+	10, // 34: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
+	12, // 35: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
+	16, // 36: echo.v1.EndpointService.BatchCreateEndpoints:input_type -> echo.v1.BatchCreateEndpointsRequest
+	18, // 37: echo.v1.EndpointService.ApplyEndpoints:input_type -> echo.v1.ApplyEndpointsRequest
+	22, // 38: echo.v1.EndpointService.PurgeEndpoints:input_type -> echo.v1.PurgeEndpointsRequest
+	24, // 39: echo.v1.EndpointService.RenewEndpoint:input_type -> echo.v1.RenewEndpointRequest
+	25, // 40: echo.v1.EndpointService.RenewEndpoints:input_type -> echo.v1.RenewEndpointsRequest
+	13, // 41: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
+	14, // 42: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
+	15, // 43: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
+	3,  // 44: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
+	3,  // 45: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
+	11, // 46: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
+	3,  // 47: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
+	17, // 48: echo.v1.EndpointService.BatchCreateEndpoints:output_type -> echo.v1.BatchCreateEndpointsResponse
+	19, // 49: echo.v1.EndpointService.ApplyEndpoints:output_type -> echo.v1.ApplyEndpointsResponse
+	23, // 50: echo.v1.EndpointService.PurgeEndpoints:output_type -> echo.v1.PurgeEndpointsResponse
+	3,  // 51: echo.v1.EndpointService.RenewEndpoint:output_type -> echo.v1.Endpoint
+	26, // 52: echo.v1.EndpointService.RenewEndpoints:output_type -> echo.v1.RenewEndpointsResponse
+	34, // 53: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
+	3,  // 54: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
+	3,  // 55: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_endpoint_proto_init() }
@@ -1322,8 +2255,8 @@ func file_echo_v1_endpoint_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_endpoint_proto_rawDesc), len(file_echo_v1_endpoint_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,13 +20,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EndpointService_CreateEndpoint_FullMethodName = "/echo.v1.EndpointService/CreateEndpoint"
-	EndpointService_GetEndpoint_FullMethodName    = "/echo.v1.EndpointService/GetEndpoint"
-	EndpointService_ListEndpoints_FullMethodName  = "/echo.v1.EndpointService/ListEndpoints"
-	EndpointService_UpdateEndpoint_FullMethodName = "/echo.v1.EndpointService/UpdateEndpoint"
-	EndpointService_DeleteEndpoint_FullMethodName = "/echo.v1.EndpointService/DeleteEndpoint"
-	EndpointService_StartEndpoint_FullMethodName  = "/echo.v1.EndpointService/StartEndpoint"
-	EndpointService_StopEndpoint_FullMethodName   = "/echo.v1.EndpointService/StopEndpoint"
+	EndpointService_CreateEndpoint_FullMethodName       = "/echo.v1.EndpointService/CreateEndpoint"
+	EndpointService_GetEndpoint_FullMethodName          = "/echo.v1.EndpointService/GetEndpoint"
+	EndpointService_ListEndpoints_FullMethodName        = "/echo.v1.EndpointService/ListEndpoints"
+	EndpointService_UpdateEndpoint_FullMethodName       = "/echo.v1.EndpointService/UpdateEndpoint"
+	EndpointService_BatchCreateEndpoints_FullMethodName = "/echo.v1.EndpointService/BatchCreateEndpoints"
+	EndpointService_ApplyEndpoints_FullMethodName       = "/echo.v1.EndpointService/ApplyEndpoints"
+	EndpointService_PurgeEndpoints_FullMethodName       = "/echo.v1.EndpointService/PurgeEndpoints"
+	EndpointService_RenewEndpoint_FullMethodName        = "/echo.v1.EndpointService/RenewEndpoint"
+	EndpointService_RenewEndpoints_FullMethodName       = "/echo.v1.EndpointService/RenewEndpoints"
+	EndpointService_DeleteEndpoint_FullMethodName       = "/echo.v1.EndpointService/DeleteEndpoint"
+	EndpointService_StartEndpoint_FullMethodName        = "/echo.v1.EndpointService/StartEndpoint"
+	EndpointService_StopEndpoint_FullMethodName         = "/echo.v1.EndpointService/StopEndpoint"
 )
 
 // EndpointServiceClient is the client API for EndpointService service.
@@ -50,6 +55,29 @@ type EndpointServiceClient interface {
 	// Changes the fields that the mask names. Labels, description, limits and timeouts change without dropping a
 	// connection; protocol and listen only while STOPPED, else FAILED_PRECONDITION with reason NEEDS_STOP.
 	UpdateEndpoint(ctx context.Context, in *UpdateEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error)
+	// Creates up to 10,000 endpoints as one change: all of them, or none. What it answers are the endpoints in the order of
+	// the requests, without counters; where that would be more than 3 MiB, of each only name, uid, protocol, address, host,
+	// port and state.
+	//
+	// When it fails, the error has the code and the reason of the first endpoint that cannot be had, its message says how
+	// many there are, and its BadRequest details name the first 20: "requests[12].endpoint.listen" and why. Nothing is left
+	// behind by a batch that failed.
+	BatchCreateEndpoints(ctx context.Context, in *BatchCreateEndpointsRequest, opts ...grpc.CallOption) (*BatchCreateEndpointsResponse, error)
+	// Makes the endpoints be what is given, as one change: creates, updates, replaces and, where it is asked for, deletes.
+	// What is as it should be is left alone, its connections and counters too; so a second call with the same endpoints
+	// changes nothing. It answers what was done, or with validate_only what would be.
+	//
+	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
+	// FAILED_PRECONDITION with reason NEEDS_REPLACE. Problems are told as BatchCreateEndpoints tells them
+	// ("endpoints[12].listen"), and nothing is changed then.
+	ApplyEndpoints(ctx context.Context, in *ApplyEndpointsRequest, opts ...grpc.CallOption) (*ApplyEndpointsResponse, error)
+	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
+	PurgeEndpoints(ctx context.Context, in *PurgeEndpointsRequest, opts ...grpc.CallOption) (*PurgeEndpointsResponse, error)
+	// Gives an endpoint with a ttl a new life: it expires its ttl from now. FAILED_PRECONDITION with reason NO_TTL when it
+	// has none and none is given.
+	RenewEndpoint(ctx context.Context, in *RenewEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error)
+	// Renews each endpoint that a filter matches and that has a ttl, and answers which.
+	RenewEndpoints(ctx context.Context, in *RenewEndpointsRequest, opts ...grpc.CallOption) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(ctx context.Context, in *DeleteEndpointRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Starts a STOPPED or FAILED endpoint at the address and port that it had. One that serves is answered as it is.
@@ -107,6 +135,56 @@ func (c *endpointServiceClient) UpdateEndpoint(ctx context.Context, in *UpdateEn
 	return out, nil
 }
 
+func (c *endpointServiceClient) BatchCreateEndpoints(ctx context.Context, in *BatchCreateEndpointsRequest, opts ...grpc.CallOption) (*BatchCreateEndpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchCreateEndpointsResponse)
+	err := c.cc.Invoke(ctx, EndpointService_BatchCreateEndpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *endpointServiceClient) ApplyEndpoints(ctx context.Context, in *ApplyEndpointsRequest, opts ...grpc.CallOption) (*ApplyEndpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyEndpointsResponse)
+	err := c.cc.Invoke(ctx, EndpointService_ApplyEndpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *endpointServiceClient) PurgeEndpoints(ctx context.Context, in *PurgeEndpointsRequest, opts ...grpc.CallOption) (*PurgeEndpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PurgeEndpointsResponse)
+	err := c.cc.Invoke(ctx, EndpointService_PurgeEndpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *endpointServiceClient) RenewEndpoint(ctx context.Context, in *RenewEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Endpoint)
+	err := c.cc.Invoke(ctx, EndpointService_RenewEndpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *endpointServiceClient) RenewEndpoints(ctx context.Context, in *RenewEndpointsRequest, opts ...grpc.CallOption) (*RenewEndpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewEndpointsResponse)
+	err := c.cc.Invoke(ctx, EndpointService_RenewEndpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *endpointServiceClient) DeleteEndpoint(ctx context.Context, in *DeleteEndpointRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(emptypb.Empty)
@@ -158,6 +236,29 @@ type EndpointServiceServer interface {
 	// Changes the fields that the mask names. Labels, description, limits and timeouts change without dropping a
 	// connection; protocol and listen only while STOPPED, else FAILED_PRECONDITION with reason NEEDS_STOP.
 	UpdateEndpoint(context.Context, *UpdateEndpointRequest) (*Endpoint, error)
+	// Creates up to 10,000 endpoints as one change: all of them, or none. What it answers are the endpoints in the order of
+	// the requests, without counters; where that would be more than 3 MiB, of each only name, uid, protocol, address, host,
+	// port and state.
+	//
+	// When it fails, the error has the code and the reason of the first endpoint that cannot be had, its message says how
+	// many there are, and its BadRequest details name the first 20: "requests[12].endpoint.listen" and why. Nothing is left
+	// behind by a batch that failed.
+	BatchCreateEndpoints(context.Context, *BatchCreateEndpointsRequest) (*BatchCreateEndpointsResponse, error)
+	// Makes the endpoints be what is given, as one change: creates, updates, replaces and, where it is asked for, deletes.
+	// What is as it should be is left alone, its connections and counters too; so a second call with the same endpoints
+	// changes nothing. It answers what was done, or with validate_only what would be.
+	//
+	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
+	// FAILED_PRECONDITION with reason NEEDS_REPLACE. Problems are told as BatchCreateEndpoints tells them
+	// ("endpoints[12].listen"), and nothing is changed then.
+	ApplyEndpoints(context.Context, *ApplyEndpointsRequest) (*ApplyEndpointsResponse, error)
+	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
+	PurgeEndpoints(context.Context, *PurgeEndpointsRequest) (*PurgeEndpointsResponse, error)
+	// Gives an endpoint with a ttl a new life: it expires its ttl from now. FAILED_PRECONDITION with reason NO_TTL when it
+	// has none and none is given.
+	RenewEndpoint(context.Context, *RenewEndpointRequest) (*Endpoint, error)
+	// Renews each endpoint that a filter matches and that has a ttl, and answers which.
+	RenewEndpoints(context.Context, *RenewEndpointsRequest) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*emptypb.Empty, error)
 	// Starts a STOPPED or FAILED endpoint at the address and port that it had. One that serves is answered as it is.
@@ -186,6 +287,21 @@ func (UnimplementedEndpointServiceServer) ListEndpoints(context.Context, *ListEn
 }
 func (UnimplementedEndpointServiceServer) UpdateEndpoint(context.Context, *UpdateEndpointRequest) (*Endpoint, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateEndpoint not implemented")
+}
+func (UnimplementedEndpointServiceServer) BatchCreateEndpoints(context.Context, *BatchCreateEndpointsRequest) (*BatchCreateEndpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchCreateEndpoints not implemented")
+}
+func (UnimplementedEndpointServiceServer) ApplyEndpoints(context.Context, *ApplyEndpointsRequest) (*ApplyEndpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApplyEndpoints not implemented")
+}
+func (UnimplementedEndpointServiceServer) PurgeEndpoints(context.Context, *PurgeEndpointsRequest) (*PurgeEndpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PurgeEndpoints not implemented")
+}
+func (UnimplementedEndpointServiceServer) RenewEndpoint(context.Context, *RenewEndpointRequest) (*Endpoint, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewEndpoint not implemented")
+}
+func (UnimplementedEndpointServiceServer) RenewEndpoints(context.Context, *RenewEndpointsRequest) (*RenewEndpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewEndpoints not implemented")
 }
 func (UnimplementedEndpointServiceServer) DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteEndpoint not implemented")
@@ -289,6 +405,96 @@ func _EndpointService_UpdateEndpoint_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EndpointService_BatchCreateEndpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchCreateEndpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EndpointServiceServer).BatchCreateEndpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EndpointService_BatchCreateEndpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EndpointServiceServer).BatchCreateEndpoints(ctx, req.(*BatchCreateEndpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EndpointService_ApplyEndpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyEndpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EndpointServiceServer).ApplyEndpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EndpointService_ApplyEndpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EndpointServiceServer).ApplyEndpoints(ctx, req.(*ApplyEndpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EndpointService_PurgeEndpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PurgeEndpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EndpointServiceServer).PurgeEndpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EndpointService_PurgeEndpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EndpointServiceServer).PurgeEndpoints(ctx, req.(*PurgeEndpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EndpointService_RenewEndpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewEndpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EndpointServiceServer).RenewEndpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EndpointService_RenewEndpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EndpointServiceServer).RenewEndpoint(ctx, req.(*RenewEndpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EndpointService_RenewEndpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewEndpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EndpointServiceServer).RenewEndpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EndpointService_RenewEndpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EndpointServiceServer).RenewEndpoints(ctx, req.(*RenewEndpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EndpointService_DeleteEndpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteEndpointRequest)
 	if err := dec(in); err != nil {
@@ -365,6 +571,26 @@ var EndpointService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateEndpoint",
 			Handler:    _EndpointService_UpdateEndpoint_Handler,
+		},
+		{
+			MethodName: "BatchCreateEndpoints",
+			Handler:    _EndpointService_BatchCreateEndpoints_Handler,
+		},
+		{
+			MethodName: "ApplyEndpoints",
+			Handler:    _EndpointService_ApplyEndpoints_Handler,
+		},
+		{
+			MethodName: "PurgeEndpoints",
+			Handler:    _EndpointService_PurgeEndpoints_Handler,
+		},
+		{
+			MethodName: "RenewEndpoint",
+			Handler:    _EndpointService_RenewEndpoint_Handler,
+		},
+		{
+			MethodName: "RenewEndpoints",
+			Handler:    _EndpointService_RenewEndpoints_Handler,
 		},
 		{
 			MethodName: "DeleteEndpoint",

@@ -767,7 +767,12 @@ type ProbeSource struct {
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// The source port of the first flow; those after it have the ports that follow. 0: ports that the system chooses. TCP
 	// connections from such a port are closed with a RST instead of a FIN, so that the port is free again at once.
-	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// The network namespace from which rounds leave (Linux), as an endpoint's network_namespace. Names are looked up in the
+	// daemon's own. A probe of an endpoint that is in one leaves from there unless this says otherwise.
+	NetworkNamespace string `protobuf:"bytes,3,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"`
+	// The interface (or VRF) by which rounds leave and replies come (SO_BINDTODEVICE; Linux).
+	Interface     string `protobuf:"bytes,4,opt,name=interface,proto3" json:"interface,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +819,20 @@ func (x *ProbeSource) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *ProbeSource) GetNetworkNamespace() string {
+	if x != nil {
+		return x.NetworkNamespace
+	}
+	return ""
+}
+
+func (x *ProbeSource) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
 }
 
 // IpOptions are options of IP packets.
@@ -3401,12 +3420,16 @@ const file_echo_v1_probe_proto_rawDesc = "" +
 	"\x02to\x18\x02 \x01(\rB^\xbaH[\xba\x01X\n" +
 	"\bto.range\x125must be at most 1048576 (UDP: 65507, over IPv6 65527)\x1a\x15this <= uint(1048576)R\x02to\x12\x12\n" +
 	"\x04step\x18\x03 \x01(\rR\x04step:\xcd\x01\xbaH\xc9\x01\x1a\xc6\x01\n" +
-	"\x13payload_sweep.sizes\x12Smust have \"from\" below \"to\", and a \"step\" of at least 1 that makes at most 64 sizes\x1aZthis.from < this.to && this.step > uint(0) && (this.to - this.from) / this.step < uint(64)\"\xb0\x02\n" +
+	"\x13payload_sweep.sizes\x12Smust have \"from\" below \"to\", and a \"step\" of at least 1 that makes at most 64 sizes\x1aZthis.from < this.to && this.step > uint(0) && (this.to - this.from) / this.step < uint(64)\"\xb5\x06\n" +
 	"\vProbeSource\x12\xb3\x01\n" +
 	"\aaddress\x18\x01 \x01(\tB\x98\x01\xbaH\x94\x01\xba\x01\x8d\x01\n" +
 	"\x11source.address.ip\x12@must be an IP address of this host, as 192.0.2.1 or fe80::1%eth0\x1a6this.isIp() || this.matches('^[0-9a-fA-F:.]+%[^ /]+$')\xd8\x01\x01R\aaddress\x12k\n" +
 	"\x04port\x18\x02 \x01(\rBW\xbaHT\xba\x01Q\n" +
-	"\x11source.port.range\x12'must be 0 (the system chooses) to 65535\x1a\x13this <= uint(65535)R\x04port\"\xdc\x01\n" +
+	"\x11source.port.range\x12'must be 0 (the system chooses) to 65535\x1a\x13this <= uint(65535)R\x04port\x12\x90\x02\n" +
+	"\x11network_namespace\x18\x03 \x01(\tB\xe2\x01\xbaH\xde\x01\xba\x01\xd5\x01\n" +
+	"%source.network_namespace.name_or_path\x126must be a name as ip netns has it, or an absolute path\x1atthis == '' || this.matches('^/[^\\x00]+$') || (this.matches('^[^/\\x00-\\x1f]{1,255}$') && this != '.' && this != '..')r\x03\x18\xff\x01R\x10networkNamespace\x12\xef\x01\n" +
+	"\tinterface\x18\x04 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc8\x01\n" +
+	"\x15source.interface.name\x12Omust be the name of an interface: at most 15 characters, without '/' and spaces\x1a^this == '' || (this.matches('^[^/:[:space:][:cntrl:]]{1,15}$') && this != '.' && this != '..')R\tinterface\"\xdc\x01\n" +
 	"\tIpOptions\x12I\n" +
 	"\x04dscp\x18\x01 \x01(\rB5\xbaH2\xba\x01/\n" +
 	"\n" +
