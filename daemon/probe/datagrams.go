@@ -97,7 +97,7 @@ func newDatagrams(ctx context.Context, r *run) *datagrams {
 		d.flows[i].number = i
 	}
 	if r.stamped() {
-		d.sockets = newPoller(ctx, r, d.handle)
+		d.sockets = newStampedSockets(ctx, r, d.handle)
 	} else {
 		d.sockets = newConnections(ctx, r, d.handle)
 	}

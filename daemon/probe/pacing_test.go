@@ -306,10 +306,11 @@ func TestSweep(t *testing.T) {
 	if r.Sizes[0].Sent != 3 || r.Sizes[2].Sent != 2 || r.PayloadBytes != 65000 {
 		t.Errorf("sizes %+v, payload %d", r.Sizes, r.PayloadBytes)
 	}
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(tcpPeer(t, echoStream), 9)
-		plan.Sizes, plan.PayloadBytes, plan.NewConnection = []int{1, 1460, 200_000}, 0, newConnection
-		r, samples := runPlan(t, plan)
+		plan.Sizes, plan.PayloadBytes = []int{1, 1460, 200_000}, 0
+		r, samples := way.run(t, plan)
+		plan.NewConnection = way.newConnection
 		referee(t, plan, r, samples)
 		wantCounts(t, r, 9, 9, 0, 0, 0)
 	})

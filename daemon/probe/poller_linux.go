@@ -9,27 +9,24 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/echod/echod/daemon/internal/wire"
 )
 
-const (
-	// readAtOnce is how many datagrams of a socket, or entries of its error queue, are read in a turn.
-	readAtOnce = 32
-	// quotedBytes is what is read of a datagram that an ICMP report brings back: our header, and a little.
-	quotedBytes = 64
-	// socketsAtOnce is how many sockets are read in a turn.
-	socketsAtOnce = 16
-)
+// socketsAtOnce is how many sockets are read in a turn.
+const socketsAtOnce = 16
 
-// poller holds the stamped sockets of a run, and waits for them and for the time in the run's own goroutine. To leave each
-// socket to the runtime's poller would wake other threads for each datagram that leaves and that comes: they would take the
+// polled is a socket that a poller watches.
+type polled interface {
+	// ready takes in what the socket has, up to a bound; true: it may have more, for the next turn.
+	ready() (more bool)
+}
+
+// poller watches the sockets of a run, and waits for them and for the time in the run's own goroutine. To leave each
+// socket to the runtime's poller would wake other threads for each packet that leaves and that comes: they would take the
 // processor from the echo server where it is on the same host, and the time to hand over from the answer. So it is told
 // of the sockets by an epoll descriptor of its own, at which it waits itself where the moment counts (see holder). Else the
 // runtime's poller waits, by a second descriptor, which watches the first for as long as it is asked to.
 type poller struct {
 	run     *run
-	handle  func(arrival)
 	epoll   int             // of the sockets, the timer and wakeUp
 	outer   int             // of epoll, while it is armed
 	armed   bool            // it is: the runtime's poller has waited for the run
@@ -41,25 +38,17 @@ type poller struct {
 	zero    int64           // the monotonic clock at the run's start, in ns
 	set     time.Duration   // when the timer goes off next
 	again   time.Duration   // how long after that it goes off once more
-	flows   []*polled       // by flow; nil: without a socket
+	sockets []watched       // by flow
 	polled  time.Duration   // when it looked last
-	unread  []*polled       // that have more to read
-	failed  []*polled       // whose error queue has something, and that is all that is known of them
+	unread  []int           // flows whose sockets have more to read
+	failed  []int           // flows whose sockets have something in their error queues, and that is all that is known of them
 	holder  holder
-
 	events  [socketsAtOnce]unix.EpollEvent
-	buffer  []byte
-	control [controlBytes]byte
-	quoted  [quotedBytes]byte
-	came    []arrival
 }
 
-// polled is a socket with the flow that it belongs to.
-type polled struct {
-	*stamped
-	flow  *udpFlow
-	which int
-
+// watched is the socket of a flow.
+type watched struct {
+	polled                  // nil: there is none yet
 	isUnread, isFailed bool // whether it is among the poller's
 }
 
@@ -69,15 +58,15 @@ const (
 	wakeUpEvent = -2
 )
 
-func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
-	p := &poller{run: r, handle: handle, epoll: -1, outer: -1, timer: -1, wakeUp: -1, set: never, again: holdFor,
-		flows: make([]*polled, r.plan.flows()), holder: newHolder(), buffer: make([]byte, longestDatagram)}
+func newPoller(ctx context.Context, r *run) (*poller, error) {
+	p := &poller{run: r, epoll: -1, outer: -1, timer: -1, wakeUp: -1, set: never, again: holdFor,
+		sockets: make([]watched, r.plan.flows()), holder: newHolder()}
 	if between := r.plan.Interval; between > 0 && between < holdFor {
 		p.again = between
 	}
 	if err := p.begin(); err != nil {
 		p.closeAll()
-		return noSockets{newMailbox(r, 1, handle), err}
+		return nil, err
 	}
 	woken := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -91,7 +80,7 @@ func newPoller(ctx context.Context, r *run, handle func(arrival)) udpSockets {
 			<-woken
 		}
 	}
-	return p
+	return p, nil
 }
 
 func (p *poller) begin() (err error) {
@@ -145,24 +134,23 @@ func monotonicAtStart(now func() time.Duration) (zero int64, err error) {
 }
 
 func (p *poller) watch(fd int, what int32) error {
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: what}
-	if what >= 0 {
-		event.Events |= unix.EPOLLET
-	}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: what}))
+}
+
+// add watches the socket of a flow, instead of one that the flow had and that is closed, for reading, and with EPOLLOUT for room
+// to write, too.
+func (p *poller) add(flow, fd int, s polled, events uint32) error {
+	p.sockets[flow].polled = s
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET | events, Fd: int32(flow)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &event))
 }
 
-func (p *poller) open(f *udpFlow, which int) (udpSocket, error) {
-	s, err := openStamped(p.run, f.number)
-	if err != nil {
-		return nil, err
+// lookAgainAt has the socket of a flow looked at in the next turn, whatever comes.
+func (p *poller) lookAgainAt(flow int) {
+	if w := &p.sockets[flow]; !w.isUnread {
+		w.isUnread = true
+		p.unread = append(p.unread, flow)
 	}
-	if err := p.watch(s.fd, int32(f.number)); err != nil {
-		s.close()
-		return nil, err
-	}
-	p.flows[f.number] = &polled{stamped: s, flow: f, which: which}
-	return s, nil
 }
 
 // stop follows the end of all sockets.
@@ -289,28 +277,28 @@ func (p *poller) takeIn(n int, timeUp bool) (some bool) {
 		case wakeUpEvent: // The run ends.
 			some = true
 		default:
-			s := p.flows[event.Fd]
-			switch {
+			flow := int(event.Fd)
+			switch w := &p.sockets[flow]; {
 			case event.Events != unix.EPOLLERR:
-				p.read(s)
+				p.read(flow)
 				some = true
-			case !s.isFailed:
-				s.isFailed = true
-				p.failed = append(p.failed, s)
+			case !w.isFailed:
+				w.isFailed = true
+				p.failed = append(p.failed, flow)
 			}
 		}
 	}
-	for _, s := range unread {
-		if s.isUnread {
-			s.isUnread = false
-			p.read(s)
+	for _, flow := range unread {
+		if w := &p.sockets[flow]; w.isUnread {
+			w.isUnread = false
+			p.read(flow)
 		}
 	}
 	if timeUp {
 		p.readFailed()
 	}
 	// Those that were read with a reply have failed no more.
-	p.failed = slices.DeleteFunc(p.failed, func(s *polled) bool { return !s.isFailed })
+	p.failed = slices.DeleteFunc(p.failed, func(flow int) bool { return !p.sockets[flow].isFailed })
 	return some
 }
 
@@ -349,87 +337,18 @@ func (p *poller) watchInner(armed bool, events uint32) {
 func (p *poller) readFailed() {
 	failed := p.failed
 	p.failed = nil
-	for _, s := range failed {
-		if s.isFailed {
-			p.read(s)
+	for _, flow := range failed {
+		if p.sockets[flow].isFailed {
+			p.read(flow)
 		}
 	}
 }
 
-// read takes in what a socket has: what has left before what came after, for the kernel notes that a datagram has left before
-// its reply can have come.
-func (p *poller) read(s *polled) {
-	p.came = p.came[:0]
-	s.isFailed = false
-	if s.fd < 0 {
-		return
-	}
-	more := true
-	for range readAtOnce {
-		n, oobn, _, from, err := syscall.Recvmsg(s.fd, p.buffer, p.control[:], unix.MSG_DONTWAIT)
-		if more = err != syscall.EAGAIN; !more {
-			break
-		}
-		if err != nil { // a report that waits in the error queue with more to say, and EINTR
-			continue
-		}
-		c := parseControl(p.control[:oobn])
-		if c.dropped != s.dropped {
-			p.run.tally.drop(c.dropped - s.dropped)
-			s.dropped = c.dropped
-		}
-		a := arrival{from: s.flow, socket: s.which, at: p.run.now(), when: c.stamp, elsewhere: !s.isTarget(from), size: n}
-		a.seq, a.sent, a.data = p.run.judge(p.buffer[:n])
-		p.came = append(p.came, a)
-	}
-	if more = p.readErrors(s) || more; more && !s.isUnread && s.fd >= 0 {
-		s.isUnread = true
-		p.unread = append(p.unread, s)
-	}
-	for _, a := range p.came {
-		if p.run.emitErr != nil || s.fd < 0 {
-			return
-		}
-		p.handle(a)
+// read has the socket of a flow take in what it has.
+func (p *poller) read(flow int) {
+	w := &p.sockets[flow]
+	w.isFailed = false
+	if w.ready() {
+		p.lookAgainAt(flow)
 	}
 }
-
-// readErrors takes in what the error queue of a socket has, up to a bound; true: it may have more.
-func (p *poller) readErrors(s *polled) (more bool) {
-	for range 2 * readAtOnce {
-		n, oobn, _, _, err := syscall.Recvmsg(s.fd, p.quoted[:], p.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
-		if err != nil {
-			return false
-		}
-		a := arrival{from: s.flow, socket: s.which, at: p.run.now()}
-		switch c := parseControl(p.control[:oobn]); {
-		case c.left:
-			a.left, a.number, a.when = true, c.number, c.stamp
-		case c.errno != 0 && c.origin != unix.SO_EE_ORIGIN_LOCAL: // what is local the write has told
-			a.err = c.err()
-			id, seq, ok := wire.Parse(p.quoted[:n])
-			switch {
-			case ok && id == p.run.id:
-				a.seq = seq
-			case ok: // about a datagram of an earlier run from the same port
-				p.run.tally.ignore()
-				continue
-			}
-		default:
-			continue
-		}
-		if p.run.emitErr != nil {
-			return false
-		}
-		p.handle(a)
-	}
-	return true
-}
-
-// noSockets is what there is where no poller can be made, for want of descriptors: every round is lost, in its time.
-type noSockets struct {
-	*mailbox[arrival]
-	err error
-}
-
-func (n noSockets) open(*udpFlow, int) (udpSocket, error) { return nil, n.err }

@@ -18,32 +18,42 @@ func TestOutOfDescriptors(t *testing.T) {
 	plan := udpPlan(udpPeer(t, "127.0.0.1:0", echoDatagram), 3)
 	plan.Interval, plan.Timeout = time.Millisecond, 100*time.Millisecond
 	for spare := range 8 {
-		next, err := unix.Dup(0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Close(next); err != nil {
-			t.Fatal(err)
-		}
-		var before unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-			t.Fatal(err)
-		}
-		few := unix.Rlimit{Cur: uint64(next + spare), Max: before.Max}
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
-			t.Fatal(err)
-		}
-		r, err := New(Options{}).Run(t.Context(), plan, nil)
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-			t.Fatal(err)
-		}
-		if err != nil || r.Sent != 3 || r.Received+r.Lost != 3 {
-			t.Errorf("%d to spare: %v, %+v", spare, err, r)
+		r := withDescriptors(t, spare, plan)
+		if r.Sent != 3 || r.Received+r.Lost != 3 {
+			t.Errorf("%d to spare: %+v", spare, r)
 		}
 		if spare == 0 && (r.Lost != 3 || r.Errors[0].Message != "too many open files") {
 			t.Errorf("none to spare: %+v", r)
 		}
 	}
+}
+
+// withDescriptors runs a plan where the process can open so many descriptors more.
+func withDescriptors(t *testing.T, spare int, plan Plan) Report {
+	t.Helper()
+	next, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(next); err != nil {
+		t.Fatal(err)
+	}
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: uint64(next + spare), Max: before.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Options{}).Run(t.Context(), plan, nil)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Errorf("%d to spare: %v", spare, err)
+	}
+	return r
 }
 
 // Sequence numbers have an end, at which a run ends.
@@ -83,9 +93,8 @@ func TestPollerForgets(t *testing.T) {
 		t.Errorf("it remembers %d that failed and %d to read, of %d sockets", len(p.failed), len(p.unread), plan.Flows)
 	}
 	p.unread = nil
-	closed := p.flows[0]
-	closed.isUnread = false
-	if p.read(closed); len(p.unread) > 0 {
+	p.sockets[0].isUnread = false
+	if p.read(0); len(p.unread) > 0 {
 		t.Error("a closed socket is to be read again")
 	}
 }
@@ -98,7 +107,7 @@ func polledRun(t *testing.T, plan Plan) (*run, *datagrams, *poller) {
 	r.begins()
 	r.tally.reach(r.address, r.start)
 	d := newDatagrams(t.Context(), r)
-	return r, d, d.sockets.(*poller)
+	return r, d, d.sockets.(*stampedSockets).poller
 }
 
 // The runtime's poller is woken for what comes while it waits for the run, and not while the run waits itself.

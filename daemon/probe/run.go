@@ -116,9 +116,14 @@ func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
 		_ = c.SetLinger(0) // Should it fail, that is what happens.
 	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil, fmt.Errorf("no connection to %s within %v: %w", r.address, r.plan.Timeout, context.DeadlineExceeded)
+		return nil, noConnection(r)
 	}
 	return conn, r.aboutSource(flow, err)
+}
+
+// noConnection says that a connection was not made in time.
+func noConnection(r *run) error {
+	return fmt.Errorf("no connection to %s within %v: %w", r.address, r.plan.Timeout, context.DeadlineExceeded)
 }
 
 // aboutSource names where a flow was to come from, if that is why it has no socket.

@@ -2,8 +2,10 @@ package probe
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +43,60 @@ func (p Plan) markSocket(fd int, six bool) error {
 		errs[2] = set(unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}
 	return errors.Join(errs[:]...)
+}
+
+// openSocket opens a socket to the run's address, with the plan's IP options, bound to nothing.
+func (r *run) openSocket(kind int) (int, error) {
+	family, six := unix.AF_INET, r.address.Addr().Is6()
+	if six {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := r.plan.markSocket(fd, six); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("setsockopt", err)
+	}
+	return fd, nil
+}
+
+// sockaddr is an address as system calls take it.
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	zone := uint32(0)
+	if name := a.Addr().Zone(); name != "" {
+		if link, err := net.InterfaceByName(name); err == nil {
+			zone = uint32(link.Index)
+		} else if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+			zone = uint32(n)
+		}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
+}
+
+// localOf is the address that a socket is bound to; invalid when it is not known.
+func localOf(fd int) netip.AddrPort {
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addressOf(name)
+}
+
+// addressOf is an address as the kernel gives it, without a zone.
+func addressOf(a unix.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	default:
+		return netip.AddrPort{}
+	}
 }
 
 // bindOnce binds a socket to an address, and closes it. The error says which system call failed.

@@ -37,7 +37,9 @@ func bindOnce(protocol Protocol, source netip.AddrPort) error {
 	return err
 }
 
-func newPoller(context.Context, *run, func(arrival)) udpSockets { return nil }
+func newStampedSockets(context.Context, *run, func(arrival)) udpSockets { return nil }
+
+func newPolledConns(context.Context, *run, func(streamEvent)) streamConns { return nil }
 
 func keepStamping() func() { return func() {} }
 

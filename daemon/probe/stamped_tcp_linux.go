@@ -16,9 +16,12 @@ import (
 type stampedConn struct {
 	raw     syscall.RawConn
 	control [controlBytes]byte
-	none    [1]byte    // entries of the error queue have no data; without room for some, x/sys asks what socket this is
-	left    []byteLeft // in order
+	left    departures
 }
+
+// departures are when bytes of a connection have left: the last of each write, and of each part of it that left by itself. In
+// order.
+type departures []byteLeft
 
 // byteLeft is when a byte left, by its number modulo 2^32.
 type byteLeft struct {
@@ -86,7 +89,7 @@ func (c *stampedConn) readOnce(fd int, b []byte) (int, stamp, error) {
 		if err == nil {
 			when = parseControl(c.control[:oobn]).stamp
 		}
-		c.readLeft(fd)
+		c.left.read(fd, c.control[:])
 		switch {
 		case err != nil:
 			return 0, stamp{}, err
@@ -98,28 +101,33 @@ func (c *stampedConn) readOnce(fd int, b []byte) (int, stamp, error) {
 	}
 }
 
-// readLeft reads from the error queue what has left. It is there before the answer can have come.
-func (c *stampedConn) readLeft(fd int) {
+func (c *stampedConn) leftAt(number uint32) stamp { return c.left.take(number) }
+
+// read reads from a socket's error queue what has left. It is there before the answer can have come. Control is room for control
+// messages.
+func (d *departures) read(fd int, control []byte) {
+	var none [1]byte // Its entries have no data; without room for some, x/sys asks what socket this is.
 	for {
-		_, oobn, _, _, err := unix.Recvmsg(fd, c.none[:], c.control[:], unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+		_, oobn, _, _, err := syscall.Recvmsg(fd, none[:], control, unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 		if err != nil {
 			return
 		}
-		x := parseControl(c.control[:oobn])
+		x := parseControl(control[:oobn])
 		if !x.left || x.stamp == (stamp{}) {
 			continue
 		}
-		if len(c.left) == maxLeft {
-			c.left = append(c.left[:0], c.left[maxLeft/2:]...)
+		if len(*d) == maxLeft {
+			*d = append((*d)[:0], (*d)[maxLeft/2:]...)
 		}
-		c.left = append(c.left, byteLeft{x.number, x.stamp})
+		*d = append(*d, byteLeft{x.number, x.stamp})
 	}
 }
 
-// leftAt takes the first time of a byte that left more than once, by each clock.
-func (c *stampedConn) leftAt(number uint32) (when stamp) {
+// take answers when the byte with this number left, the first time if it did more than once, by each clock, and forgets those up
+// to it.
+func (d *departures) take(number uint32) (when stamp) {
 	passed := 0
-	for _, b := range c.left {
+	for _, b := range *d {
 		if int32(b.number-number) > 0 {
 			break
 		}
@@ -128,6 +136,6 @@ func (c *stampedConn) leftAt(number uint32) (when stamp) {
 		}
 		passed++
 	}
-	c.left = append(c.left[:0], c.left[passed:]...)
+	*d = append((*d)[:0], (*d)[passed:]...)
 	return when
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -19,6 +18,9 @@ import (
 // It is not the runtime's poller that watches it but the run itself, see poller.
 type stamped struct {
 	run     *run
+	all     *stampedSockets
+	flow    *udpFlow
+	which   int // of the flow's sockets
 	fd      int // -1: closed
 	target  netip.AddrPort
 	to      unix.Sockaddr // target
@@ -28,24 +30,21 @@ type stamped struct {
 
 func openStamped(r *run, number int) (_ *stamped, err error) {
 	s := &stamped{run: r, target: r.address, to: sockaddr(r.address)}
-	family, level, recvErr := unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR
-	six := r.address.Addr().Is6()
-	if six {
-		family, level, recvErr = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_RECVERR
-	}
-	s.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	s.fd, err = r.openSocket(unix.SOCK_DGRAM)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	err = errors.Join(
-		unix.SetsockoptInt(s.fd, level, recvErr, 1),
-		r.plan.markSocket(s.fd, six))
-	if err != nil {
+	level, recvErr := unix.IPPROTO_IP, unix.IP_RECVERR
+	six := r.address.Addr().Is6()
+	if six {
+		level, recvErr = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	if err := unix.SetsockoptInt(s.fd, level, recvErr, 1); err != nil {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	// Wishes: without them times are this process's, and drops are not seen.
@@ -69,31 +68,11 @@ func openStamped(r *run, number int) (_ *stamped, err error) {
 	return s, nil
 }
 
-// sockaddr is an address as system calls take it.
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	zone := uint32(0)
-	if name := a.Addr().Zone(); name != "" {
-		if link, err := net.InterfaceByName(name); err == nil {
-			zone = uint32(link.Index)
-		} else if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-			zone = uint32(n)
-		}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
-}
-
 // comingFrom is where packets to the target come from: where the socket is bound to no address, the one that the routes
 // have now.
 func (s *stamped) comingFrom() netip.AddrPort {
-	name, err := unix.Getsockname(s.fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	bound := addressOf(name)
-	if !bound.Addr().IsUnspecified() {
+	bound := localOf(s.fd)
+	if !bound.IsValid() || !bound.Addr().IsUnspecified() {
 		return bound
 	}
 	route, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(s.target)) // Sends nothing.
@@ -103,18 +82,6 @@ func (s *stamped) comingFrom() netip.AddrPort {
 	from := addrPort(route.LocalAddr()).Addr()
 	_ = route.Close()
 	return netip.AddrPortFrom(from, bound.Port())
-}
-
-// addressOf is an address as the kernel gives it, without a zone.
-func addressOf(a unix.Sockaddr) netip.AddrPort {
-	switch a := a.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	default:
-		return netip.AddrPort{}
-	}
 }
 
 func (s *stamped) local() netip.AddrPort { return s.source }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/wire"
@@ -13,14 +15,115 @@ import (
 // connection is given up. It bounds what is remembered of a server that reads and never answers.
 const maxUnanswered = 16384
 
+// streamConns opens the connections of a run, and waits for what comes by them.
+type streamConns interface {
+	waiter
+	// open begins to connect a stream. What becomes of it is told later, with the stream: how long it took, or why there is none.
+	open(s *stream) streamConn
+	// expire gives up connections that have waited too long, to be made or to be written to. nextExpiry is when it will have
+	// something to do at the earliest; never when nothing waits.
+	expire(now time.Duration)
+	nextExpiry() time.Duration
+}
+
+// streamConn is the connection of a stream, which may not be made yet. The run's goroutine alone uses it.
+type streamConn interface {
+	// write writes a block after those before it, as soon as there is room.
+	write(b *block)
+	// room says whether another block may wait.
+	room() bool
+	// goOn lets it go on after a block that it has told of, whose bytes are not looked at any more.
+	goOn()
+	// close ends it, and what belongs to it.
+	close()
+}
+
+// maxWork is how many blocks may wait to be written: beside the rounds that are on their way there may be as many that were
+// withdrawn.
+const maxWork = 2 * MaxOutstanding
+
+// lastReads is how long a connection is still read from after a write on it has failed: what had come back by then
+// counts.
+const lastReads = 100 * time.Millisecond
+
+// stream is one connection of a flow, as the run sees it.
+type stream struct {
+	flow       int
+	conn       streamConn
+	unanswered []*block       // handed on to be written, and not answered yet
+	connect    *time.Duration // until a sample has told of it
+}
+
+// block is one round on a stream. Its first group belongs to the run's goroutine, the second is shared with who writes it.
+type block struct {
+	seq   uint32
+	size  int // never changes
+	begun time.Duration
+
+	claimed atomic.Bool  // to write it, or by the run, so that it never is
+	wrote   atomic.Int64 // when its first byte was written, in ns since the run's start, plus 1; 0: not yet
+	dropped bool         // claimed by the run; belongs to the run's goroutine
+}
+
+// withdraw keeps a block from being written; false when the writer has begun.
+func (b *block) withdraw() bool {
+	b.dropped = b.claimed.CompareAndSwap(false, true)
+	return b.dropped
+}
+
+// written answers when the block's first byte was written; false when none was.
+func (b *block) written() (time.Duration, bool) {
+	wrote := b.wrote.Load()
+	return time.Duration(wrote - 1), wrote != 0
+}
+
+// since is from when on the block waits: for its reply, or before that for being written.
+func (b *block) since() time.Duration {
+	if wrote, ok := b.written(); ok {
+		return wrote
+	}
+	return b.begun
+}
+
+// streamEvent is what is told of a connection. Exactly one of connect, block and err is set.
+type streamEvent struct {
+	from    *stream
+	at      time.Duration
+	connect time.Duration // how long it took to connect
+	source  netip.AddrPort
+	block   []byte // what came back; not to be looked at after goOn
+	left    stamp  // when the last byte of the block left, and came back, if the kernel tells
+	came    stamp
+	err     error // why there is no connection, or no more
+}
+
+// nextUnanswered takes the first block that was or will be written and has no answer; nil when there is none.
+func (s *stream) nextUnanswered() *block {
+	for len(s.unanswered) > 0 {
+		b := s.unanswered[0]
+		s.unanswered[0] = nil
+		s.unanswered = s.unanswered[1:]
+		if !b.dropped {
+			return b
+		}
+	}
+	return nil
+}
+
+// takeConnect answers the time to connect once, for the first sample that comes of this connection.
+func (s *stream) takeConnect() *time.Duration {
+	c := s.connect
+	s.connect = nil
+	return c
+}
+
 // streams carries rounds over TCP connections, one a flow, and makes a new one when one breaks. TCP keeps the order, so the
 // i-th block that comes back, of the size of the i-th round written on that connection, belongs to that round: replies
 // to rounds that were given up for lost make these late, and bytes that nobody asked for make those rounds corrupted
 // whose place they take.
 type streams struct {
 	run   *run
-	ctx   context.Context
-	in    *mailbox[streamEvent]
+	conns streamConns
 	flows []streamFlow
 }
 
@@ -31,27 +134,27 @@ type streamFlow struct {
 }
 
 func newStreams(ctx context.Context, r *run) *streams {
-	s := &streams{run: r, ctx: ctx, flows: make([]streamFlow, r.plan.flows())}
-	s.in = newMailbox(r, 64, s.handle)
+	s := &streams{run: r, flows: make([]streamFlow, r.plan.flows())}
+	if r.stamped() {
+		s.conns = newPolledConns(ctx, r, s.handle)
+	}
+	if s.conns == nil {
+		s.conns = newDialedConns(ctx, r, s.handle)
+	}
 	return s
 }
 
-func (s *streams) waiter() waiter { return s.in }
+func (s *streams) waiter() waiter { return s.conns }
 
 func (s *streams) room(flow int) bool {
 	current := s.flows[flow].current
-	return current == nil || len(current.work) < cap(current.work)
+	return current == nil || current.conn.room()
 }
 
 func (s *streams) close() {
 	for i := range s.flows {
 		if current := s.flows[i].current; current != nil {
-			current.cancel()
-		}
-	}
-	for i := range s.flows {
-		if current := s.flows[i].current; current != nil {
-			current.close()
+			current.conn.close()
 		}
 	}
 }
@@ -63,12 +166,13 @@ func (s *streams) begin(seq uint32, flow int, t *trip) {
 		s.hangUp(flow, ReasonTimeout, err, seq)
 	}
 	if f.current == nil {
-		f.current = openStream(s.ctx, s.run, flow, s.in.in)
+		f.current = &stream{flow: flow}
+		f.current.conn = s.conns.open(f.current)
 	}
 	b := &block{seq: seq, size: int(t.size), begun: s.run.now()}
 	f.onWay = append(f.onWay, b)
 	f.current.unanswered = append(f.current.unanswered, b)
-	f.current.work <- b // room saw to it that there is some.
+	f.current.conn.write(b)
 }
 
 func (s *streams) handle(e streamEvent) {
@@ -97,7 +201,7 @@ func (s *streams) hangUp(flow int, reason Reason, err error, seq uint32) {
 		}
 	}
 	f.onWay = nil
-	f.current.close()
+	f.current.conn.close()
 	f.current = nil
 }
 
@@ -109,12 +213,12 @@ func (s *streams) waiting(b *block) bool {
 	return t != nil && t.state == waiting
 }
 
-// reply takes in a block, and lets the reader go on.
+// reply takes in a block.
 func (s *streams) reply(e streamEvent) {
 	b := e.from.nextUnanswered()
 	wrote, _ := b.written()
 	right := len(e.block) == b.size && wire.Matches(e.block, s.run.id, b.seq, s.run.nanos(wrote))
-	e.from.next <- struct{}{} // From here on e.block is the reader's.
+	e.from.conn.goOn()
 	t := s.trip(b)
 	if t == nil {
 		return // It was given up long ago.
@@ -158,6 +262,7 @@ func (s *streams) overdue(b *block) {
 }
 
 func (s *streams) expire(now time.Duration) {
+	s.conns.expire(now) // First: it says more than that a round could not be written.
 	for i := range s.flows {
 		f := &s.flows[i]
 		for _, b := range f.onWay {
@@ -174,7 +279,7 @@ func (s *streams) expire(now time.Duration) {
 
 // nextExpiry looks at every round on its way: those not written yet may be due before older ones that are.
 func (s *streams) nextExpiry() time.Duration {
-	next := never
+	next := s.conns.nextExpiry()
 	for i := range s.flows {
 		for _, b := range s.flows[i].onWay {
 			if s.waiting(b) {

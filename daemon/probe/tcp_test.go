@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -28,22 +29,39 @@ func waitForFIN(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 // resetConn closes with a RST.
 func resetConn(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }
 
-// waysOfTCP are the two ways in which rounds go over TCP.
-func waysOfTCP(t *testing.T, test func(t *testing.T, newConnection bool)) {
-	t.Run("one connection", func(t *testing.T) { test(t, false) })
-	t.Run("new connections", func(t *testing.T) { test(t, true) })
+// wayOfTCP is one in which rounds go over TCP.
+type wayOfTCP struct {
+	newConnection bool
+	dial          func(ctx context.Context, network, address string) (net.Conn, error) // nil: the prober's own
+}
+
+func (w wayOfTCP) run(t *testing.T, plan Plan) (Report, []Sample) {
+	t.Helper()
+	plan.NewConnection = w.newConnection
+	r, samples := runProber(t.Context(), t, New(Options{DialContext: w.dial}), plan, nil)
+	if r.Outstanding != 0 {
+		t.Errorf("%d rounds are outstanding after a run that came to its end", r.Outstanding)
+	}
+	return r, samples
+}
+
+// waysOfTCP are all of them. Who dials for himself has connections of package net, as others have without the kernel's times.
+func waysOfTCP(t *testing.T, test func(t *testing.T, way wayOfTCP)) {
+	t.Run("one connection", func(t *testing.T) { test(t, wayOfTCP{}) })
+	t.Run("one connection of package net", func(t *testing.T) { test(t, wayOfTCP{dial: new(net.Dialer).DialContext}) })
+	t.Run("new connections", func(t *testing.T) { test(t, wayOfTCP{newConnection: true}) })
 }
 
 func TestTCPSizes(t *testing.T) {
 	address := tcpPeer(t, echoStream)
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		for _, size := range []int{1, 64, MaxPayloadTCP} {
 			plan := tcpPlan(address, 4)
-			plan.PayloadBytes, plan.NewConnection = size, newConnection
-			r, samples := runPlan(t, plan)
+			plan.PayloadBytes = size
+			r, samples := way.run(t, plan)
 			wantCounts(t, r, 4, 4, 0, 0, 0)
 			connects := uint32(1)
-			if newConnection {
+			if way.newConnection {
 				connects = 4
 			}
 			if r.Connect == nil || r.Connect.Count != connects || samples[0].Connect == nil {
@@ -58,10 +76,9 @@ func TestTCPSizes(t *testing.T) {
 
 func TestTCPRefused(t *testing.T) {
 	address := closedPort(t, "tcp")
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(address, 3)
-		plan.NewConnection = newConnection
-		r, _ := runPlan(t, plan)
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 3, 0, 3, 0, 0)
 		wantReason(t, r, ReasonRefused, 3)
 		if r.Connect != nil {
@@ -71,13 +88,13 @@ func TestTCPRefused(t *testing.T) {
 }
 
 func TestTCPReset(t *testing.T) {
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(tcpPeer(t, func(_ int, c *net.TCPConn) {
 			readBlock(c)
 			resetConn(c)
 		}), 3)
-		plan.NewConnection, plan.Interval = newConnection, 0
-		r, _ := runPlan(t, plan)
+		plan.Interval = 0
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 3, 0, 3, 0, 0)
 		wantReason(t, r, ReasonReset, 3)
 		if r.Connect.Count != 3 {
@@ -87,24 +104,24 @@ func TestTCPReset(t *testing.T) {
 }
 
 func TestTCPClosedEarly(t *testing.T) {
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(tcpPeer(t, func(_ int, c *net.TCPConn) {
 			_, _ = c.Write(readBlock(c)[:40])
 			_ = c.CloseWrite()
 			waitForFIN(c)
 		}), 2)
-		plan.NewConnection, plan.Interval = newConnection, 0
-		r, _ := runPlan(t, plan)
+		plan.Interval = 0
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 2, 0, 2, 0, 0)
 		wantReason(t, r, ReasonClosedEarly, 2)
 	})
 }
 
 func TestTCPNeverAnswers(t *testing.T) {
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(tcpPeer(t, func(_ int, c *net.TCPConn) { waitForFIN(c) }), 3)
-		plan.NewConnection, plan.Timeout = newConnection, 100*time.Millisecond
-		r, _ := runPlan(t, plan)
+		plan.Timeout = 100 * time.Millisecond
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 3, 0, 3, 0, 0)
 		wantReason(t, r, ReasonTimeout, 3)
 	})
@@ -112,22 +129,22 @@ func TestTCPNeverAnswers(t *testing.T) {
 
 // The server neither reads nor writes: a mebibyte does not fit the buffers on the way, so the write is what waits.
 func TestTCPNeverReads(t *testing.T) {
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		done := make(chan struct{})
 		defer close(done)
 		plan := tcpPlan(tcpPeer(t, func(_ int, c *net.TCPConn) {
 			_ = c.SetReadBuffer(4096)
 			<-done
 		}), 8)
-		plan.NewConnection, plan.Timeout, plan.PayloadBytes = newConnection, 100*time.Millisecond, MaxPayloadTCP
-		r, _ := runPlan(t, plan)
+		plan.Timeout, plan.PayloadBytes = 100*time.Millisecond, MaxPayloadTCP
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 8, 0, 8, 0, 0)
 		wantReason(t, r, ReasonTimeout, 8)
 	})
 }
 
 func TestTCPCorrupted(t *testing.T) {
-	waysOfTCP(t, func(t *testing.T, newConnection bool) {
+	waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 		plan := tcpPlan(tcpPeer(t, func(n int, c *net.TCPConn) {
 			for i := n; ; i++ {
 				b := readBlock(c)
@@ -140,8 +157,8 @@ func TestTCPCorrupted(t *testing.T) {
 				_, _ = c.Write(b)
 			}
 		}), 4)
-		plan.NewConnection, plan.Interval = newConnection, 0
-		r, _ := runPlan(t, plan)
+		plan.Interval = 0
+		r, _ := way.run(t, plan)
 		wantCounts(t, r, 4, 3, 0, 1, 0)
 		wantReason(t, r, ReasonCorrupted, 1)
 	})
@@ -150,13 +167,12 @@ func TestTCPCorrupted(t *testing.T) {
 // What a server says unasked is taken for replies, and wrong ones: short of a payload, just one, and many.
 func TestTCPBanner(t *testing.T) {
 	for _, size := range []int{20, DefaultPayloadBytes, 10*DefaultPayloadBytes + 1} {
-		waysOfTCP(t, func(t *testing.T, newConnection bool) {
+		waysOfTCP(t, func(t *testing.T, way wayOfTCP) {
 			plan := tcpPlan(tcpPeer(t, func(n int, c *net.TCPConn) {
 				_, _ = c.Write(bytes.Repeat([]byte{'!'}, size))
 				echoStream(n, c)
 			}), 5)
-			plan.NewConnection = newConnection
-			r, _ := runPlan(t, plan)
+			r, _ := way.run(t, plan)
 			wantCounts(t, r, 5, 0, 0, 5, 0)
 			wantReason(t, r, ReasonCorrupted, 5)
 		})

@@ -1,0 +1,331 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/echod/echod/daemon/internal/wire"
+)
+
+// keepAliveSeconds is after how long a silence a peer is asked whether it is there, and how often then.
+const keepAliveSeconds = 15
+
+// polledConns are the TCP connections of a run that its own goroutine makes, writes and reads, when its poller says so: what is
+// between the kernel and the run is as little as with datagrams.
+type polledConns struct {
+	*poller
+	ctx     context.Context
+	handle  func(streamEvent)
+	conns   []*polledConn // by flow; nil: there is none yet
+	control [controlBytes]byte
+}
+
+// newPolledConns answers nil when there are no descriptors for a poller.
+func newPolledConns(ctx context.Context, r *run, handle func(streamEvent)) streamConns {
+	p, err := newPoller(ctx, r)
+	if err != nil {
+		return nil
+	}
+	return &polledConns{poller: p, ctx: ctx, handle: handle, conns: make([]*polledConn, r.plan.flows())}
+}
+
+func (p *polledConns) open(s *stream) streamConn {
+	largest := p.run.plan.largest()
+	c := &polledConn{all: p, stream: s, begun: p.run.now(), due: never, last: ^uint32(0), out: make([]byte, largest), in: make([]byte, largest)}
+	p.conns[s.flow] = c
+	c.fd, c.failed = c.connect()
+	// What has become of it already is told in the next turn: the run does not know the connection before this returns.
+	p.sockets[s.flow].polled = c
+	p.lookAgainAt(s.flow)
+	return c
+}
+
+func (p *polledConns) expire(now time.Duration) {
+	for _, c := range p.conns {
+		if c == nil || c.ended {
+			continue
+		}
+		switch timeout := p.run.plan.Timeout; {
+		case !c.connected && now-c.begun >= timeout:
+			c.end(noConnection(p.run))
+		case now >= c.due:
+			c.end(c.incomplete(os.ErrDeadlineExceeded))
+		}
+	}
+}
+
+func (p *polledConns) nextExpiry() time.Duration {
+	next := never
+	for _, c := range p.conns {
+		switch {
+		case c == nil || c.ended:
+		case !c.connected:
+			next = min(next, c.begun+p.run.plan.Timeout)
+		default:
+			next = min(next, c.due)
+		}
+	}
+	return next
+}
+
+// polledConn is one of them.
+type polledConn struct {
+	all       *polledConns
+	stream    *stream
+	fd        int           // -1: there is none
+	begun     time.Duration // to connect
+	connected bool
+	failed    error // why it cannot be made; told in the next turn
+	ended     bool  // its end has been told, or it is closed
+
+	work   []*block      // what to write, in order
+	out    []byte        // the last block that is being written
+	rest   []byte        // of out, what is not written yet
+	asked  []int         // the sizes of blocks that are written, in order, and not answered
+	due    time.Duration // when it is given up: what is being written has no room for too long, or a write has failed
+	broken bool          // a write has failed
+
+	in    []byte
+	there int        // bytes in it
+	last  uint32     // the number of the last byte that was answered
+	left  departures // of what is not answered
+}
+
+// connect begins to connect. The descriptor is good with an error, too, unless it is -1.
+func (c *polledConn) connect() (fd int, err error) {
+	r, flow := c.all.run, c.stream.flow
+	if fd, err = r.openSocket(unix.SOCK_STREAM); err != nil {
+		return -1, err
+	}
+	if source := r.source(flow); source.IsValid() {
+		if err := unix.Bind(fd, sockaddr(source)); err != nil {
+			return fd, r.aboutSource(flow, os.NewSyscallError("bind", err))
+		}
+		if source.Port() != 0 {
+			// As in dial.
+			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+	}
+	// As package net has it for each connection: what is written leaves at once, and a peer that is gone is noticed some time.
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds))
+	if err != nil {
+		return fd, os.NewSyscallError("setsockopt", err)
+	}
+	if err := unix.Connect(fd, sockaddr(r.address)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
+		return fd, r.aboutSource(flow, os.NewSyscallError("connect", err))
+	}
+	return fd, c.all.add(flow, fd, c, unix.EPOLLOUT)
+}
+
+// finish tells of a connection that is made, or why it is not; false while it is neither, and when it is not.
+func (c *polledConn) finish() bool {
+	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = syscall.Errno(errno)
+	}
+	if err != nil {
+		c.end(c.all.run.aboutSource(c.stream.flow, os.NewSyscallError("connect", err)))
+		return false
+	}
+	peer, err := unix.Getpeername(c.fd)
+	if err != nil {
+		return false // ENOTCONN: it is on its way
+	}
+	took := max(c.all.run.now()-c.begun, 1)
+	source := localOf(c.fd)
+	if source == addressOf(peer) {
+		// Nobody listens, and the port that the system chose was the target's.
+		c.end(os.NewSyscallError("connect", unix.ECONNREFUSED))
+		return false
+	}
+	c.connected = true
+	c.wantRoom(false)
+	// A wish. Bytes are counted from the first that is not acknowledged now, which is the first.
+	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags)
+	c.tell(streamEvent{connect: took, source: source})
+	return !c.ended
+}
+
+// wantRoom has the poller tell when there is room to write.
+func (c *polledConn) wantRoom(want bool) {
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(c.stream.flow)}
+	if want {
+		event.Events |= unix.EPOLLOUT
+	}
+	// It cannot fail: what is changed is there, and takes no memory.
+	_ = unix.EpollCtl(c.all.epoll, unix.EPOLL_CTL_MOD, c.fd, &event)
+}
+
+func (c *polledConn) tell(e streamEvent) {
+	if c.all.ctx.Err() == nil && c.all.run.emitErr == nil {
+		e.from = c.stream
+		c.all.handle(e)
+	}
+}
+
+// end tells why there is no connection any more, once.
+func (c *polledConn) end(err error) {
+	c.ended = true
+	c.tell(streamEvent{at: c.all.run.now(), err: err})
+}
+
+func (c *polledConn) goOn() {}
+
+func (c *polledConn) room() bool { return len(c.work) < maxWork }
+
+func (c *polledConn) close() {
+	c.ended = true
+	if c.fd >= 0 {
+		_ = unix.Close(c.fd) // There is nothing to flush.
+		c.fd = -1
+	}
+}
+
+func (c *polledConn) write(b *block) {
+	c.work = append(c.work, b)
+	if !c.connected {
+		return
+	}
+	c.flush()
+	if c.there > 0 {
+		c.all.lookAgainAt(c.stream.flow) // What waits in its place already is told at once.
+	}
+}
+
+// flush writes blocks while there is room.
+func (c *polledConn) flush() {
+	waited := len(c.rest) > 0
+	for !c.broken && (len(c.rest) > 0 || c.nextBlock()) {
+		n, err := unix.Write(c.fd, c.rest)
+		switch {
+		case err == nil:
+			c.rest = c.rest[n:]
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			if !waited {
+				c.wantRoom(true)
+			}
+			return
+		default:
+			// The reader alone tells of an end, so that what came back before it is told first.
+			c.broken, c.due = true, c.all.run.now()+lastReads
+		}
+	}
+	if !c.broken {
+		c.due = never
+	}
+	if waited {
+		c.wantRoom(false)
+	}
+}
+
+// nextBlock begins to write the next block; false when there is none.
+func (c *polledConn) nextBlock() bool {
+	for len(c.work) > 0 {
+		b := c.work[0]
+		c.work = append(c.work[:0], c.work[1:]...)
+		if !b.claimed.CompareAndSwap(false, true) {
+			continue
+		}
+		r := c.all.run
+		now := r.now()
+		b.wrote.Store(int64(now) + 1)
+		c.asked = append(c.asked, b.size)
+		c.rest = c.out[:b.size]
+		wire.Fill(c.rest, r.id, b.seq, r.nanos(now))
+		// One that cannot be written within the timeout breaks the connection, for half of it is on its way.
+		c.due = now + r.plan.Timeout
+		return true
+	}
+	return false
+}
+
+// ready goes on with whatever can go on.
+func (c *polledConn) ready() (more bool) {
+	switch {
+	case c.ended:
+		return false
+	case c.failed != nil:
+		c.end(c.failed)
+		return false
+	case !c.connected && !c.finish():
+		return false
+	}
+	c.flush()
+	return c.read()
+}
+
+// read tells of blocks, of the sizes that were written, up to a bound; true: there may be more. What nobody has asked for waits for
+// the block whose place it takes.
+func (c *polledConn) read() (more bool) {
+	for range readAtOnce {
+		if !c.answer(c.all.run.now(), stamp{}) { // what has waited
+			return false
+		}
+		// No further than to the end of the block that is waited for, so that it has a time of its own.
+		end := len(c.in)
+		if len(c.asked) > 0 {
+			end = c.asked[0]
+		}
+		if c.there == end {
+			return false // Full, and the next block that is asked for has it looked at again.
+		}
+		n, oobn, _, _, err := syscall.Recvmsg(c.fd, c.in[c.there:end], c.all.control[:], unix.MSG_DONTWAIT)
+		at := c.all.run.now()
+		came := stamp{}
+		if err == nil {
+			came = parseControl(c.all.control[:oobn]).stamp
+		}
+		c.left.read(c.fd, c.all.control[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return false
+		case err == nil && n == 0:
+			err = io.EOF
+		}
+		if err != nil {
+			c.end(c.incomplete(err))
+			return false
+		}
+		if c.there += n; !c.answer(at, came) {
+			return false
+		}
+	}
+	return true
+}
+
+// answer tells of the blocks that are there whole; false when the connection has ended by that.
+func (c *polledConn) answer(at time.Duration, came stamp) bool {
+	for len(c.asked) > 0 && c.asked[0] <= c.there {
+		size := c.asked[0]
+		c.asked = append(c.asked[:0], c.asked[1:]...)
+		c.last += uint32(size)
+		c.tell(streamEvent{at: at, block: c.in[:size], left: c.left.take(c.last), came: came})
+		if c.ended {
+			return false
+		}
+		c.there = copy(c.in, c.in[size:c.there])
+	}
+	return true
+}
+
+// incomplete says what was missing when the connection ended.
+func (c *polledConn) incomplete(err error) error {
+	want := c.all.run.plan.largest()
+	if len(c.asked) > 0 {
+		want = c.asked[0]
+	}
+	return incomplete(c.there, want, c.all.run.plan.Timeout, err)
+}
