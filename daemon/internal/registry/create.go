@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
 )
 
@@ -21,10 +22,7 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
 		return Endpoint{}, err
 	}
-	now := time.Now()
-	e := &entry{turn: make(chan struct{}, 1), uid: uuid.NewString(), created: now, updated: now, state: Stopped}
-	e.define(def)
-	e.turn <- struct{}{}
+	e := newEntry(def, time.Now())
 	defer e.release()
 	if err := r.reserve(e, validateOnly); err != nil {
 		return Endpoint{}, err
@@ -61,11 +59,10 @@ func (r *Registry) reserve(e *entry, validateOnly bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.def.Name != "" && r.entries[e.def.Name] != nil {
-		return fmt.Errorf("%w: %q; choose another, or change that one with an update", ErrExists, e.def.Name)
+		return errNameTaken(e.def.Name)
 	}
 	for e.def.Name == "" {
-		name := strings.ToLower(e.def.Protocol.String()) + "-" + uuid.NewString()[:6]
-		if r.entries[name] == nil {
+		if name := randomName(e.def.Protocol); r.entries[name] == nil {
 			e.def.Name = name
 			e.define(e.def)
 		}
@@ -76,10 +73,31 @@ func (r *Registry) reserve(e *entry, validateOnly bool) error {
 	return nil
 }
 
+func errNameTaken(name string) error {
+	return fmt.Errorf("%w: %q; choose another, or change that one with an update", ErrExists, name)
+}
+
+// randomName answers a name that is likely to be free.
+func randomName(p echo.Protocol) string { return strings.ToLower(p.String()) + "-" + newUID()[:6] }
+
+func newUID() string { return uuid.NewString() }
+
+// newEntry makes the entry of an endpoint that is to be created. The caller has its turn.
+func newEntry(def Definition, now time.Time) *entry {
+	e := &entry{turn: make(chan struct{}, 1), uid: newUID(), created: now, updated: now, state: Stopped}
+	e.define(def)
+	e.turn <- struct{}{}
+	return e
+}
+
 // forget takes an entry out of the registry.
 func (r *Registry) forget(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forgetLocked(e)
+}
+
+func (r *Registry) forgetLocked(e *entry) {
 	delete(r.entries, e.def.Name)
 	e.gone = true
 	r.tellLocked(event.Deleted, e)

@@ -110,7 +110,15 @@ func prefixTexts(all []netip.Prefix) []string {
 	return texts
 }
 
+// endpointToProto writes all of an endpoint.
 func endpointToProto(e registry.Endpoint) *echov1.Endpoint {
+	out := basicToProto(e)
+	out.Counters = countersToProto(e.Stats)
+	return out
+}
+
+// basicToProto writes an endpoint without its counters.
+func basicToProto(e registry.Endpoint) *echov1.Endpoint {
 	out := definitionToProto(e.Definition)
 	out.Uid = e.UID
 	out.Address = addressText(e.Address)
@@ -119,7 +127,6 @@ func endpointToProto(e registry.Endpoint) *echov1.Endpoint {
 	}
 	out.State = stateToProto(e.State)
 	out.StateReason = e.Reason
-	out.Counters = countersToProto(e.Stats)
 	out.CreateTime = timestamp(e.CreateTime)
 	out.UpdateTime = timestamp(e.UpdateTime)
 	out.Etag = e.ETag

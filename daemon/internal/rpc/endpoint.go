@@ -21,7 +21,10 @@ type Endpoints interface {
 	Get(name string) (registry.Endpoint, error)
 	List(after string, limit int, match func(*registry.Endpoint) bool) (found []registry.Endpoint, more bool)
 	Create(ctx context.Context, def registry.Definition, validateOnly bool) (registry.Endpoint, error)
+	CreateAll(ctx context.Context, defs []registry.Definition, validateOnly bool) ([]registry.Endpoint, error)
 	Update(ctx context.Context, name string, opt registry.UpdateOptions, change func(registry.Definition) (registry.Definition, error)) (registry.Endpoint, error)
+	Matching(match func(*registry.Endpoint) bool) []string
+	Purge(ctx context.Context, match func(*registry.Endpoint) bool, drain time.Duration) ([]string, error)
 	Delete(ctx context.Context, name, etag string, drain time.Duration) error
 	Start(ctx context.Context, name string) (registry.Endpoint, error)
 	Stop(ctx context.Context, name string, drain time.Duration) (registry.Endpoint, error)
@@ -63,11 +66,15 @@ func (s *EndpointService) ListEndpoints(_ context.Context, req *echov1.ListEndpo
 	if err != nil {
 		return nil, err
 	}
-	found, more := s.endpoints.List(after, pageSize(req.GetPageSize()), match)
+	size, write := pageSize(req.GetPageSize()), endpointToProto
+	if req.GetView() == echov1.ListEndpointsRequest_BASIC {
+		size, write = basicPageSize(req.GetPageSize()), basicToProto
+	}
+	found, more := s.endpoints.List(after, size, match)
 	resp := &echov1.ListEndpointsResponse{}
 	bytes := 0
 	for i, e := range found {
-		out := endpointToProto(e)
+		out := write(e)
 		if bytes += proto.Size(out); i > 0 && bytes > maxPageBytes {
 			more = true
 			break

@@ -80,17 +80,28 @@ func checkDurations(m protoreflect.Message, prefix string) (err error) {
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		path := prefix + string(fd.Name())
 		switch {
-		case fd.Message() == nil || fd.IsMap() || fd.IsList():
-		default:
-			if d, ok := v.Message().Interface().(*durationpb.Duration); ok {
-				if d.CheckValid() != nil {
-					err = badField(path, "is no valid duration: %ds and %dns", d.GetSeconds(), d.GetNanos())
-				}
-			} else {
-				err = checkDurations(v.Message(), path+".")
+		case fd.Message() == nil || fd.IsMap():
+		case fd.IsList():
+			for i := 0; i < v.List().Len() && err == nil; i++ {
+				err = checkDurationsOf(v.List().Get(i).Message(), element(path, i, ""))
 			}
+		default:
+			err = checkDurationsOf(v.Message(), path)
 		}
 		return err == nil
 	})
 	return err
+}
+
+// checkDurationsOf looks at a message that may be one.
+func checkDurationsOf(m protoreflect.Message, path string) error {
+	d, ok := m.Interface().(*durationpb.Duration)
+	switch {
+	case !ok:
+		return checkDurations(m, path+".")
+	case d.CheckValid() != nil:
+		return badField(path, "is no valid duration: %ds and %dns", d.GetSeconds(), d.GetNanos())
+	default:
+		return nil
+	}
 }

@@ -11,7 +11,9 @@ import (
 const (
 	defaultPageSize = 100
 	maxPageSize     = 1000
-	pageMACBytes    = 16
+	// maxBasicPageSize is for endpoints without their counters.
+	maxBasicPageSize = 10_000
+	pageMACBytes     = 16
 	// maxPageBytes keeps a page within the 4 MiB that gRPC clients take unless they are told otherwise: endpoints may
 	// have large labels.
 	maxPageBytes = 3 << 20
@@ -52,9 +54,13 @@ func (p pager) seal(last, filter string) []byte {
 	return mac.Sum(nil)[:pageMACBytes]
 }
 
-func pageSize(asked int32) int {
+func pageSize(asked int32) int { return atMost(asked, maxPageSize) }
+
+func basicPageSize(asked int32) int { return atMost(asked, maxBasicPageSize) }
+
+func atMost(asked int32, most int) int {
 	if asked == 0 {
 		return defaultPageSize
 	}
-	return min(int(asked), maxPageSize)
+	return min(int(asked), most)
 }

@@ -114,6 +114,10 @@ func toStatus(err error) (sent error, internal bool) {
 	if bad := asBadRequest(err); bad != nil {
 		return bad.status(), false
 	}
+	var many *several
+	if errors.As(err, &many) {
+		return many.status()
+	}
 	if _, ok := status.FromError(err); ok {
 		return err, false // gRPC's own: a message that does not fit, a method that does not exist
 	}

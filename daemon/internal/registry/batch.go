@@ -1,0 +1,184 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/echod/echod/daemon/internal/event"
+)
+
+// CreateAll creates endpoints as one change: all of them or none, and nobody sees one before all are there. Empty names
+// are filled in. With validateOnly nothing is bound or kept, and the answer is what would be. The endpoints are answered in
+// the order of their definitions.
+//
+// The error is a *Problems with what is wrong with each definition, or ErrNotStored, ErrClosing or the context's.
+func (r *Registry) CreateAll(ctx context.Context, defs []Definition, validateOnly bool) ([]Endpoint, error) {
+	bad := &Problems{}
+	now := time.Now()
+	entries := make([]*entry, 0, len(defs))
+	for i, def := range defs {
+		r.complete(&def)
+		if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
+			bad.add(i, "listen", err)
+		}
+		entries = append(entries, newEntry(def, now))
+	}
+	if err := bad.orNil(); err != nil {
+		return nil, err
+	}
+	if err := r.reserveAll(entries, validateOnly); err != nil {
+		return nil, err
+	}
+	if !validateOnly {
+		defer r.giveAll(byName(entries))
+		if err := r.serveAll(ctx, entries); err != nil {
+			return nil, err
+		}
+	}
+	made := make([]Endpoint, 0, len(entries))
+	for _, e := range entries {
+		made = append(made, e.snapshotLocked()) // whoever else knows the entry waits for the turn
+	}
+	return made, nil
+}
+
+func byName(entries []*entry) map[string]*entry {
+	all := make(map[string]*entry, len(entries))
+	for _, e := range entries {
+		all[e.def.Name] = e
+	}
+	return all
+}
+
+// reserveAll takes the names of all entries, and chooses those that are empty, or takes none.
+func (r *Registry) reserveAll(entries []*entry, validateOnly bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bad := &Problems{}
+	taken := make(map[string]bool, len(entries))
+	for i, e := range entries {
+		name := e.def.Name
+		if name != "" && (r.entries[name] != nil || taken[name]) {
+			bad.add(i, "name", errNameTaken(name))
+		}
+		taken[name] = true
+	}
+	if err := bad.orNil(); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		for e.def.Name == "" {
+			if name := randomName(e.def.Protocol); r.entries[name] == nil && !taken[name] {
+				e.def.Name, taken[name] = name, true
+				e.define(e.def)
+			}
+		}
+	}
+	if !validateOnly {
+		for _, e := range entries {
+			r.entries[e.def.Name] = e
+		}
+	}
+	return nil
+}
+
+// serveAll binds and keeps entries whose names are reserved, and shows them when all is done. If it fails they are as they
+// were.
+func (r *Registry) serveAll(ctx context.Context, entries []*entry) error {
+	sockets := make([]*binding, 0, len(entries))
+	for i, e := range entries {
+		sockets = append(sockets, &binding{index: i, spec: spec(e.def, netip.AddrPort{})})
+	}
+	err := r.bindAll(ctx, sockets)
+	if err == nil {
+		bad := &Problems{}
+		for _, s := range sockets {
+			if s.err != nil {
+				bad.add(s.index, "listen", s.err)
+			}
+		}
+		err = bad.orNil()
+	}
+	if err == nil {
+		records := make([]record, 0, len(entries))
+		for i, e := range entries {
+			records = append(records, e.record(sockets[i].live.Addr(), true))
+		}
+		err = r.write(records, nil)
+	}
+	if err != nil {
+		unbind(sockets)
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, e := range entries {
+		e.servesLocked(sockets[i].live)
+		e.announced = true
+		r.tellLocked(event.Created, e)
+	}
+	return nil
+}
+
+// Matching answers the names of the endpoints for which match is true, in order.
+func (r *Registry) Matching(match func(*Endpoint) bool) []string {
+	found, _ := r.List("", math.MaxInt, match)
+	names := make([]string, 0, len(found))
+	for _, e := range found {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// Purge deletes the endpoints for which match is true, all at the same time, giving open connections drain to finish, and
+// answers their names in order. In the store it is one change. What somebody else deletes meanwhile, or changes so that it
+// matches no more, is none of them. The error is ErrNotStored or, before anything is deleted, the context's.
+func (r *Registry) Purge(ctx context.Context, match func(*Endpoint) bool, drain time.Duration) ([]string, error) {
+	names := r.Matching(match)
+	parallel(len(names), drain, func(i int) { r.hurry(ctx, names[i], "", drain) })
+	taken, err := r.takeAll(ctx, names, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.giveAll(taken)
+	var going []*entry
+	var deleted []string
+	for _, name := range names {
+		if now, err := r.Get(name); err == nil && taken[name] != nil && match(&now) {
+			going, deleted = append(going, taken[name]), append(deleted, name)
+		}
+	}
+	if err := r.write(nil, deleted); err != nil {
+		return nil, err
+	}
+	failed := make([]error, len(going))
+	parallel(len(going), drain, func(i int) {
+		failed[i] = r.retire(going[i], drain)
+		r.forget(going[i])
+	})
+	for i, err := range failed {
+		if err != nil {
+			return nil, fmt.Errorf("cannot close endpoint %q: %w", deleted[i], err)
+		}
+	}
+	return deleted, nil
+}
+
+// parallel calls fn with 0 to n-1 and waits for all. What drains does so at the same time, however many there are; what does
+// not is done in a moment, some at a time.
+func parallel(n int, drain time.Duration, fn func(i int)) {
+	if drain <= 0 {
+		each(n, fn)
+		return
+	}
+	var group errgroup.Group
+	for i := range n {
+		group.Go(func() error { fn(i); return nil })
+	}
+	_ = group.Wait() // none fails
+}

@@ -1,0 +1,189 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/echod/echod/daemon/echo"
+)
+
+// bulkWorkers bounds how many sockets one call binds or closes at once.
+const bulkWorkers = 16
+
+// Problem is what is wrong with one of several definitions.
+type Problem struct {
+	Index int    // of the definition among those that were given
+	Field string // of the definition, as the contract has it: name, listen, protocol, etag
+	Err   error
+}
+
+// Problems is why several endpoints cannot be had as one change: nothing was changed. All that is known is in it, in the
+// order of the definitions.
+type Problems struct {
+	List []Problem
+	// Lost says of each endpoint that had to give its socket up and could not get it back that it is Failed now, and why.
+	Lost []error
+}
+
+func (p *Problems) Error() string {
+	texts := make([]string, 0, len(p.List)+len(p.Lost))
+	for _, one := range p.List {
+		texts = append(texts, fmt.Sprintf("%s of definition %d: %v", one.Field, one.Index, one.Err))
+	}
+	for _, err := range p.Lost {
+		texts = append(texts, err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (p *Problems) add(index int, field string, err error) {
+	p.List = append(p.List, Problem{index, field, err})
+}
+
+// orNil answers the problems in order, or nil if there are none.
+func (p *Problems) orNil() error {
+	if len(p.List) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(p.List, func(a, b Problem) int { return a.Index - b.Index })
+	return p
+}
+
+// binding is a socket that a change of several endpoints needs.
+type binding struct {
+	index int // of the definition
+	spec  echo.Spec
+	live  *echo.Endpoint // nil until it is bound
+	err   error          // why it is not
+}
+
+// bindAll binds what is not bound yet, and notes in each why it cannot be. Those that want a port of their own come first:
+// one that takes any would take theirs. The error is one of the whole: the caller has left, or the daemon stops.
+func (r *Registry) bindAll(ctx context.Context, all []*binding) error {
+	own, free := byPort(all)
+	for _, some := range [][]*binding{own, free} {
+		each(len(some), func(i int) {
+			if b := some[i]; b.live == nil && ctx.Err() == nil {
+				b.live, b.err = r.bind(ctx, b.spec)
+			}
+		})
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, b := range all {
+		if errors.Is(b.err, ErrClosing) {
+			return b.err
+		}
+	}
+	return nil
+}
+
+// byPort tells those that want a port of their own from those that take any.
+func byPort(all []*binding) (own, free []*binding) {
+	for _, b := range all {
+		if address, err := echo.ParseListen(b.spec.Listen); err == nil && address.Port == 0 {
+			free = append(free, b)
+		} else {
+			own = append(own, b)
+		}
+	}
+	return own, free
+}
+
+// unbind closes what bindAll has bound.
+func unbind(all []*binding) {
+	each(len(all), func(i int) {
+		if live := all[i].live; live != nil {
+			_ = live.Close(ended()) // it always answers nil
+		}
+	})
+}
+
+// each calls fn with 0 to n-1, some at a time, and waits for all.
+func each(n int, fn func(i int)) {
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(n, bulkWorkers) {
+		group.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				fn(int(i))
+			}
+		})
+	}
+	group.Wait()
+}
+
+// write puts and deletes records as one change, if there is a store.
+func (r *Registry) write(puts []record, deletes []string) error {
+	if r.store == nil || len(puts)+len(deletes) == 0 {
+		return nil
+	}
+	values := make(map[string][]byte, len(puts))
+	for _, rec := range puts {
+		value, err := json.Marshal(rec)
+		if err != nil {
+			return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
+		}
+		values[rec.Name] = value
+	}
+	if err := r.store.Write(recordKind, values, deletes); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotStored, err)
+	}
+	return nil
+}
+
+// takeAll waits for the turns on endpoints, in the order of their names, so that no two calls wait for each other. A name
+// that is not there is passed over, or, if missing makes an entry for it, reserved. The caller owes a giveAll.
+func (r *Registry) takeAll(ctx context.Context, names []string, missing func(name string) *entry) (map[string]*entry, error) {
+	taken := make(map[string]*entry, len(names))
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		e, err := r.takeOrReserve(ctx, name, missing)
+		if err != nil {
+			r.giveAll(taken)
+			return nil, err
+		}
+		if e != nil {
+			taken[name] = e
+		}
+	}
+	return taken, nil
+}
+
+func (r *Registry) takeOrReserve(ctx context.Context, name string, missing func(name string) *entry) (*entry, error) {
+	for {
+		e, err := r.take(ctx, name)
+		if !errors.Is(err, ErrNotFound) {
+			return e, err
+		}
+		if missing == nil {
+			return nil, nil
+		}
+		e = missing(name)
+		r.mu.Lock()
+		free := r.entries[name] == nil
+		if free {
+			r.entries[name] = e
+		}
+		r.mu.Unlock()
+		if free {
+			return e, nil
+		}
+	}
+}
+
+// giveAll gives the turns back, and with them the names that came to nothing.
+func (r *Registry) giveAll(taken map[string]*entry) {
+	for _, e := range taken {
+		if !e.announced { // the turn is ours
+			r.forget(e)
+		}
+		e.release()
+	}
+}
