@@ -25,6 +25,14 @@ func addressText(a netip.AddrPort) string {
 	return a.String()
 }
 
+// hostText writes the host of an address; none is empty.
+func hostText(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Addr().String()
+}
+
 // durationOr answers a duration, or what stands for an absent one.
 func durationOr(d *durationpb.Duration, absent time.Duration) time.Duration {
 	if d == nil {

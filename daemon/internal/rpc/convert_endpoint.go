@@ -121,10 +121,7 @@ func endpointToProto(e registry.Endpoint) *echov1.Endpoint {
 func basicToProto(e registry.Endpoint) *echov1.Endpoint {
 	out := definitionToProto(e.Definition)
 	out.Uid = e.UID
-	out.Address = addressText(e.Address)
-	if e.Address.IsValid() {
-		out.Host, out.Port = e.Address.Addr().String(), uint32(e.Address.Port())
-	}
+	out.Address, out.Host, out.Port = addressText(e.Address), hostText(e.Address), uint32(e.Address.Port())
 	out.State = stateToProto(e.State)
 	out.StateReason = e.Reason
 	out.CreateTime = timestamp(e.CreateTime)

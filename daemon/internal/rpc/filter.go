@@ -1,9 +1,14 @@
 package rpc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
@@ -20,10 +25,12 @@ const (
 
 // filterable is what a filter may say of a T, and how to read a filter.
 type filterable[T any] struct {
-	texts   map[string]func(*T) string // compared as text
-	numbers map[string]func(*T) int64  // compared with a number
-	labels  func(*T) map[string]string
-	fields  string // all of them, as a message lists them
+	texts     map[string]func(*T) string        // compared as text
+	numbers   map[string]func(*T) int64         // compared with a number
+	times     map[string]func(*T) time.Time     // compared with a point in time; zero is absent
+	durations map[string]func(*T) time.Duration // compared with a duration
+	labels    func(*T) map[string]string
+	fields    string // all of them, as a message lists them
 
 	declarations *filtering.Declarations
 }
@@ -32,8 +39,10 @@ type filterable[T any] struct {
 var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 	texts: map[string]func(*registry.Endpoint) string{
 		"name":        func(e *registry.Endpoint) string { return e.Name },
+		"uid":         func(e *registry.Endpoint) string { return e.UID },
 		"listen":      func(e *registry.Endpoint) string { return e.Listen },
 		"address":     func(e *registry.Endpoint) string { return addressText(e.Address) },
+		"host":        func(e *registry.Endpoint) string { return hostText(e.Address) },
 		"description": func(e *registry.Endpoint) string { return e.Description },
 		"protocol":    func(e *registry.Endpoint) string { return e.Protocol.String() },
 		"state":       func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
@@ -41,8 +50,12 @@ var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 	numbers: map[string]func(*registry.Endpoint) int64{
 		"port": func(e *registry.Endpoint) int64 { return int64(e.Address.Port()) },
 	},
+	times: map[string]func(*registry.Endpoint) time.Time{
+		"create_time": func(e *registry.Endpoint) time.Time { return e.CreateTime },
+		"update_time": func(e *registry.Endpoint) time.Time { return e.UpdateTime },
+	},
 	labels: func(e *registry.Endpoint) map[string]string { return e.Labels },
-	fields: "name, protocol, state, port, listen, address, description, labels.KEY",
+	fields: "name, uid, protocol, state, port, listen, address, host, description, labels.KEY, create_time, update_time",
 }, echov1.Protocol_name, echov1.Endpoint_State_name)
 
 // monitorFilter is what a filter may say of a monitor.
@@ -68,7 +81,8 @@ func targetOf(m *monitor.Monitor) *echov1.ProbeTarget {
 	return p.GetTarget()
 }
 
-// newFilterable declares the fields, and the values of enums: those may be written bare, protocol = TCP, as well as quoted.
+// newFilterable declares the fields, in lowerCamelCase too, and the values of enums: those may be written bare, protocol =
+// TCP, as well as quoted.
 func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterable[T] {
 	options := []filtering.DeclarationOption{
 		filtering.DeclareStandardFunctions(),
@@ -76,11 +90,14 @@ func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterabl
 		filtering.DeclareFunction(filtering.FunctionFuzzyAnd, filtering.NewFunctionOverload(
 			"FUZZY_bool", filtering.TypeBool, filtering.TypeBool, filtering.TypeBool)),
 		filtering.DeclareIdent("labels", filtering.TypeMap(filtering.TypeString, filtering.TypeString)),
+		filtering.DeclareIdent("*", filtering.TypeString), // as in description:*, whatever there is
 	}
+	f.texts, f.numbers, f.times, f.durations = bothCases(f.texts), bothCases(f.numbers), bothCases(f.times), bothCases(f.durations)
 	for name := range f.numbers {
 		options = append(options, filtering.DeclareIdent(name, filtering.TypeInt))
 	}
-	for name := range f.texts {
+	// Times and durations are written as text, which is read when the filter is compiled.
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(f.texts)), slices.Collect(maps.Keys(f.times)), slices.Collect(maps.Keys(f.durations))) {
 		options = append(options, filtering.DeclareIdent(name, filtering.TypeString))
 	}
 	for _, values := range enums {
@@ -94,6 +111,26 @@ func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterabl
 	}
 	f.declarations = declarations
 	return &f
+}
+
+// bothCases adds the lowerCamelCase name of each field that has another.
+func bothCases[F any](fields map[string]F) map[string]F {
+	both := make(map[string]F, 2*len(fields))
+	for name, field := range fields {
+		first, rest, _ := strings.Cut(name, "_")
+		for word := range strings.SplitSeq(rest, "_") {
+			if word != "" {
+				first += strings.ToUpper(word[:1]) + word[1:]
+			}
+		}
+		both[name], both[first] = field, field
+	}
+	return both
+}
+
+// known says whether a name is a field of its own.
+func (f *filterable[T]) known(name string) bool {
+	return name == "labels" || f.texts[name] != nil || f.numbers[name] != nil || f.times[name] != nil || f.durations[name] != nil
 }
 
 // parse reads an AIP-160 filter; an empty one matches everything and is nil. A text compared with = or != may have '*' at
@@ -110,7 +147,7 @@ func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
 	if depth := nesting(filter); depth > maxFilterDepth {
 		return nil, badField("filter", "is nested %d deep, more than %d", depth, maxFilterDepth)
 	}
-	parsed, err := filtering.ParseFilterString(filter, f.declarations)
+	parsed, err := filtering.ParseFilterString(quoteDurations(filter), f.declarations)
 	if err != nil {
 		return nil, badField("filter", "%s (fields: %s; text in double quotes)", innermost(err), f.fields)
 	}
@@ -119,6 +156,19 @@ func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
 		return nil, badField("filter", "%v", err)
 	}
 	return m, nil
+}
+
+// bareDuration is a quoted text, or a duration that is not quoted: ttl < 10m, ttl = 1h30m.
+var bareDuration = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\b(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|ns))+\b`)
+
+// quoteDurations quotes durations, which the parser does not know: AIP-160 has them bare.
+func quoteDurations(filter string) string {
+	return bareDuration.ReplaceAllStringFunc(filter, func(found string) string {
+		if found[0] == '"' || found[0] == '\'' {
+			return found
+		}
+		return `"` + found + `"`
+	})
 }
 
 // nesting answers how deep parentheses and negations go, those in quotes included: the parser follows each down, and
@@ -159,11 +209,18 @@ func (f *filterable[T]) compile(e *expr.Expr) (func(*T) bool, error) {
 		holds, err := compareNumber(name, call.GetFunction(), right)
 		field := f.numbers[name]
 		return func(t *T) bool { return holds(field(t)) }, err
+	case f.times[name] != nil:
+		return f.compareTime(name, call.GetFunction(), right)
+	case f.durations[name] != nil:
+		return f.compareDuration(name, call.GetFunction(), right)
 	case name == "labels":
 		key, err := f.text(right)
 		return func(t *T) bool { _, ok := f.labels(t)[key]; return ok }, err
 	case f.texts[name] != nil:
 		field := f.texts[name]
+		if call.GetFunction() == filtering.FunctionHas && isStar(right) {
+			return func(t *T) bool { return field(t) != "" }, nil
+		}
 		return f.compareText(call.GetFunction(), right, func(t *T) (string, bool) { return field(t), true })
 	}
 	if s := left.GetSelectExpr(); s.GetOperand().GetIdentExpr().GetName() == "labels" {
@@ -191,7 +248,7 @@ func (f *filterable[T]) compileBoth(either bool, a, b *expr.Expr) (func(*T) bool
 // text answers a literal, or the bare name of an enum's value.
 func (f *filterable[T]) text(e *expr.Expr) (string, error) {
 	if name := e.GetIdentExpr().GetName(); name != "" {
-		if f.texts[name] != nil {
+		if f.known(name) {
 			return "", fmt.Errorf("the right side must be a value, not the field %s; quote a text", name)
 		}
 		return name, nil
@@ -246,26 +303,75 @@ func like(s, pattern string) bool {
 	}
 }
 
+// isStar says whether a value is "*", bare or quoted.
+func isStar(value *expr.Expr) bool {
+	return value.GetIdentExpr().GetName() == "*" || value.GetConstExpr().GetStringValue() == "*"
+}
+
+// compareTime compares a field with a point in time; where a T lacks it, only != is true.
+func (f *filterable[T]) compareTime(name, op string, value *expr.Expr) (func(*T) bool, error) {
+	field := f.times[name]
+	if op == filtering.FunctionHas && isStar(value) {
+		return func(t *T) bool { return !field(t).IsZero() }, nil
+	}
+	text, err := f.text(value)
+	if err != nil {
+		return nil, err
+	}
+	want, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s is compared with a time as in \"2026-01-31T18:00:00Z\", not %.*q", name, maxShownValue, text)
+	}
+	holds, err := comparison(name, op)
+	if op == filtering.FunctionNotEquals {
+		return func(t *T) bool { return !field(t).Equal(want) }, nil
+	}
+	return func(t *T) bool { at := field(t); return !at.IsZero() && holds(at.Compare(want)) }, err
+}
+
+// compareDuration compares a field with a duration.
+func (f *filterable[T]) compareDuration(name, op string, value *expr.Expr) (func(*T) bool, error) {
+	field := f.durations[name]
+	if op == filtering.FunctionHas && isStar(value) {
+		return func(t *T) bool { return field(t) != 0 }, nil
+	}
+	text, err := f.text(value)
+	if err != nil {
+		return nil, err
+	}
+	want, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s is compared with a duration as in 90s or 1h30m, not %.*q", name, maxShownValue, text)
+	}
+	holds, err := comparison(name, op)
+	return func(t *T) bool { return holds(cmp.Compare(field(t), want)) }, err
+}
+
 // compareNumber answers what a number must be for a comparison with the field of that name to hold.
-func compareNumber(name, op string, value *expr.Expr) (holds func(int64) bool, err error) {
+func compareNumber(name, op string, value *expr.Expr) (func(int64) bool, error) {
 	c, ok := value.GetConstExpr().GetConstantKind().(*expr.Constant_Int64Value)
 	if !ok {
 		return nil, fmt.Errorf("%s is compared with a number", name)
 	}
-	want := c.Int64Value
+	holds, err := comparison(name, op)
+	return func(n int64) bool { return holds(cmp.Compare(n, c.Int64Value)) }, err
+}
+
+// comparison answers whether an order of two values, as cmp.Compare has it, is what an operator asks for.
+func comparison(name, op string) (holds func(order int) bool, err error) {
 	switch op {
 	case filtering.FunctionEquals:
-		return func(n int64) bool { return n == want }, nil
+		return func(order int) bool { return order == 0 }, nil
 	case filtering.FunctionNotEquals:
-		return func(n int64) bool { return n != want }, nil
+		return func(order int) bool { return order != 0 }, nil
 	case filtering.FunctionLessThan:
-		return func(n int64) bool { return n < want }, nil
+		return func(order int) bool { return order < 0 }, nil
 	case filtering.FunctionLessEquals:
-		return func(n int64) bool { return n <= want }, nil
+		return func(order int) bool { return order <= 0 }, nil
 	case filtering.FunctionGreaterThan:
-		return func(n int64) bool { return n > want }, nil
+		return func(order int) bool { return order > 0 }, nil
 	case filtering.FunctionGreaterEquals:
-		return func(n int64) bool { return n >= want }, nil
+		return func(order int) bool { return order >= 0 }, nil
 	default:
 		return nil, fmt.Errorf("%s cannot be compared with %q", name, op)
 	}

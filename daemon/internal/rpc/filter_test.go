@@ -3,6 +3,7 @@ package rpc
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/monitor"
@@ -14,7 +15,8 @@ var filtered = registry.Endpoint{
 		Name: "web-1", Protocol: echo.TCP, Listen: "127.0.0.1:0", Description: "the first one",
 		Labels: map[string]string{"rack": "r1", "env": "test", "app.example/part-of": "lab"},
 	},
-	State: registry.Serving, Address: netip.MustParseAddrPort("127.0.0.1:7007"),
+	UID: "7c9e6679", State: registry.Serving, Address: netip.MustParseAddrPort("127.0.0.1:7007"),
+	CreateTime: time.Date(2026, 1, 31, 18, 0, 0, 0, time.UTC),
 }
 
 func TestFilter(t *testing.T) {
@@ -56,6 +58,23 @@ func TestFilter(t *testing.T) {
 		`description:"first"`:                  true,
 		`address = "127.0.0.1:*"`:              true,
 		`listen = "127.0.0.1:0"`:               true,
+		`uid = "7c9e*" AND host = "127.0.0.1"`: true,
+		`host:"10."`:                           false,
+		`description:*`:                        true,
+		`address:"*" AND NOT uid:*`:            false,
+
+		`create_time = "2026-01-31T18:00:00Z"`:     true,
+		`createTime = "2026-01-31T19:00:00+01:00"`: true,
+		`create_time != "2026-01-31T18:00:00Z"`:    false,
+		`create_time > "2026-01-31T18:00:00Z"`:     false,
+		`create_time >= "2026-01-31T18:00:00Z"`:    true,
+		`createTime < "2026-01-31T18:00:00.001Z"`:  true,
+		`create_time <= "2026-01-31T17:59:59.9Z"`:  false,
+		`create_time:*`:                                       true,
+		`update_time:*`:                                       false,
+		`update_time < "2030-01-01T00:00:00Z"`:                false,
+		`NOT updateTime < "2030-01-01T00:00:00Z"`:             true,
+		`update_time != "2030-01-01T00:00:00Z"`:               true,
 		`(name = "x" OR port = 7007) AND labels.env = "test"`: true,
 	} {
 		match, err := endpointFilter.parse(filter)
@@ -71,12 +90,47 @@ func TestFilter(t *testing.T) {
 
 var badFilters = []string{
 	`name`, `name =`, `= "x"`, `colour = "red"`, `port = "7"`, `name = 7`, `port : 7`, `name = state`, `labels = "x"`,
+	`create_time > "yesterday"`, `create_time > 7`, `create_time:"2026-01-31T18:00:00Z"`, `create_time = update_time`, `name = labels`, `*`,
 	`"web-1"`, `((((`, `name = "web`, `labels.a.b = "c"`, `state = RUNNING`, `"a" = "b"`, `TCP = "x"`,
 }
 
 func TestBadFiltersAreRefused(t *testing.T) {
 	for _, filter := range badFilters {
 		if _, err := endpointFilter.parse(filter); err == nil {
+			t.Errorf("%s is taken", filter)
+		}
+	}
+}
+
+// TestFilterOfDurations has a table of its own, with what an endpoint's may have.
+func TestFilterOfDurations(t *testing.T) {
+	f := newFilterable(filterable[time.Duration]{
+		texts:     map[string]func(*time.Duration) string{"as_text": func(d *time.Duration) string { return d.String() }},
+		durations: map[string]func(*time.Duration) time.Duration{"time_to_live": func(d *time.Duration) time.Duration { return *d }},
+	})
+	ttl := 90 * time.Second
+	for filter, want := range map[string]bool{
+		`time_to_live = 90s`:                           true,
+		`timeToLive = 1m30s`:                           true,
+		`time_to_live = "1.5m"`:                        true,
+		`time_to_live < 10m AND time_to_live > 0s`:     true,
+		`time_to_live != 1h`:                           true,
+		`time_to_live >= 90.5s`:                        false,
+		`(time_to_live <= 2000ms)`:                     false,
+		`time_to_live:*`:                               true,
+		`as_text = 1m30s`:                              true,
+		`as_text = "10m" OR as_text = 'a "10m" in it'`: false,
+		`asText = "1m*"`:                               true,
+	} {
+		match, err := f.parse(filter)
+		if err != nil {
+			t.Errorf("%s: %v", filter, err)
+		} else if got := match(&ttl); got != want {
+			t.Errorf("%s is %v, want %v", filter, got, want)
+		}
+	}
+	for _, filter := range []string{`time_to_live < 7`, `time_to_live < "soon"`, `time_to_live:"10m"`, `time_to_live < timeToLive`} {
+		if _, err := f.parse(filter); err == nil {
 			t.Errorf("%s is taken", filter)
 		}
 	}
