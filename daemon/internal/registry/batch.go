@@ -21,13 +21,16 @@ func (r *Registry) CreateAll(ctx context.Context, defs []Definition, validateOnl
 	bad := &Problems{}
 	now := time.Now()
 	entries := make([]*entry, 0, len(defs))
+	sockets := make([]*binding, 0, len(defs))
 	for i, def := range defs {
 		r.complete(&def)
-		if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
+		b := &binding{index: i, spec: spec(def, netip.AddrPort{})}
+		if err := b.spec.Validate(); err != nil {
 			bad.add(i, "listen", err)
 		}
-		entries = append(entries, newEntry(def, now))
+		entries, sockets = append(entries, newEntry(def, now)), append(sockets, b)
 	}
+	bad.addTwins(sockets)
 	if err := bad.orNil(); err != nil {
 		return nil, err
 	}
@@ -36,7 +39,7 @@ func (r *Registry) CreateAll(ctx context.Context, defs []Definition, validateOnl
 	}
 	if !validateOnly {
 		defer r.giveAll(byName(entries))
-		if err := r.serveAll(ctx, entries); err != nil {
+		if err := r.serveAll(ctx, entries, sockets); err != nil {
 			return nil, err
 		}
 	}
@@ -89,11 +92,7 @@ func (r *Registry) reserveAll(entries []*entry, validateOnly bool) error {
 
 // serveAll binds and keeps entries whose names are reserved, and shows them when all is done. If it fails they are as they
 // were.
-func (r *Registry) serveAll(ctx context.Context, entries []*entry) error {
-	sockets := make([]*binding, 0, len(entries))
-	for i, e := range entries {
-		sockets = append(sockets, &binding{index: i, spec: spec(e.def, netip.AddrPort{})})
-	}
+func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*binding) error {
 	err := r.bindAll(ctx, sockets)
 	if err == nil {
 		bad := &Problems{}

@@ -42,6 +42,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
 // isFree says whether a TCP address can be had.
 func isFree(address string) bool {
 	l, err := net.Listen("tcp", address)
@@ -75,10 +77,11 @@ func TestABatchIsAllOrNothing(t *testing.T) {
 		want []string
 		is   error
 	}{
-		"names":   {[]Definition{at("new", free), tcp("taken"), tcp("twice"), tcp("twice")}, []string{"1.name", "3.name"}, ErrExists},
-		"ports":   {[]Definition{at("", busy), at("new", free), at("", "192.0.2.1:0"), at("", busy)}, []string{"0.listen", "2.listen", "3.listen"}, echo.ErrAddressInUse},
-		"a twin":  {[]Definition{at("a", free), at("a-0", "127.0.0.1:0"), at("b", "224.0.0.1:0")}, []string{"2.listen"}, echo.ErrBadSpec},
-		"nothing": {[]Definition{at("a", "nowhere"), at("b", "127.0.0.1:70000")}, []string{"0.listen", "1.listen"}, echo.ErrBadSpec},
+		"names":                   {[]Definition{at("new", free), tcp("taken"), tcp("twice"), tcp("twice")}, []string{"1.name", "3.name"}, ErrExists},
+		"ports":                   {[]Definition{at("", busy), at("new", free), at("", "192.0.2.1:0")}, []string{"0.listen", "2.listen"}, echo.ErrAddressInUse},
+		"a port twice":            {[]Definition{at("a", "localhost:"+portOf(free)), at("b", free), {Name: "c", Protocol: echo.UDP, Listen: free}}, []string{"1.listen"}, echo.ErrAddressInUse},
+		"a listen that cannot be": {[]Definition{at("a", free), at("a-0", "127.0.0.1:0"), at("b", "224.0.0.1:0")}, []string{"2.listen"}, echo.ErrBadSpec},
+		"nothing":                 {[]Definition{at("a", "nowhere"), at("b", "127.0.0.1:70000")}, []string{"0.listen", "1.listen"}, echo.ErrBadSpec},
 	} {
 		_, err := r.CreateAll(ctx, tc.defs, false)
 		var problems *Problems

@@ -55,12 +55,33 @@ func (p *Problems) orNil() error {
 	return p
 }
 
+// addTwins tells of sockets of which only one can be bound.
+func (p *Problems) addTwins(sockets []*binding) {
+	seen := make(map[string]bool, len(sockets))
+	for _, b := range sockets {
+		place, one := b.place()
+		if one && seen[place] {
+			p.add(b.index, "listen", fmt.Errorf("cannot bind %s: %w by another endpoint of this request", b.spec.Listen, echo.ErrAddressInUse))
+		}
+		seen[place] = true
+	}
+}
+
 // binding is a socket that a change of several endpoints needs.
 type binding struct {
 	index int // of the definition
 	spec  echo.Spec
 	live  *echo.Endpoint // nil until it is bound
 	err   error          // why it is not
+}
+
+// place says where the socket is to be, and whether there can be only one.
+func (b *binding) place() (place string, one bool) {
+	address, err := echo.ParseListen(b.spec.Listen)
+	where := b.spec
+	where.Listen = address.String()
+	where.TCP, where.UDP, where.Allow, where.Deny = echo.TCPOptions{}, echo.UDPOptions{}, nil, nil // what is left is where
+	return fmt.Sprintf("%+v", where), err == nil && address.Port != 0
 }
 
 // bindAll binds what is not bound yet, and notes in each why it cannot be. Those that want a port of their own come first:

@@ -23,6 +23,7 @@ type Endpoints interface {
 	Create(ctx context.Context, def registry.Definition, validateOnly bool) (registry.Endpoint, error)
 	CreateAll(ctx context.Context, defs []registry.Definition, validateOnly bool) ([]registry.Endpoint, error)
 	Update(ctx context.Context, name string, opt registry.UpdateOptions, change func(registry.Definition) (registry.Definition, error)) (registry.Endpoint, error)
+	Apply(ctx context.Context, wanted []registry.Wanted, opt registry.ApplyOptions) ([]registry.Change, error)
 	Matching(match func(*registry.Endpoint) bool) []string
 	Purge(ctx context.Context, match func(*registry.Endpoint) bool, drain time.Duration) ([]string, error)
 	Delete(ctx context.Context, name, etag string, drain time.Duration) error

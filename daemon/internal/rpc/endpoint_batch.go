@@ -79,7 +79,7 @@ func (n *namesOnce) check(index int, name string) []violation {
 
 // PurgeEndpoints implements the service.
 func (s *EndpointService) PurgeEndpoints(ctx context.Context, req *echov1.PurgeEndpointsRequest) (*echov1.PurgeEndpointsResponse, error) {
-	match, err := selection(req.GetFilter())
+	match, err := selection("filter", req.GetFilter())
 	if err != nil {
 		return nil, err
 	}
@@ -95,14 +95,18 @@ func (s *EndpointService) PurgeEndpoints(ctx context.Context, req *echov1.PurgeE
 	return &echov1.PurgeEndpointsResponse{Count: uint32(len(names)), Names: names[:min(len(names), maxNames)]}, nil
 }
 
-// selection reads the filter of a call that changes what it matches. It must be there: what is forgotten must not mean
-// everything, for which there is "*".
-func selection(filter string) (func(*registry.Endpoint) bool, error) {
+// selection reads the filter of a call that changes what it matches; field is what the request calls it. It must be there:
+// what is forgotten must not mean everything, for which there is "*".
+func selection(field, filter string) (func(*registry.Endpoint) bool, error) {
 	switch strings.TrimSpace(filter) {
 	case "":
-		return nil, badField("filter", "is missing: say which endpoints, as in labels.rack = \"r1\"; \"*\" is all of them")
+		return nil, badField(field, "is missing: say which endpoints, as in labels.rack = \"r1\"; \"*\" is all of them")
 	case "*":
 		return func(*registry.Endpoint) bool { return true }, nil
 	}
-	return endpointFilter.parse(filter)
+	match, err := endpointFilter.parse(filter)
+	if bad := asBadRequest(err); bad != nil {
+		bad.violations[0].field = field
+	}
+	return match, err
 }

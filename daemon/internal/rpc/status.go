@@ -70,6 +70,7 @@ var table = []struct {
 	{registry.ErrExists, codes.AlreadyExists, "ENDPOINT_EXISTS", ""},
 	{registry.ErrStale, codes.Aborted, "STALE_ETAG", ""},
 	{registry.ErrNeedsStop, codes.FailedPrecondition, "NEEDS_STOP", ""},
+	{registry.ErrNeedsReplace, codes.FailedPrecondition, "NEEDS_REPLACE", ""},
 	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
 	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},

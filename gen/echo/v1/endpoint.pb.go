@@ -1394,11 +1394,11 @@ type ApplyEndpointsRequest struct {
 	// What is to be there. Each has a name of its own; a field that it lacks is the daemon's default. A listen with port 0, or
 	// none, keeps the port that the endpoint has. An etag, where given, must be the present one.
 	Endpoints []*Endpoint `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	// Delete the endpoints that this filter matches and that are not among those above. Empty: delete none.
+	// Delete the endpoints that this filter matches and that are not among those above; "*" matches all. Empty: delete none.
 	PruneFilter string `protobuf:"bytes,2,opt,name=prune_filter,json=pruneFilter,proto3" json:"prune_filter,omitempty"`
 	// Give an endpoint a new socket where only that will do; its connections are cut.
 	Replace bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
-	// Plan only: answers what would be done.
+	// Plan only: answers what would be done. A REPLACE is planned whether replace is set or not.
 	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1515,8 +1515,10 @@ type EndpointChange struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What is done with it.
 	Action EndpointChange_Action `protobuf:"varint,2,opt,name=action,proto3,enum=echo.v1.EndpointChange_Action" json:"action,omitempty"`
-	// What differs, for UPDATE and REPLACE.
-	Fields        []*FieldChange `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	// What differs, for UPDATE and REPLACE, by path.
+	Fields []*FieldChange `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	// How many more differ, which are left out as the answer would be more than 3 MiB with them.
+	OmittedFields uint32 `protobuf:"varint,4,opt,name=omitted_fields,json=omittedFields,proto3" json:"omitted_fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1572,10 +1574,18 @@ func (x *EndpointChange) GetFields() []*FieldChange {
 	return nil
 }
 
+func (x *EndpointChange) GetOmittedFields() uint32 {
+	if x != nil {
+		return x.OmittedFields
+	}
+	return 0
+}
+
 // FieldChange is one field that differs.
 type FieldChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its path in lowerCamelCase, as "labels.rack" or "tcp.idleTimeout".
+	// Its path in lowerCamelCase, as "labels.rack" or "tcp.idleTimeout"; a label's key with dots in quotes, as
+	// labels."app.example/part-of".
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// What it is, as JSON; empty when it is not set.
 	Before string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
@@ -2069,11 +2079,12 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\areplace\x18\x03 \x01(\bR\areplace\x12#\n" +
 	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"K\n" +
 	"\x16ApplyEndpointsResponse\x121\n" +
-	"\achanges\x18\x01 \x03(\v2\x17.echo.v1.EndpointChangeR\achanges\"\xe7\x01\n" +
+	"\achanges\x18\x01 \x03(\v2\x17.echo.v1.EndpointChangeR\achanges\"\x8e\x02\n" +
 	"\x0eEndpointChange\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1e.echo.v1.EndpointChange.ActionR\x06action\x12,\n" +
-	"\x06fields\x18\x03 \x03(\v2\x14.echo.v1.FieldChangeR\x06fields\"[\n" +
+	"\x06fields\x18\x03 \x03(\v2\x14.echo.v1.FieldChangeR\x06fields\x12%\n" +
+	"\x0eomitted_fields\x18\x04 \x01(\rR\romittedFields\"[\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04NONE\x10\x01\x12\n" +

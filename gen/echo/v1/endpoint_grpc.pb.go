@@ -68,8 +68,16 @@ type EndpointServiceClient interface {
 	// changes nothing. It answers what was done, or with validate_only what would be.
 	//
 	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
-	// FAILED_PRECONDITION with reason NEEDS_REPLACE. Problems are told as BatchCreateEndpoints tells them
-	// ("endpoints[12].listen"), and nothing is changed then.
+	// FAILED_PRECONDITION with reason NEEDS_REPLACE. One port may be taken over from another endpoint that is deleted or moves
+	// in the same call.
+	//
+	// Whether an endpoint serves or is STOPPED is no part of what it is described as: a stop is somebody's own act, and an
+	// endpoint that is STOPPED is compared and changed, and stays STOPPED. One that is FAILED is bound again; that is an
+	// UPDATE of its "state".
+	//
+	// Problems are told as BatchCreateEndpoints tells them
+	// ("endpoints[12].listen"), and nothing is changed then. Where a port was taken over, the connections of its former
+	// endpoint may have been cut; should that endpoint find no way back to its port, it is FAILED, and the message says so.
 	ApplyEndpoints(ctx context.Context, in *ApplyEndpointsRequest, opts ...grpc.CallOption) (*ApplyEndpointsResponse, error)
 	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
 	PurgeEndpoints(ctx context.Context, in *PurgeEndpointsRequest, opts ...grpc.CallOption) (*PurgeEndpointsResponse, error)
@@ -249,8 +257,16 @@ type EndpointServiceServer interface {
 	// changes nothing. It answers what was done, or with validate_only what would be.
 	//
 	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
-	// FAILED_PRECONDITION with reason NEEDS_REPLACE. Problems are told as BatchCreateEndpoints tells them
-	// ("endpoints[12].listen"), and nothing is changed then.
+	// FAILED_PRECONDITION with reason NEEDS_REPLACE. One port may be taken over from another endpoint that is deleted or moves
+	// in the same call.
+	//
+	// Whether an endpoint serves or is STOPPED is no part of what it is described as: a stop is somebody's own act, and an
+	// endpoint that is STOPPED is compared and changed, and stays STOPPED. One that is FAILED is bound again; that is an
+	// UPDATE of its "state".
+	//
+	// Problems are told as BatchCreateEndpoints tells them
+	// ("endpoints[12].listen"), and nothing is changed then. Where a port was taken over, the connections of its former
+	// endpoint may have been cut; should that endpoint find no way back to its port, it is FAILED, and the message says so.
 	ApplyEndpoints(context.Context, *ApplyEndpointsRequest) (*ApplyEndpointsResponse, error)
 	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
 	PurgeEndpoints(context.Context, *PurgeEndpointsRequest) (*PurgeEndpointsResponse, error)
