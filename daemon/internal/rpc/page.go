@@ -39,7 +39,7 @@ func (p pager) after(token, filter string) (string, error) {
 	if token == "" {
 		return "", nil
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(token)
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token) // else the last bits could be anything
 	if err != nil || len(sealed) < pageMACBytes || !hmac.Equal(sealed[:pageMACBytes], p.seal(string(sealed[pageMACBytes:]), filter)) {
 		return "", &badRequest{reason: "BAD_PAGE_TOKEN", violations: []violation{{
 			"page_token", "is none that this daemon gave for this filter since it started; list again from the first page",

@@ -28,7 +28,7 @@ type testDaemon struct {
 }
 
 // testConfig is a daemon of the test's own: nothing of it is where another could be.
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	dir := t.TempDir()
 	return Config{
 		GRPCListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", Socket: filepath.Join(dir, "echod.sock"),
@@ -38,12 +38,12 @@ func testConfig(t *testing.T) Config {
 }
 
 // testWriter sends the daemon's log to the test's.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) { w.t.Logf("echod: %s", p); return len(p), nil }
 
 // startDaemon runs a daemon until the test ends, or stop is called.
-func startDaemon(t *testing.T, c Config) *testDaemon {
+func startDaemon(t testing.TB, c Config) *testDaemon {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &testDaemon{cancel: cancel, ended: make(chan error, 1)}
@@ -70,7 +70,7 @@ func startDaemon(t *testing.T, c Config) *testDaemon {
 }
 
 // stop ends the daemon, and fails the test if it did not end well.
-func (d *testDaemon) stop(t *testing.T) {
+func (d *testDaemon) stop(t testing.TB) {
 	t.Helper()
 	d.cancel()
 	select {
@@ -85,7 +85,7 @@ func (d *testDaemon) stop(t *testing.T) {
 }
 
 // dial connects to the daemon's gRPC listener.
-func (d *testDaemon) dial(t *testing.T, target string) *grpc.ClientConn {
+func (d *testDaemon) dial(t testing.TB, target string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
