@@ -61,6 +61,7 @@ func TestFilter(t *testing.T) {
 		`uid = "7c9e*" AND host = "127.0.0.1"`: true,
 		`host:"10."`:                           false,
 		`description:*`:                        true,
+		`labels.rack:* AND NOT labels.none:*`:  true,
 		`address:"*" AND NOT uid:*`:            false,
 
 		`create_time = "2026-01-31T18:00:00Z"`:     true,
