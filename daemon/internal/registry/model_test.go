@@ -254,7 +254,7 @@ func (s *machine) check() {
 		if known.serving {
 			state = Serving
 		}
-		if !ok || e.Definition.etag() != known.def.etag() || e.State != state || e.Address != known.address {
+		if !ok || e.etag() != known.def.etag() || e.State != state || e.Address != known.address {
 			s.t.Fatalf("%s is %+v; the model has %+v", e.Name, e, known)
 		}
 		if known.uid != "" && known.uid != e.UID {

@@ -184,6 +184,9 @@ func innermost(err error) string {
 	}
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "^"))
+	for _, layer := range []string{"check call expr: ", "check select expr: "} { // the checker's are in the text
+		text = strings.ReplaceAll(text, layer, "")
+	}
 	return fmt.Sprintf("%.*s", maxShownError, text)
 }
 
