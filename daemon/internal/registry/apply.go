@@ -417,17 +417,31 @@ func (r *Registry) keepAll(steps []*step, now time.Time) error {
 		case ActionDelete:
 			deletes = append(deletes, s.Name)
 		default:
-			changed := *s.entry
-			s.become(&changed, now)
-			puts = append(puts, changed.record(changed.address, changed.running()))
+			puts = append(puts, s.record(now))
 		}
 	}
 	return r.write(puts, deletes)
 }
 
-// become makes an entry what the step makes of it.
-func (s *step) become(e *entry, now time.Time) {
-	if e.tag != s.After.etag() {
+// record is what the store is to keep of an endpoint that is there afterwards.
+func (s *step) record(now time.Time) record {
+	rec := s.entry.record(s.address, s.entry.running())
+	if s.redefines() {
+		rec.Definition, rec.UpdateTime = s.After, now
+	}
+	if s.socket != nil {
+		rec.Address, rec.Running = s.socket.live.Addr(), true
+	}
+	return rec
+}
+
+// redefines says whether an endpoint has another definition afterwards. One that is created was made with its own.
+func (s *step) redefines() bool { return s.entry.tag != s.After.etag() }
+
+// becomeLocked makes an entry what the step makes of it.
+func (s *step) becomeLocked(now time.Time) {
+	e := s.entry
+	if s.redefines() {
 		e.define(s.After)
 		e.updated = now
 	}
@@ -446,12 +460,11 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	switch s.Action {
 	case ActionNone:
 	case ActionCreate:
-		s.become(e, now)
-		e.announced = true
-		r.tellLocked(event.Created, e)
+		s.becomeLocked(now)
+		r.announceLocked(e)
 	case ActionUpdate, ActionReplace:
-		changed := e.tag != s.After.etag()
-		s.become(e, now)
+		changed := s.redefines()
+		s.becomeLocked(now)
 		if changed {
 			r.tellLocked(event.Updated, e)
 		}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/echod/echod/daemon/internal/event"
 )
 
 // CreateAll creates endpoints as one change: all of them or none, and nobody sees one before all are there. Empty names
@@ -118,8 +116,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 	defer r.mu.Unlock()
 	for i, e := range entries {
 		e.servesLocked(sockets[i].live)
-		e.announced = true
-		r.tellLocked(event.Created, e)
+		r.announceLocked(e)
 	}
 	return nil
 }

@@ -42,9 +42,14 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.servesLocked(live)
+	r.announceLocked(e)
+	return e.snapshotLocked(), nil
+}
+
+// announceLocked shows a created entry to everybody.
+func (r *Registry) announceLocked(e *entry) {
 	e.announced = true
 	r.tellLocked(event.Created, e)
-	return e.snapshotLocked(), nil
 }
 
 // complete fills in what a definition leaves open.
