@@ -13,6 +13,10 @@ import (
 	"github.com/echod/echod/daemon/internal/wire"
 )
 
+// bytesAtOnce is how many bytes of a connection may be written in a turn, and how many read, before no further block is begun: a
+// mebibyte takes as long as many small rounds, and other flows and the schedule wait for it.
+const bytesAtOnce = 1 << 20
+
 // keepAliveSeconds is after how long a silence a peer is asked whether it is there, and how often then.
 const keepAliveSeconds = 15
 
@@ -36,8 +40,7 @@ func newPolledConns(ctx context.Context, r *run, handle func(streamEvent)) strea
 }
 
 func (p *polledConns) open(s *stream) streamConn {
-	largest := p.run.plan.largest()
-	c := &polledConn{all: p, stream: s, begun: p.run.now(), due: never, last: ^uint32(0), out: make([]byte, largest), in: make([]byte, largest)}
+	c := &polledConn{all: p, stream: s, begun: p.run.now(), due: never, last: ^uint32(0)}
 	p.conns[s.flow] = c
 	c.fd, c.failed = c.connect()
 	// What has become of it already is told in the next turn: the run does not know the connection before this returns.
@@ -89,7 +92,7 @@ type polledConn struct {
 	rest   []byte        // of out, what is not written yet
 	asked  []int         // the sizes of blocks that are written, in order, and not answered
 	due    time.Duration // when it is given up: what is being written has no room for too long, or a write has failed
-	broken bool          // a write has failed
+	broken error         // why a write has failed
 
 	in    []byte
 	there int        // bytes in it
@@ -149,6 +152,9 @@ func (c *polledConn) finish() bool {
 		return false
 	}
 	c.connected = true
+	// Not before: to make them takes time, up to milliseconds, that is not the connection's; and one that is refused needs none.
+	largest := c.all.run.plan.largest()
+	c.out, c.in = make([]byte, largest), make([]byte, largest)
 	c.wantRoom(false)
 	// A wish. Bytes are counted from the first that is not acknowledged now, which is the first.
 	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags)
@@ -202,14 +208,15 @@ func (c *polledConn) write(b *block) {
 	}
 }
 
-// flush writes blocks while there is room.
+// flush writes blocks while there is room, up to a bound.
 func (c *polledConn) flush() {
 	waited := len(c.rest) > 0
-	for !c.broken && (len(c.rest) > 0 || c.nextBlock()) {
+	for written := 0; c.broken == nil && (len(c.rest) > 0 || written < bytesAtOnce && c.nextBlock()); {
 		n, err := unix.Write(c.fd, c.rest)
 		switch {
 		case err == nil:
 			c.rest = c.rest[n:]
+			written += n
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			if !waited {
@@ -218,11 +225,14 @@ func (c *polledConn) flush() {
 			return
 		default:
 			// The reader alone tells of an end, so that what came back before it is told first.
-			c.broken, c.due = true, c.all.run.now()+lastReads
+			c.broken, c.rest, c.due = err, nil, c.all.run.now()+lastReads
 		}
 	}
-	if !c.broken {
+	if c.broken == nil {
 		c.due = never
+		if len(c.work) > 0 {
+			c.all.lookAgainAt(c.stream.flow)
+		}
 	}
 	if waited {
 		c.wantRoom(false)
@@ -268,7 +278,7 @@ func (c *polledConn) ready() (more bool) {
 // read tells of blocks, of the sizes that were written, up to a bound; true: there may be more. What nobody has asked for waits for
 // the block whose place it takes.
 func (c *polledConn) read() (more bool) {
-	for range readAtOnce {
+	for turns, taken := 0, 0; turns < readAtOnce && taken < bytesAtOnce; turns++ {
 		if !c.answer(c.all.run.now(), stamp{}) { // what has waited
 			return false
 		}
@@ -292,6 +302,8 @@ func (c *polledConn) read() (more bool) {
 			continue
 		case errors.Is(err, unix.EAGAIN):
 			return false
+		case err == nil && n == 0 && errors.Is(c.broken, unix.ECONNRESET):
+			err = c.broken // The kernel tells of a reset once, and the write was first.
 		case err == nil && n == 0:
 			err = io.EOF
 		}
@@ -299,6 +311,7 @@ func (c *polledConn) read() (more bool) {
 			c.end(c.incomplete(err))
 			return false
 		}
+		taken += n
 		if c.there += n; !c.answer(at, came) {
 			return false
 		}
