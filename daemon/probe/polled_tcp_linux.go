@@ -42,10 +42,11 @@ func newPolledConns(ctx context.Context, r *run, handle func(streamEvent)) strea
 func (p *polledConns) open(s *stream) streamConn {
 	c := &polledConn{all: p, stream: s, begun: p.run.now(), due: never, last: ^uint32(0)}
 	p.conns[s.flow] = c
-	c.fd, c.failed = c.connect()
-	// What has become of it already is told in the next turn: the run does not know the connection before this returns.
-	p.sockets[s.flow].polled = c
-	p.lookAgainAt(s.flow)
+	if c.fd, c.failed = c.connect(); c.failed != nil {
+		// It is told in the next turn: the run does not know the connection before this returns.
+		p.sockets[s.flow].polled = c
+		p.lookAgainAt(s.flow)
+	}
 	return c
 }
 
@@ -111,19 +112,15 @@ func (c *polledConn) connect() (fd int, err error) {
 			return fd, r.aboutSource(flow, os.NewSyscallError("bind", err))
 		}
 		if source.Port() != 0 {
-			// As in dial.
+			// Closed with a RST, as in dial: its port is to be free at once.
 			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		}
 	}
-	// As package net has it for each connection: what is written leaves at once, and a peer that is gone is noticed some time.
-	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds))
-	if err != nil {
-		return fd, os.NewSyscallError("setsockopt", err)
-	}
+	// Wishes, which package net has, too: what is written leaves at once, and a peer that is gone is noticed some time.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
 	if err := unix.Connect(fd, sockaddr(r.address)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
 		return fd, r.aboutSource(flow, os.NewSyscallError("connect", err))
 	}
@@ -185,7 +182,7 @@ func (c *polledConn) end(err error) {
 	c.tell(streamEvent{at: c.all.run.now(), err: err})
 }
 
-func (c *polledConn) goOn() {}
+func (c *polledConn) goOn() {} // When a block has been told of, it has been looked at.
 
 func (c *polledConn) room() bool { return len(c.work) < maxWork }
 
@@ -199,12 +196,12 @@ func (c *polledConn) close() {
 
 func (c *polledConn) write(b *block) {
 	c.work = append(c.work, b)
-	if !c.connected {
+	if c.failed != nil || !c.connected && !c.finish() { // To a peer on this host it may be made already.
 		return
 	}
 	c.flush()
 	if c.there > 0 {
-		c.all.lookAgainAt(c.stream.flow) // What waits in its place already is told at once.
+		c.all.lookAgainAt(c.stream.flow) // There may be something in the block's place.
 	}
 }
 

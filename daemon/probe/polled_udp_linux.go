@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// readAtOnce is how many datagrams of a socket, or blocks of a connection, are read in a turn; of entries of its error queue
-	// there are two for each.
+	// readAtOnce is how often a socket is read from in a turn, at most; the error queue of a UDP socket twice as often.
 	readAtOnce = 32
 	// quotedBytes is what is read of a datagram that an ICMP report brings back: our header, and a little.
 	quotedBytes = 64
