@@ -39,6 +39,7 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "echod", server.Version)
 		return exitDone
 	}
+	server.DiscardGRPCLog()
 	config := settings.config
 	config.Log = slog.New(settings.logHandler(stderr))
 	ctx, cancel := context.WithCancel(context.Background())

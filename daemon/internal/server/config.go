@@ -23,6 +23,7 @@ type Config struct {
 	StateDir     string        // where endpoints survive a restart; empty: in memory only
 	DefaultHost  string        // where endpoints listen that do not say; an IP address
 	ReadyFile    string        // gets one JSON object once the daemon is ready
+	OnReady      func(Ready)   // called once, when the daemon is ready; must not wait for it; may be nil
 	DrainTimeout time.Duration // how long a stop waits for open connections; 0: not at all
 	AllowHosts   []string      // host names that REST requests may be addressed to, besides localhost
 	ProbeAllow   []string      // addresses and prefixes that probes may go to; empty: to all that is not refused

@@ -22,7 +22,7 @@ const patience = 30 * time.Second
 
 // testDaemon is a daemon that runs in this process, on free ports.
 type testDaemon struct {
-	ready
+	Ready
 	cancel context.CancelFunc
 	ended  chan error
 }
@@ -53,7 +53,7 @@ func startDaemon(t testing.TB, c Config) *testDaemon {
 	for {
 		text, err := os.ReadFile(c.ReadyFile)
 		if err == nil {
-			if err := json.Unmarshal(text, &d.ready); err != nil {
+			if err := json.Unmarshal(text, &d.Ready); err != nil {
 				t.Fatalf("the ready file is no JSON: %v: %s", err, text)
 			}
 			return d

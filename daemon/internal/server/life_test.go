@@ -200,7 +200,7 @@ func TestListenersCanBeSwitchedOff(t *testing.T) {
 	c.GRPCListen, c.HTTPListen = "", ""
 	d := startDaemon(t, c)
 	if d.GRPC != "" || d.HTTP != "" {
-		t.Errorf("ready file: %+v", d.ready)
+		t.Errorf("ready file: %+v", d.Ready)
 	}
 	info, err := echov1.NewDaemonServiceClient(d.dial(t, "unix:"+d.Socket)).GetInfo(testContext(t), &echov1.GetInfoRequest{})
 	if err != nil || len(info.GetListeners()) != 1 {

@@ -9,20 +9,16 @@ import (
 	"path/filepath"
 )
 
-// ready is what the ready file says.
-type ready struct {
+// Ready is where a daemon takes calls, once it does. What is switched off is empty. The ready file has it as JSON.
+type Ready struct {
 	PID    int    `json:"pid"`
 	GRPC   string `json:"grpc,omitempty"`
 	HTTP   string `json:"http,omitempty"`
 	Socket string `json:"socket,omitempty"`
 }
 
-// writeReadyFile writes the file whole or not at all: who waits for it may read it the moment it is there.
-func writeReadyFile(path string, l *controlListeners) error {
-	if path == "" {
-		return nil
-	}
-	r := ready{PID: os.Getpid()}
+func (l *controlListeners) ready() Ready {
+	r := Ready{PID: os.Getpid()}
 	if l.grpc != nil {
 		r.GRPC = l.grpc.Addr().String()
 	}
@@ -31,6 +27,14 @@ func writeReadyFile(path string, l *controlListeners) error {
 	}
 	if l.unix != nil {
 		r.Socket = l.unix.Addr().String()
+	}
+	return r
+}
+
+// writeReadyFile writes the file whole or not at all: who waits for it may read it the moment it is there.
+func writeReadyFile(path string, r Ready) error {
+	if path == "" {
+		return nil
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -81,7 +85,7 @@ func removeReadyFile(path string) error {
 }
 
 func isOurs(path string) bool {
-	var r ready
+	var r Ready
 	text, err := os.ReadFile(path)
 	return err == nil && json.Unmarshal(text, &r) == nil && r.PID == os.Getpid()
 }

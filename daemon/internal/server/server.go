@@ -46,9 +46,9 @@ const (
 	controlGrace = time.Second
 )
 
-// gRPC and its gateway write what clients do into a log of their own, in a form of their own. What matters of it comes to
-// us as errors.
-func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
+// DiscardGRPCLog ends the log of gRPC in this process. gRPC and its gateway write what clients do into it, in a form of their
+// own; what matters of that comes to us as errors. It is for a process that is a daemon and nothing else, before Run.
+func DiscardGRPCLog() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
 
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
@@ -238,10 +238,14 @@ func (d *daemon) announce() error {
 		d.health.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING) // the daemon as a whole
-	if err := writeReadyFile(d.config.ReadyFile, d.listeners); err != nil {
+	ready := d.listeners.ready()
+	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
 		return err
 	}
 	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
+	if d.config.OnReady != nil {
+		d.config.OnReady(ready)
+	}
 	return nil
 }
 
