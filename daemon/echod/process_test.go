@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,103 +15,55 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/echod/echod/daemon/echotest"
 )
 
 // These tests run the real binary: what signals, kills and privileges do cannot be seen from inside.
 
 const patience = 30 * time.Second
 
-// buildBinary builds echod once for all tests, where another user can run it, too.
-func buildBinary(t *testing.T) string {
-	t.Helper()
-	dir := worldDir(t)
-	path := filepath.Join(dir, "echod")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
+// binary is the echod of all tests, where another user can run it, too.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(echotest.Main(m, func(t echotest.TB) {
+		var err error
+		if binary, err = echotest.Build(worldDir(t)); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}))
 }
 
 // worldDir is a temporary directory that every user may enter and write to.
-func worldDir(t *testing.T) string {
+func worldDir(t echotest.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "echod-test-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	return dir
 }
 
+// startProcess runs echod with flags.
+func startProcess(t *testing.T, flags ...string) process {
+	t.Helper()
+	return process{echotest.StartProcess(t, echotest.ProcessOptions{Binary: binary, Flags: flags})}
+}
+
 // process is a running echod.
-type process struct {
-	*exec.Cmd
-	HTTP  string
-	log   *bytes.Buffer
-	ended chan error
-}
+type process struct{ *echotest.Process }
 
-func startProcess(t *testing.T, binary, dir string, as *syscall.Credential, flags ...string) *process {
+func (p process) post(t *testing.T, path, body string) (int, map[string]any) {
 	t.Helper()
-	readyFile := filepath.Join(dir, "ready")
-	os.Remove(readyFile) // of one that was killed
-	flags = append([]string{"--grpc-listen=", "--http-listen=127.0.0.1:0", "--socket=" + filepath.Join(dir, "s"), "--ready-file=" + readyFile}, flags...)
-	p := &process{Cmd: exec.Command(binary, flags...), log: &bytes.Buffer{}, ended: make(chan error, 1)}
-	p.Stderr = p.log
-	p.SysProcAttr = &syscall.SysProcAttr{Credential: as}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.ended <- p.Wait() }()
-	t.Cleanup(func() {
-		_ = p.Process.Kill()
-		<-p.ended
-		p.ended <- nil
-	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		var ready struct{ HTTP string }
-		if text, err := os.ReadFile(readyFile); err == nil {
-			if err := json.Unmarshal(text, &ready); err != nil {
-				t.Fatal(err)
-			}
-			p.HTTP = ready.HTTP
-			return p
-		}
-		select {
-		case err := <-p.ended:
-			p.ended <- err
-			t.Fatalf("echod ended: %v\n%s", err, p.log)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("echod is not ready")
-		}
-	}
-}
-
-// wait answers the exit code, -1 for a signal.
-func (p *process) wait(t *testing.T) int {
-	t.Helper()
-	select {
-	case err := <-p.ended:
-		p.ended <- err
-		return p.ProcessState.ExitCode()
-	case <-time.After(patience):
-		t.Fatal("echod does not end")
-		return 0
-	}
-}
-
-func (p *process) post(t *testing.T, path, body string) (int, map[string]any) {
-	t.Helper()
-	resp, err := http.Post("http://"+p.HTTP+path, "application/json", strings.NewReader(body))
+	resp, err := p.HTTPClient().Post(p.URL+path, "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer http.DefaultClient.CloseIdleConnections()
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -126,20 +77,17 @@ func (p *process) post(t *testing.T, path, body string) (int, map[string]any) {
 }
 
 func TestSignals(t *testing.T) {
-	binary := buildBinary(t)
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		p := startProcess(t, binary, t.TempDir(), nil)
-		if err := p.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		if code := p.wait(t); code != exitDone {
-			t.Errorf("%v: exit code %d\n%s", signal, code, p.log)
+		p := startProcess(t)
+		p.Signal(signal)
+		if code := p.Wait(); code != exitDone {
+			t.Errorf("%v: exit code %d", signal, code)
 		}
 	}
 }
 
 func TestASecondSignalEndsAtOnce(t *testing.T) {
-	p := startProcess(t, buildBinary(t), t.TempDir(), nil, "--drain-timeout=1h")
+	p := startProcess(t, "--drain-timeout=1h")
 	_, e := p.post(t, "/v1/endpoints", `{"protocol": "TCP"}`)
 	peer, err := net.Dial("tcp", fmt.Sprint(e["address"]))
 	if err != nil {
@@ -152,9 +100,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	if _, err := io.ReadFull(peer, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	p.Signal(syscall.SIGTERM)
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", fmt.Sprint(e["address"]))
 		if err != nil {
@@ -165,35 +111,28 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 			t.Fatal("the first signal does nothing")
 		}
 	}
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.wait(t); code != exitFailed || !strings.Contains(p.log.String(), "second signal") {
-		t.Errorf("exit code %d\n%s", code, p.log)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != exitFailed || !strings.Contains(p.Output(), "second signal") {
+		t.Errorf("exit code %d", code)
 	}
 }
 
 // TestAKillLosesNothing kills the daemon right after it has acknowledged changes, and starts another in its place.
 func TestAKillLosesNothing(t *testing.T) {
-	binary, dir := buildBinary(t), t.TempDir()
-	state := "--state-dir=" + filepath.Join(dir, "state")
-	p := startProcess(t, binary, dir, nil, state)
+	o := echotest.ProcessOptions{Binary: binary, Flags: []string{"--state-dir=" + t.TempDir()}, Dir: worldDir(t)}
+	p := process{echotest.StartProcess(t, o)}
 	want := map[string]any{}
 	for i := range 20 {
 		_, e := p.post(t, "/v1/endpoints", fmt.Sprintf(`{"name": "e%d", "protocol": "TCP"}`, i))
 		want[fmt.Sprint("e", i)] = e["address"]
 	}
 	p.post(t, "/v1/endpoints/e0:stop", `{}`)
-	if err := p.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	p.wait(t)
-	p = startProcess(t, binary, dir, nil, state) // the socket file and the ready file are still there
-	resp, err := http.Get("http://" + p.HTTP + "/v1/endpoints")
+	p.Kill()
+	p = process{echotest.StartProcess(t, o)} // the socket file and the ready file are still there
+	resp, err := p.HTTPClient().Get(p.URL + "/v1/endpoints")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer http.DefaultClient.CloseIdleConnections()
 	defer resp.Body.Close()
 	var list struct {
 		Endpoints []struct{ Name, Address, State string }
@@ -223,7 +162,9 @@ func TestAPrivilegedPortWithoutTheRight(t *testing.T) {
 	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err != nil || strings.TrimSpace(string(text)) != "1024" {
 		t.Skip("ports below 1024 need no privilege here")
 	}
-	p := startProcess(t, buildBinary(t), worldDir(t), nobody)
+	p := process{echotest.StartProcess(t, echotest.ProcessOptions{
+		Binary: binary, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Credential: nobody} },
+	})}
 	for _, protocol := range []string{"TCP", "UDP"} {
 		code, answer := p.post(t, "/v1/endpoints", fmt.Sprintf(`{"protocol": %q, "listen": "127.0.0.1:7"}`, protocol))
 		if code != http.StatusBadRequest || !strings.Contains(fmt.Sprint(answer), "PORT_NEEDS_PRIVILEGE") || !strings.Contains(fmt.Sprint(answer["message"]), "127.0.0.1:7") {
@@ -234,32 +175,14 @@ func TestAPrivilegedPortWithoutTheRight(t *testing.T) {
 
 // TestALogThatNobodyReads closes the daemon's standard error, as a pipe to head does.
 func TestALogThatNobodyReads(t *testing.T) {
-	dir := t.TempDir()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.Command(buildBinary(t), "--grpc-listen=", "--http-listen=", "--socket="+filepath.Join(dir, "s"), "--ready-file="+filepath.Join(dir, "ready"))
-	command.Stderr = writer
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := echotest.StartProcess(t, echotest.ProcessOptions{Binary: binary, Prepare: func(c *exec.Cmd) { c.Stderr = writer }})
 	writer.Close()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("echod is not ready")
-		}
-	}
 	reader.Close()
-	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Wait(); err != nil {
-		t.Errorf("echod ended with %v", err)
-	}
+	p.Stop() // which looks at the exit code
 }
 
 // TestAnOperatorIsHeardWhenDescriptorsRunOut has peers take all the descriptors that there are for them.
@@ -268,13 +191,12 @@ func TestAnOperatorIsHeardWhenDescriptorsRunOut(t *testing.T) {
 	if err != nil {
 		t.Skip("no shell to lower the limit with")
 	}
-	dir := t.TempDir()
-	limited := filepath.Join(dir, "limited")
-	script := "#!" + shell + "\nulimit -n 64\nexec " + buildBinary(t) + " \"$@\"\n"
+	limited := filepath.Join(t.TempDir(), "limited")
+	script := "#!" + shell + "\nulimit -n 64\nexec " + binary + " \"$@\"\n"
 	if err := os.WriteFile(limited, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := startProcess(t, limited, dir, nil)
+	p := process{echotest.StartProcess(t, echotest.ProcessOptions{Binary: limited})}
 	_, e := p.post(t, "/v1/endpoints", `{"name": "crowded", "protocol": "TCP"}`)
 	refused := false
 	for range 200 {
@@ -292,7 +214,7 @@ func TestAnOperatorIsHeardWhenDescriptorsRunOut(t *testing.T) {
 	if !refused {
 		t.Error("200 connections with 64 descriptors, and none was refused")
 	}
-	resp, err := http.Get("http://" + p.HTTP + "/v1/endpoints/crowded")
+	resp, err := p.HTTPClient().Get(p.URL + "/v1/endpoints/crowded")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestProcessesInParallel(t *testing.T) {
 
 // TestTheEnvironmentOfTheTestSetsNothing has variables that are for another daemon.
 func TestTheEnvironmentOfTheTestSetsNothing(t *testing.T) {
-	t.Setenv("ECHOD_GRPC_LISTEN", "this is no address")
+	t.Setenv("ECHOD_DEFAULT_HOST", "this is no address")
 	t.Setenv("STATE_DIRECTORY", filepath.Join(t.TempDir(), "not", "to", "be", "made"))
 	t.Setenv("ECHOD_BINARY", echod)
 	p := StartProcess(t, ProcessOptions{Env: []string{"ECHOD_LOG_FORMAT=json", "ECHOD_HTTP_LISTEN="}})
