@@ -216,11 +216,11 @@ Listeners: grpc %s
 State directory: none: endpoints end with the process
 Endpoints: 0
 Warnings: *
-`, d.cmd.Process.Pid, d.GRPC, d.Socket, d.HTTP), "")
+`, d.PID, d.GRPC, d.Socket, d.HTTP), "")
 	s.run("info", "-o", "name").want(t, 0, d.GRPC+"\nunix:"+d.Socket+"\n"+d.HTTP+"\n", "")
-	wantField(t, s.json("info"), "pid", fmt.Sprint(d.cmd.Process.Pid))
+	wantField(t, s.json("info"), "pid", fmt.Sprint(d.PID))
 	wantField(t, s.json("info"), "stateDirectory", `""`)
-	if out := s.ok("info", "-o", "yaml"); !strings.Contains(out, fmt.Sprintf("\npid: %d\n", d.cmd.Process.Pid)) {
+	if out := s.ok("info", "-o", "yaml"); !strings.Contains(out, fmt.Sprintf("\npid: %d\n", d.PID)) {
 		t.Errorf("info as YAML: %s", out)
 	}
 }

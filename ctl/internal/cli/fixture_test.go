@@ -4,27 +4,25 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/echod/echod/daemon/echotest"
 )
 
 // patience bounds every wait of the tests; a machine may be slow.
 const patience = 60 * time.Second
 
-// echodPath is the daemon that TestMain built; shared is one that most tests use together.
+// echod is the binary that TestMain has built; shared is a daemon that most tests use together.
 var (
-	echodPath string
-	shared    *daemon
+	echod  string
+	shared *echotest.Process
 )
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -35,18 +33,10 @@ func testMain(m *testing.M) int {
 		return complain(err)
 	}
 	defer os.RemoveAll(dir)
-	echodPath = filepath.Join(dir, "echod")
-	build := exec.Command("go", "build", "-o", echodPath, "github.com/echod/echod/daemon/echod")
-	if out, err := build.CombinedOutput(); err != nil {
-		return complain(fmt.Errorf("cannot build echod: %w\n%s", err, out))
-	}
-	if shared, err = startDaemon(dir); err != nil {
+	if echod, err = echotest.Build(dir); err != nil {
 		return complain(err)
 	}
-	code := m.Run()
-	if err := shared.stop(); err != nil {
-		code = max(code, complain(err))
-	}
+	code := echotest.Main(m, func(t echotest.TB) { shared = ownDaemon(t) })
 	if err := goleak.Find(); err != nil {
 		code = max(code, complain(err))
 	}
@@ -58,63 +48,10 @@ func complain(err error) int {
 	return 1
 }
 
-// daemon is an echod in a process of its own.
-type daemon struct {
-	GRPC   string
-	HTTP   string
-	Socket string
-
-	cmd    *exec.Cmd
-	killed bool // by the test, so that stop has nothing to complain of
-}
-
-func startDaemon(dir string) (*daemon, error) {
-	ready := filepath.Join(dir, "ready")
-	cmd := exec.Command(echodPath, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-		"--socket", filepath.Join(dir, "echod.sock"), "--state-dir", "", "--ready-file", ready, "--log-level", "error")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	d := &daemon{cmd: cmd}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		text, err := os.ReadFile(ready)
-		if err == nil && json.Unmarshal(text, d) == nil {
-			return d, nil
-		}
-	}
-	return nil, errors.Join(errors.New("echod is not ready"), d.stop())
-}
-
-func (d *daemon) stop() error {
-	if d.killed {
-		_ = d.cmd.Wait()
-		return nil
-	}
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return d.cmd.Wait()
-}
-
 // ownDaemon is for tests that need to be alone.
-func ownDaemon(t *testing.T) *daemon {
+func ownDaemon(t echotest.TB) *echotest.Process {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "echoctl-own") // short: a socket's path is bounded
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	d, err := startDaemon(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
+	return echotest.StartProcess(t, echotest.ProcessOptions{Binary: echod})
 }
 
 // shell is where a test runs echoctl.

@@ -204,13 +204,7 @@ func TestDaemonThatDies(t *testing.T) {
 	d := ownDaemon(t)
 	s := at(t, d.GRPC)
 	s.ok("create", "tcp", "--name", "probe-1")
-	kill := func() {
-		d.killed = true
-		if err := d.cmd.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-	}
-	s.stdout = &interrupting{at: "seq=2", stop: sync.OnceFunc(kill)}
+	s.stdout = &interrupting{at: "seq=2", stop: sync.OnceFunc(d.Kill)}
 	r := s.run("probe", "probe-1", "-c", "0", "-i", "20ms", "-v", "-W", "60s")
 	if r.code != 4 || r.stderr != "echoctl: lost the connection to echod at "+d.GRPC+"\n" {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
