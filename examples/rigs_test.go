@@ -6,6 +6,7 @@ package examples_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -109,7 +110,7 @@ func run(t *testing.T, meanwhile func(pid int), command ...string) result {
 	if ctx.Err() != nil {
 		t.Fatalf("%q does not end: %v\n%s%s", command, err, &stdout, &stderr)
 	}
-	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%q: %v\n%s%s", command, err, &stdout, &stderr)
 	}
 	left, err := os.ReadDir(temporary)
