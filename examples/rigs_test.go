@@ -263,7 +263,7 @@ with Echod(binary="` + filepath.Join(binaries, "echod") + `") as echod:
     echod._process.kill()
     echod._process.wait()
 `
-	run(t, nil, "python3", "-c", script).want(t, 1, "", ".*EchodError: the daemon ended by itself, with exit code -9:.*msg=ready.*")
+	run(t, nil, "python3", "-c", script).want(t, 1, "", ".*EchodError: the daemon ended by itself, with exit code -9:.*msg=listening.*")
 }
 
 // TestPage runs what docs/rigs.md has for the shell, and looks for its Go in the test of this folder.

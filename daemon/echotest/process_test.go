@@ -42,11 +42,12 @@ func TestProcess(t *testing.T) {
 	if _, err := os.Stat(p.Socket); err != nil {
 		t.Error(err)
 	}
+	p.Stop()
+	p.Stop()
+	// Now: it says so after it is.
 	if !strings.Contains(p.Output(), fmt.Sprintf("msg=ready version=dev pid=%d ", p.PID)) {
 		t.Errorf("%v wrote %s", p, p.Output())
 	}
-	p.Stop()
-	p.Stop()
 	select {
 	case <-p.Ended():
 	default:
@@ -75,6 +76,7 @@ func TestTheEnvironmentOfTheTestSetsNothing(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", filepath.Join(t.TempDir(), "not", "to", "be", "made"))
 	t.Setenv("ECHOD_BINARY", echod)
 	p := StartProcess(t, ProcessOptions{Env: []string{"ECHOD_LOG_FORMAT=json", "ECHOD_HTTP_LISTEN="}})
+	p.Stop()
 	if p.HTTP != "" || p.URL != "" || !strings.Contains(p.Output(), `"msg":"ready"`) || !strings.Contains(p.Output(), `"stateDirectory":""`) {
 		t.Errorf("HTTP %q, URL %q: %s", p.HTTP, p.URL, p.Output())
 	}
@@ -163,7 +165,7 @@ func TestProcessesThatDoNotBehave(t *testing.T) {
 		},
 		"is killed by somebody": {
 			options: run(), then: end(syscall.SIGKILL),
-			says: []string{" ended before the test did: signal: killed\nIt wrote:\n", "msg=ready"},
+			says: []string{" ended before the test did: signal: killed\nIt wrote:\n", "protocol=http"},
 		},
 		"ignores SIGTERM": {
 			options: func() ProcessOptions {
