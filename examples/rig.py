@@ -223,7 +223,7 @@ def main(where):
     all_met = True
     with Echod(url=where) if "://" in where else Echod(binary=where) as echod:
         for protocol in "TCP", "UDP":
-            endpoint = echod.create(protocol, labels={"made-by": "rig"})
+            endpoint = echod.create(protocol, labels={"rig": "example"})
             endpoint = echod.wait_serving(endpoint["name"])
             report = echod.probe(endpoint["name"], count=3, interval=0.01, timeout=30, expect=["loss == 0%"])
             rtt = report["rtt"]["p50"] if "rtt" in report else "unknown"  # what is not known is absent

@@ -88,7 +88,7 @@ for protocol in TCP UDP; do
   # killed: it must be longer than the rig runs.
   name=rig-$id-$(echo $protocol | tr A-Z a-z)
   names="$names $name"
-  endpoint=$(call POST /v1/endpoints "{\"name\": \"$name\", \"protocol\": \"$protocol\", \"ttl\": \"10m\", \"labels\": {\"made-by\": \"rig\"}}")
+  endpoint=$(call POST /v1/endpoints "{\"name\": \"$name\", \"protocol\": \"$protocol\", \"ttl\": \"10m\", \"labels\": {\"rig\": \"example\"}}")
   wait_for "$name" serves "$name"
   report=$(call POST /v1/probes:run "{\"target\": {\"endpoint\": \"$name\"}, \"count\": 3, \"interval\": \"10ms\", \"timeout\": \"30s\", \"expect\": [\"loss == 0%\"]}")
   echo "$protocol $(field address "$endpoint"): $(field sent "$report") sent, $(field received "$report") received"
