@@ -12,7 +12,7 @@ import (
 // Main is for TestMain: it runs setup, then the tests, and ends what setup has started. It answers the code to exit with.
 // What is started with setup's TB lives as long as the tests of the package. Where setup fails no test is run.
 //
-// It has failed, as far as daemons of setup write out what they wrote, when a test of the package has.
+// When a test of the package fails, that TB has failed: what a daemon of setup wrote goes to standard error then.
 func Main(m interface{ Run() int }, setup func(t TB)) (code int) {
 	return scopedMain(&scope{log: os.Stderr}, m, setup)
 }
