@@ -49,7 +49,8 @@ type Change struct {
 }
 
 // Apply makes the endpoints be what is wanted, as one change: in the store, and for those who read. What is as it should be
-// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One that has Failed is bound again.
+// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One with a ttl is renewed, whatever else
+// is done with it. One that has Failed is bound again.
 // A listen that leaves the port open keeps the port that the endpoint has. The changes are answered in the order of what is
 // wanted, then those that Prune deletes, by name.
 //
@@ -161,7 +162,9 @@ func (r *Registry) plan(wanted []Wanted, unwanted []string, opt ApplyOptions, fi
 		case err != nil:
 			field = "listen"
 		case now == nil || !now.announced:
-			field, err = s.create(w)
+			if field, err = s.create(w); err == nil {
+				field, err = "session", r.join(e, w.Session, opt.ValidateOnly)
+			}
 		default:
 			field, err = s.change(now, w, opt.Replace || opt.ValidateOnly)
 		}
@@ -216,12 +219,18 @@ func (s *step) change(now *entry, w Wanted, replace bool) (string, error) {
 	default:
 		def.Listen = now.def.Listen // written otherwise, it is the same
 	}
+	if def.Session == "" {
+		def.Session = now.def.Session // it stays in the one that it was created in
+	}
 	if field != "" {
 		s.address = movedAddress(now, def)
 	}
 	s.Change = Change{Name: w.Name, Action: ActionNone, Before: now.def.clone(), After: def}
 	if err := now.checkETag(w.ETag); err != nil {
 		return "etag", err
+	}
+	if def.Session != now.def.Session {
+		return "session", fmt.Errorf("%w: %q cannot become that of %q", ErrOtherSession, def.Session, w.Name)
 	}
 	if def.etag() != now.tag {
 		s.Action = ActionUpdate
@@ -413,7 +422,9 @@ func (r *Registry) keepAll(steps []*step, now time.Time) error {
 	for _, s := range steps {
 		switch s.Action {
 		case ActionNone:
-			// It is left alone, its record too.
+			if s.After.TTL > 0 { // else it is left alone, its record too
+				puts = append(puts, s.record(now))
+			}
 		case ActionDelete:
 			deletes = append(deletes, s.Name)
 		default:
@@ -432,6 +443,7 @@ func (s *step) record(now time.Time) record {
 	if s.socket != nil {
 		rec.Address, rec.Running = s.socket.live.Addr(), true
 	}
+	rec.ExpireTime = s.After.expiry(now)
 	return rec
 }
 
@@ -459,12 +471,17 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	}
 	switch s.Action {
 	case ActionNone:
+		if s.After.TTL > 0 {
+			r.leaseLocked(e, s.After.expiry(now))
+		}
 	case ActionCreate:
 		s.becomeLocked(now)
+		e.expires = s.After.expiry(now)
 		r.announceLocked(e)
 	case ActionUpdate, ActionReplace:
 		changed := s.redefines()
 		s.becomeLocked(now)
+		r.leaseLocked(e, s.After.expiry(now))
 		if changed {
 			r.tellLocked(event.Updated, e)
 		}
@@ -473,7 +490,7 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 		}
 	case ActionDelete:
 		e.state, e.reason = Stopped, ""
-		r.forgetLocked(e)
+		r.forgetLocked(e, event.Deleted)
 	}
 }
 

@@ -68,6 +68,9 @@ func (r *Registry) reserveAll(entries []*entry, validateOnly bool) error {
 			bad.add(i, "name", errNameTaken(name))
 		}
 		taken[name] = true
+		if err := r.joinLocked(e, e.def.Session, true); err != nil {
+			bad.add(i, "session", err)
+		}
 	}
 	if err := bad.orNil(); err != nil {
 		return err
@@ -83,6 +86,7 @@ func (r *Registry) reserveAll(entries []*entry, validateOnly bool) error {
 	if !validateOnly {
 		for _, e := range entries {
 			r.entries[e.def.Name] = e
+			_ = r.joinLocked(e, e.def.Session, false) // which it can, as was just seen
 		}
 	}
 	return nil
@@ -102,8 +106,9 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 		err = bad.orNil()
 	}
 	if err == nil {
-		records := make([]record, 0, len(entries))
+		records, now := make([]record, 0, len(entries)), time.Now()
 		for i, e := range entries {
+			e.expires = e.def.expiry(now)
 			records = append(records, e.record(sockets[i].live.Addr(), true))
 		}
 		err = r.write(records, nil)

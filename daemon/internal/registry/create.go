@@ -16,7 +16,7 @@ import (
 )
 
 // Create binds a new endpoint and keeps it. An empty name is filled in. With validateOnly nothing is bound or kept, and
-// the answer is what would be. The error is ErrExists, one of echo's for an address that cannot be had, or ErrNotStored.
+// the answer is what would be. The error is ErrExists, ErrNoSession, one of echo's for an address that cannot be had, or ErrNotStored.
 func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool) (Endpoint, error) {
 	r.complete(&def)
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
@@ -35,6 +35,7 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 		r.forget(e)
 		return Endpoint{}, err
 	}
+	e.expires = e.def.expiry(time.Now())
 	if err := r.keep(e.record(live.Addr(), true)); err != nil {
 		r.forget(e)
 		return Endpoint{}, errors.Join(err, live.Close(ended()))
@@ -44,12 +45,6 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	e.servesLocked(live)
 	r.announceLocked(e)
 	return e.snapshotLocked(), nil
-}
-
-// announceLocked shows a created entry to everybody.
-func (r *Registry) announceLocked(e *entry) {
-	e.announced = true
-	r.tellLocked(event.Created, e)
 }
 
 // complete fills in what a definition leaves open.
@@ -72,6 +67,9 @@ func (r *Registry) reserve(e *entry, validateOnly bool) error {
 			e.define(e.def)
 		}
 	}
+	if err := r.joinLocked(e, e.def.Session, validateOnly); err != nil {
+		return err
+	}
 	if !validateOnly {
 		r.entries[e.def.Name] = e
 	}
@@ -89,21 +87,28 @@ func newUID() string { return uuid.NewString() }
 
 // newEntry makes the entry of an endpoint that is to be created. The caller has its turn.
 func newEntry(def Definition, now time.Time) *entry {
-	e := &entry{turn: make(chan struct{}, 1), uid: newUID(), created: now, updated: now, state: Stopped}
+	e := &entry{turn: make(chan struct{}, 1), uid: newUID(), created: now, updated: now, expires: def.expiry(now), state: Stopped}
 	e.define(def)
 	e.turn <- struct{}{}
 	return e
 }
 
 // forget takes an entry out of the registry.
-func (r *Registry) forget(e *entry) {
+func (r *Registry) forget(e *entry) { r.forgetAs(e, event.Deleted) }
+
+// forgetAs is forget of an entry whose end is told as something else than a deletion.
+func (r *Registry) forgetAs(e *entry, what event.Type) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forgetLocked(e)
+	r.forgetLocked(e, what)
 }
 
-func (r *Registry) forgetLocked(e *entry) {
+func (r *Registry) forgetLocked(e *entry, what event.Type) {
 	delete(r.entries, e.def.Name)
 	e.gone = true
-	r.tellLocked(event.Deleted, e)
+	r.unscheduleLocked(&e.lease)
+	if e.session != nil {
+		delete(e.session.entries, e)
+	}
+	r.tellLocked(what, e)
 }

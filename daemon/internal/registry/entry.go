@@ -25,6 +25,9 @@ type entry struct {
 	reason    string
 	created   time.Time
 	updated   time.Time
+	expires   time.Time      // when its ttl is over, by the monotonic clock; zero: never
+	lease     lease          // has it looked at then
+	session   *session       // nil: it belongs to none
 	live      *echo.Endpoint // nil unless serving or draining
 	past      echo.Stats     // what it counted before its last stop
 }
@@ -76,11 +79,18 @@ func (r *Registry) tellLocked(what event.Type, e *entry) {
 	}
 }
 
+// announceLocked shows a created entry to everybody, and begins its time.
+func (r *Registry) announceLocked(e *entry) {
+	e.announced = true
+	r.leaseLocked(e, e.expires)
+	r.tellLocked(event.Created, e)
+}
+
 // snapshotLocked reads an entry. An endpoint whose engine gave it up is told as failed.
 func (e *entry) snapshotLocked() Endpoint {
 	s := Endpoint{
 		Definition: e.def.clone(), UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, Stats: e.past,
-		CreateTime: e.created, UpdateTime: e.updated, ETag: e.tag,
+		CreateTime: e.created, UpdateTime: e.updated, ExpireTime: e.expires, ETag: e.tag,
 	}
 	if e.live == nil {
 		return s

@@ -28,11 +28,13 @@ type record struct {
 	Running    bool           `json:"running"`
 	CreateTime time.Time      `json:"createTime"`
 	UpdateTime time.Time      `json:"updateTime"`
+	ExpireTime time.Time      `json:"expireTime,omitzero"` // by the wall clock
 }
 
 func (e *entry) record(address netip.AddrPort, running bool) record {
 	return record{
 		Definition: e.def, UID: e.uid, Address: address, Running: running, CreateTime: e.created, UpdateTime: e.updated,
+		ExpireTime: e.expires,
 	}
 }
 
@@ -52,11 +54,15 @@ func (r *Registry) keep(rec record) error {
 }
 
 // Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
-// is there as Failed, with the reason, and holds up no other. The error is about the store: a record that cannot be read
+// is there as Failed, with the reason, and holds up no other. What has a lease, or a session, lives five seconds from when this
+// returns at least. The error is about the store: a record that cannot be read
 // is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
 	if r.store == nil {
 		return nil
+	}
+	if err := r.restoreSessions(); err != nil {
+		return err
 	}
 	var found []*entry
 	err := r.store.Each(recordKind, func(key string, value []byte) error {
@@ -66,7 +72,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 		}
 		e := &entry{
 			turn: make(chan struct{}, 1), announced: true, uid: rec.UID, address: rec.Address,
-			state: Stopped, created: rec.CreateTime, updated: rec.UpdateTime,
+			state: Stopped, created: rec.CreateTime, updated: rec.UpdateTime, expires: rec.ExpireTime,
 		}
 		e.define(rec.Definition)
 		if rec.Running {
@@ -82,11 +88,14 @@ func (r *Registry) Restore(ctx context.Context) error {
 	binding.SetLimit(restoreWorkers)
 	for _, e := range found {
 		r.entries[e.def.Name] = e
+		r.rejoin(e)
 		if e.state == Failed {
 			binding.Go(func() error { r.revive(ctx, e); return nil })
 		}
 	}
-	return binding.Wait()
+	err = binding.Wait()
+	r.beginLeases()
+	return err
 }
 
 // revive binds a restored endpoint, or notes why it cannot.

@@ -1,5 +1,5 @@
-// Package registry owns the named endpoints of a daemon and their lifetime: create, start, stop, update, delete, and
-// bringing them back after a restart. It keeps definitions (in the store, when there is one) and asks the echo engine for
+// Package registry owns the named endpoints of a daemon and their lifetime: create, start, stop, update, delete, expiry, the
+// sessions that end with their clients, and bringing all that back after a restart. It keeps definitions (in the store, when there is one) and asks the echo engine for
 // what serves them. It knows no sockets and no wire format; rpc calls it, and server.
 //
 // Every change is in effect, and on disk where there is a store, when the call that made it returns.
@@ -27,6 +27,7 @@ var (
 	ErrNotStored  = errors.New("the change cannot be kept")
 	ErrNotServing = errors.New("the endpoint does not serve")
 	ErrClosing    = errors.New("the daemon is stopping")
+	ErrNoTTL      = errors.New("the endpoint has no ttl")
 )
 
 // Defaults of what a definition leaves open.
@@ -46,6 +47,8 @@ type Definition struct {
 	TCP         TCPOptions        `json:"tcp"` // all zero for UDP
 	UDP         UDPOptions        `json:"udp"` // all zero for TCP
 	Sources     Sources           `json:"sources"`
+	TTL         time.Duration     `json:"ttlNanos,omitempty"` // how long it lives from its last renewal; 0: for ever
+	Session     string            `json:"session,omitempty"`  // whose end is its end; never changes; empty: nobody's
 }
 
 // UDPOptions are the options of a UDP endpoint.
@@ -94,6 +97,7 @@ type Endpoint struct {
 	Stats      echo.Stats
 	CreateTime time.Time
 	UpdateTime time.Time // of the definition
+	ExpireTime time.Time // zero without a TTL
 	ETag       string
 }
 
@@ -124,9 +128,11 @@ type Registry struct {
 	events      *event.Log
 	log         *slog.Logger
 
-	mu      sync.Mutex // guards what follows and the fields of the entries; never held over I/O
-	entries map[string]*entry
-	closing bool // set by Close: what serves drains, and nothing new is bound
+	mu       sync.Mutex // guards what follows and the fields of the entries; never held over I/O
+	entries  map[string]*entry
+	sessions map[string]*session
+	leases   *leases
+	closing  bool // set by Close: what serves drains, and nothing new is bound
 }
 
 // New makes an empty registry.
@@ -139,6 +145,7 @@ func New(c Config) *Registry {
 	}
 	return &Registry{
 		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, events: c.Events, log: c.Log, entries: map[string]*entry{},
+		sessions: map[string]*session{}, leases: newLeases(),
 	}
 }
 

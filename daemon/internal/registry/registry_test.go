@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,26 +37,50 @@ func (s *memory) Put(kind, key string, value []byte) error {
 
 func (s *memory) Delete(kind, key string) error { return s.Write(kind, nil, []string{key}) }
 
-func (s *memory) Write(_ string, puts map[string][]byte, deletes []string) error {
+func (s *memory) Write(kind string, puts map[string][]byte, deletes []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail {
 		return errDisk
 	}
 	for _, key := range deletes {
-		delete(s.records, key)
+		delete(s.records, memoryPrefix(kind)+key)
 	}
-	maps.Copy(s.records, puts)
+	for key, value := range puts {
+		s.records[memoryPrefix(kind)+key] = value
+	}
 	return nil
 }
 
-func (s *memory) Each(_ string, fn func(string, []byte) error) error {
-	for key, value := range s.records {
+// memoryPrefix is what stands before the keys of a kind in a memory's records: nothing before those of endpoints.
+func memoryPrefix(kind string) string {
+	if kind == recordKind {
+		return ""
+	}
+	return kind + "/"
+}
+
+func (s *memory) Each(kind string, fn func(string, []byte) error) error {
+	for at, value := range s.records {
+		prefix, key, other := strings.Cut(at, "/")
+		if !other {
+			prefix, key = recordKind, at
+		}
+		if prefix != kind {
+			continue
+		}
 		if err := fn(key, value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keys are what is in it, in order.
+func (s *memory) keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.records))
 }
 
 func (s *memory) setFail(fail bool) {
@@ -288,14 +314,15 @@ func TestTheRecordsForm(t *testing.T) {
 			},
 			UDP:     UDPOptions{NoLoopGuard: true, MaxSourceDatagrams: 4, MaxSourceBytes: 5},
 			Sources: Sources{Allow: prefixes("192.0.2.0/24"), Deny: prefixes("2001:db8::/32", "192.0.2.1/32")},
+			TTL:     time.Minute, Session: "s",
 		},
-		UID: "u", Address: netip.MustParseAddrPort("[::]:7"), Running: true, CreateTime: at, UpdateTime: at,
+		UID: "u", Address: netip.MustParseAddrPort("[::]:7"), Running: true, CreateTime: at, UpdateTime: at, ExpireTime: at.Add(time.Minute),
 	})
 	want := `{"name":"a","protocol":"TCP","listen":":0","labels":{"k":"v"},"description":"d",` +
 		`"tcp":{"oneShot":true,"idleTimeoutNanos":1000000000,"stallTimeoutNanos":2000000000,"maxConnections":2,"maxBytes":3,"socketBufferBytes":4096},` +
 		`"udp":{"noLoopGuard":true,"maxSourceDatagramsPerSecond":4,"maxSourceBytesPerSecond":5},` +
-		`"sources":{"allow":["192.0.2.0/24"],"deny":["2001:db8::/32","192.0.2.1/32"]},"uid":"u","address":"[::]:7","running":true,` +
-		`"createTime":"2026-01-02T03:04:05.000000006Z","updateTime":"2026-01-02T03:04:05.000000006Z"}`
+		`"sources":{"allow":["192.0.2.0/24"],"deny":["2001:db8::/32","192.0.2.1/32"]},"ttlNanos":60000000000,"session":"s","uid":"u","address":"[::]:7","running":true,` +
+		`"createTime":"2026-01-02T03:04:05.000000006Z","updateTime":"2026-01-02T03:04:05.000000006Z","expireTime":"2026-01-02T03:05:05.000000006Z"}`
 	if err != nil || string(got) != want {
 		t.Errorf("a record is\n%s, %v; want\n%s", got, err, want)
 	}

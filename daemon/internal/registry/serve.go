@@ -121,6 +121,9 @@ func (r *Registry) retire(e *entry, drain time.Duration) error {
 		return nil
 	}
 	r.mu.Lock()
+	if e.overLocked(time.Now()) {
+		drain = 0
+	}
 	e.state = Draining
 	if drain > 0 {
 		r.tellLocked(event.StateChanged, e)
@@ -138,11 +141,12 @@ func (r *Registry) retire(e *entry, drain time.Duration) error {
 }
 
 // Close drains every endpoint until ctx ends, then cuts; definitions stay as they are, so that a restart brings back
-// what served.
+// what served. Nothing expires from here on.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closing = true
 	r.mu.Unlock()
+	r.closeLeases()
 	return r.engine.Close(ctx)
 }
 

@@ -18,7 +18,7 @@ type UpdateOptions struct {
 }
 
 // Update changes the definition of an endpoint to what change makes of the present one. Labels, description, limits and
-// timeouts take effect at once and drop no connection. The error is ErrNotFound, ErrStale, ErrNeedsStop,
+// timeouts take effect at once and drop no connection; one that changes the ttl sets the expiry anew, from now. The error is ErrNotFound, ErrStale, ErrNeedsStop,
 // ErrNotStored, or change's own.
 func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, change func(Definition) (Definition, error)) (Endpoint, error) {
 	e, err := r.take(ctx, name)
@@ -34,23 +34,27 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	if err != nil {
 		return Endpoint{}, err
 	}
-	def.Name = e.def.Name // the one thing that never changes
+	def.Name, def.Session = e.def.Name, e.def.Session // which never change
 	r.complete(&def)
 	address, err := e.admit(def)
 	if err != nil {
 		return Endpoint{}, err
 	}
+	now, expires := time.Now(), e.expires
+	if def.TTL != e.def.TTL {
+		expires = def.expiry(now)
+	}
 	if opt.ValidateOnly || e.tag == def.etag() {
 		wanted := *e
 		wanted.define(def)
-		wanted.address = address
+		wanted.address, wanted.expires = address, expires
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return wanted.snapshotLocked(), nil
 	}
 	before := e.record(e.address, e.running())
 	changed := before
-	changed.Definition, changed.Address, changed.UpdateTime = def, address, time.Now()
+	changed.Definition, changed.Address, changed.UpdateTime, changed.ExpireTime = def, address, now, expires
 	if err := r.keep(changed); err != nil {
 		return Endpoint{}, err
 	}
@@ -62,7 +66,10 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.define(def)
-	e.address, e.updated = address, changed.UpdateTime
+	e.address, e.updated = address, now
+	if !expires.Equal(e.expires) {
+		r.leaseLocked(e, expires)
+	}
 	r.tellLocked(event.Updated, e)
 	return e.snapshotLocked(), nil
 }
