@@ -54,6 +54,9 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 			return echov1.RegisterEndpointServiceHandlerClient(ctx, mux, echov1.NewEndpointServiceClient(c.Channel))
 		},
 		func() error {
+			return echov1.RegisterSessionServiceHandlerClient(ctx, mux, echov1.NewSessionServiceClient(c.Channel))
+		},
+		func() error {
 			return echov1.RegisterProbeServiceHandlerClient(ctx, mux, echov1.NewProbeServiceClient(c.Channel))
 		},
 		func() error {

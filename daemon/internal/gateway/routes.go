@@ -41,7 +41,7 @@ func contractRoutes() (routeTable, error) {
 	for _, file := range []protoreflect.FileDescriptor{
 		echov1.File_echo_v1_endpoint_proto, echov1.File_echo_v1_probe_proto, echov1.File_echo_v1_ledger_proto,
 		echov1.File_echo_v1_monitor_proto,
-		echov1.File_echo_v1_daemon_proto,
+		echov1.File_echo_v1_daemon_proto, echov1.File_echo_v1_session_proto,
 	} {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

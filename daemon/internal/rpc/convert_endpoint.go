@@ -18,6 +18,7 @@ func definitionFromProto(e *echov1.Endpoint) (registry.Definition, error) {
 	def := registry.Definition{
 		Name: e.GetName(), Protocol: protocolFromProto(e.GetProtocol()), Listen: e.GetListen(),
 		Labels: e.GetLabels(), Description: e.GetDescription(), Sources: sources,
+		TTL: e.GetTtl().AsDuration(), Session: e.GetSession(),
 	}
 	if def.Protocol == echo.TCP {
 		def.TCP = tcpOptionsFromProto(e.GetTcp())
@@ -72,6 +73,10 @@ func definitionToProto(def registry.Definition) *echov1.Endpoint {
 	e := &echov1.Endpoint{
 		Name: def.Name, Protocol: protocolToProto(def.Protocol), Listen: def.Listen,
 		Labels: def.Labels, Description: def.Description, Sources: sourcesToProto(def.Sources),
+		Session: def.Session,
+	}
+	if def.TTL > 0 {
+		e.Ttl = durationpb.New(def.TTL)
 	}
 	if def.Protocol == echo.TCP {
 		e.Tcp = &echov1.TcpOptions{
@@ -126,6 +131,7 @@ func basicToProto(e registry.Endpoint) *echov1.Endpoint {
 	out.StateReason = e.Reason
 	out.CreateTime = timestamp(e.CreateTime)
 	out.UpdateTime = timestamp(e.UpdateTime)
+	out.ExpireTime = timestamp(e.ExpireTime)
 	out.Etag = e.ETag
 	return out
 }

@@ -29,6 +29,8 @@ type Endpoints interface {
 	Delete(ctx context.Context, name, etag string, drain time.Duration) error
 	Start(ctx context.Context, name string) (registry.Endpoint, error)
 	Stop(ctx context.Context, name string, drain time.Duration) (registry.Endpoint, error)
+	Renew(ctx context.Context, name string, ttl time.Duration) (registry.Endpoint, error)
+	RenewAll(ctx context.Context, match func(*registry.Endpoint) bool, ttl time.Duration) ([]string, error)
 }
 
 // EndpointService serves echo.v1.EndpointService.
@@ -96,7 +98,11 @@ func (s *EndpointService) UpdateEndpoint(ctx context.Context, req *echov1.Update
 	}
 	opt := registry.UpdateOptions{ETag: wanted.GetEtag(), ValidateOnly: req.GetValidateOnly()}
 	e, err := s.endpoints.Update(ctx, req.GetName(), opt, func(now registry.Definition) (registry.Definition, error) {
-		return merge(now, req)
+		def, err := merge(now, req)
+		if err == nil && def.Session != "" && def.Session != now.Session {
+			err = badField("endpoint.session", "%q cannot become the session of %q: an endpoint is created in one, and stays in it", def.Session, now.Name)
+		}
+		return def, err
 	})
 	if !errors.Is(err, registry.ErrNotFound) || !req.GetAllowMissing() {
 		return endpointReply(e, err)

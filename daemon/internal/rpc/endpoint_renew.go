@@ -3,18 +3,23 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
 // RenewEndpoint implements the service.
-func (s *EndpointService) RenewEndpoint(context.Context, *echov1.RenewEndpointRequest) (*echov1.Endpoint, error) {
-	return nil, status.Error(codes.Unimplemented, "not built")
+func (s *EndpointService) RenewEndpoint(ctx context.Context, req *echov1.RenewEndpointRequest) (*echov1.Endpoint, error) {
+	return endpointReply(s.endpoints.Renew(ctx, req.GetName(), req.GetTtl().AsDuration()))
 }
 
 // RenewEndpoints implements the service.
-func (s *EndpointService) RenewEndpoints(context.Context, *echov1.RenewEndpointsRequest) (*echov1.RenewEndpointsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not built")
+func (s *EndpointService) RenewEndpoints(ctx context.Context, req *echov1.RenewEndpointsRequest) (*echov1.RenewEndpointsResponse, error) {
+	match, err := selection("filter", req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.endpoints.RenewAll(ctx, match, req.GetTtl().AsDuration())
+	if err != nil {
+		return nil, err
+	}
+	return &echov1.RenewEndpointsResponse{Count: uint32(len(names)), Names: names[:min(len(names), maxNames)]}, nil
 }

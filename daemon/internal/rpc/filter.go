@@ -45,6 +45,7 @@ var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 		"host":        func(e *registry.Endpoint) string { return hostText(e.Address) },
 		"description": func(e *registry.Endpoint) string { return e.Description },
 		"protocol":    func(e *registry.Endpoint) string { return e.Protocol.String() },
+		"session":     func(e *registry.Endpoint) string { return e.Session },
 		"state":       func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
 	},
 	numbers: map[string]func(*registry.Endpoint) int64{
@@ -53,9 +54,13 @@ var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 	times: map[string]func(*registry.Endpoint) time.Time{
 		"create_time": func(e *registry.Endpoint) time.Time { return e.CreateTime },
 		"update_time": func(e *registry.Endpoint) time.Time { return e.UpdateTime },
+		"expire_time": func(e *registry.Endpoint) time.Time { return e.ExpireTime },
+	},
+	durations: map[string]func(*registry.Endpoint) time.Duration{
+		"ttl": func(e *registry.Endpoint) time.Duration { return e.TTL },
 	},
 	labels: func(e *registry.Endpoint) map[string]string { return e.Labels },
-	fields: "name, uid, protocol, state, port, listen, address, host, description, labels.KEY, create_time, update_time",
+	fields: "name, uid, protocol, state, port, listen, address, host, description, session, labels.KEY, create_time, update_time, expire_time, ttl",
 }, echov1.Protocol_name, echov1.Endpoint_State_name)
 
 // monitorFilter is what a filter may say of a monitor.

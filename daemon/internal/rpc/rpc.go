@@ -16,6 +16,7 @@ import (
 // Services are what a daemon serves.
 type Services struct {
 	Endpoint *EndpointService
+	Session  *SessionService
 	Probe    *ProbeService
 	Ledger   *LedgerService
 	Monitor  *MonitorService
@@ -25,6 +26,7 @@ type Services struct {
 // Register enters the services in a server or channel.
 func (s Services) Register(to grpc.ServiceRegistrar) {
 	echov1.RegisterEndpointServiceServer(to, s.Endpoint)
+	echov1.RegisterSessionServiceServer(to, s.Session)
 	echov1.RegisterProbeServiceServer(to, s.Probe)
 	echov1.RegisterLedgerServiceServer(to, s.Ledger)
 	echov1.RegisterMonitorServiceServer(to, s.Monitor)

@@ -32,6 +32,8 @@ const (
 	maxShownPath  = 128
 	// reasonNoLedger is read, too: of another daemon's answer.
 	reasonNoLedger = "LEDGER_NOT_FOUND"
+	// reasonNoSession is told to who would create in a session, and to who would hold it again.
+	reasonNoSession = "SESSION_NOT_FOUND"
 )
 
 // badRequest is a request that a caller must change; it becomes INVALID_ARGUMENT.
@@ -73,6 +75,14 @@ var table = []struct {
 	{registry.ErrNeedsReplace, codes.FailedPrecondition, "NEEDS_REPLACE", ""},
 	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
+	{registry.ErrNoTTL, codes.FailedPrecondition, "NO_TTL", ""},
+	{registry.ErrNoSession, codes.FailedPrecondition, reasonNoSession, ""},
+	{registry.ErrOtherSession, codes.InvalidArgument, "BAD_VALUE", ""},
+	{registry.ErrSessionOver, codes.NotFound, reasonNoSession, ""},
+	{registry.ErrSessionHeld, codes.AlreadyExists, "SESSION_HELD", ""},
+	{registry.ErrWrongSecret, codes.PermissionDenied, "WRONG_SECRET", ""},
+	{registry.ErrTooManySessions, codes.ResourceExhausted, "TOO_MANY_SESSIONS", ""},
+	{errTakenOver, codes.Aborted, "SESSION_TAKEN_OVER", ""},
 	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},
 	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS", ""},
 	{budget.ErrUsedUp, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},

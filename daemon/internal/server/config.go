@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type Config struct {
 	ProbeLimits  ProbeLimits   // how much probes may take
 	Insecure     bool          // let control listeners be open to the network, unprotected
 	Log          *slog.Logger  // required
+
+	silence time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
 }
 
 // check says what is wrong with a configuration before anything is done.
@@ -66,6 +69,12 @@ func (c Config) check() error {
 	_, err := c.targets(&controlListeners{})
 	return errors.Join(append(errs, err, c.ProbeLimits.check())...)
 }
+
+// defaultSilence is after how much silence a client's host is asked whether it is there, and how long it may take to answer.
+// What a client holds open ends when it does not: its session, its probe.
+const defaultSilence = 10 * time.Second
+
+func (c Config) clientSilence() time.Duration { return cmp.Or(c.silence, defaultSilence) }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$`)
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,10 +30,10 @@ func listen(c Config) (_ *controlListeners, err error) {
 			l.close()
 		}
 	}()
-	if l.grpc, err = listenTCP("grpc-listen", c.GRPCListen); err != nil {
+	if l.grpc, err = listenTCP("grpc-listen", c.GRPCListen, c.clientSilence()); err != nil {
 		return nil, err
 	}
-	if l.http, err = listenTCP("http-listen", c.HTTPListen); err != nil {
+	if l.http, err = listenTCP("http-listen", c.HTTPListen, c.clientSilence()); err != nil {
 		return nil, err
 	}
 	if l.unix, err = listenUnix(c.Socket); err != nil {
@@ -64,11 +65,20 @@ func (l *controlListeners) described() []rpc.Listener {
 	return all
 }
 
-func listenTCP(flag, address string) (net.Listener, error) {
+// listenTCP binds a control listener whose connections break when the other host is silent: for silence without anything
+// under way, and then to as many probes; or, where the system can do it, for twice as long when it is to acknowledge something.
+func listenTCP(flag, address string, silence time.Duration) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", address)
+	c := net.ListenConfig{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silence, Interval: max(silence/2, time.Second), Count: 2},
+		Control: func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			return errors.Join(raw.Control(func(fd uintptr) { err = setUserTimeout(fd, 2*silence) }), err)
+		},
+	}
+	l, err := c.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on --%s %s: %w", flag, address, shortReason(err))
 	}

@@ -141,6 +141,7 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 func (d *daemon) assembleControl() error {
 	services := rpc.Services{
 		Endpoint: rpc.NewEndpointService(d.registry),
+		Session:  rpc.NewSessionService(d.registry),
 		Probe:    d.probes,
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
@@ -154,6 +155,7 @@ func (d *daemon) assembleControl() error {
 		grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(16<<10), grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: d.config.clientSilence(), Timeout: d.config.clientSilence()}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	services.Register(d.grpc)

@@ -241,10 +241,11 @@ type Endpoint struct {
 	// datagrams at once.
 	Sources *Sources `protobuf:"bytes,14,opt,name=sources,proto3" json:"sources,omitempty"`
 	// How long the endpoint lives unless it is renewed: when that time is over it is deleted, and its connections are cut.
-	// Counted from its creation, its last renewal, or the update that set this; also while the daemon is down, but after a
-	// start there are 5 seconds at least. Absent and 0: until it is deleted.
+	// Counted from its creation, its last renewal, or the update that changed this; also while the daemon is down, but after a
+	// start there are 5 seconds at least. A step of the daemon's wall clock changes nothing while it runs. Absent and 0: until
+	// it is deleted.
 	Ttl *durationpb.Duration `protobuf:"bytes,15,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// When it is deleted unless it is renewed; absent without a ttl.
+	// When it is deleted unless it is renewed, by the wall clock of its last renewal; absent without a ttl.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// The session that takes the endpoint with it when it ends, by its name; see SessionService. Set when it is created, and
 	// never changed.

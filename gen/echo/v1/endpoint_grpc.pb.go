@@ -81,10 +81,11 @@ type EndpointServiceClient interface {
 	ApplyEndpoints(ctx context.Context, in *ApplyEndpointsRequest, opts ...grpc.CallOption) (*ApplyEndpointsResponse, error)
 	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
 	PurgeEndpoints(ctx context.Context, in *PurgeEndpointsRequest, opts ...grpc.CallOption) (*PurgeEndpointsResponse, error)
-	// Gives an endpoint with a ttl a new life: it expires its ttl from now. FAILED_PRECONDITION with reason NO_TTL when it
-	// has none and none is given.
+	// Gives an endpoint with a ttl a new life: it expires its ttl from now. The renewal is kept when this returns. It is no
+	// update: no event tells of it, and neither update_time nor etag change, unless it is given another ttl.
+	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given; NOT_FOUND when its time is over.
 	RenewEndpoint(ctx context.Context, in *RenewEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error)
-	// Renews each endpoint that a filter matches and that has a ttl, and answers which.
+	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which.
 	RenewEndpoints(ctx context.Context, in *RenewEndpointsRequest, opts ...grpc.CallOption) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(ctx context.Context, in *DeleteEndpointRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -270,10 +271,11 @@ type EndpointServiceServer interface {
 	ApplyEndpoints(context.Context, *ApplyEndpointsRequest) (*ApplyEndpointsResponse, error)
 	// Deletes the endpoints that a filter matches. Unless force is set it only says which they are.
 	PurgeEndpoints(context.Context, *PurgeEndpointsRequest) (*PurgeEndpointsResponse, error)
-	// Gives an endpoint with a ttl a new life: it expires its ttl from now. FAILED_PRECONDITION with reason NO_TTL when it
-	// has none and none is given.
+	// Gives an endpoint with a ttl a new life: it expires its ttl from now. The renewal is kept when this returns. It is no
+	// update: no event tells of it, and neither update_time nor etag change, unless it is given another ttl.
+	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given; NOT_FOUND when its time is over.
 	RenewEndpoint(context.Context, *RenewEndpointRequest) (*Endpoint, error)
-	// Renews each endpoint that a filter matches and that has a ttl, and answers which.
+	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which.
 	RenewEndpoints(context.Context, *RenewEndpointsRequest) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*emptypb.Empty, error)

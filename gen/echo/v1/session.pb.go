@@ -30,7 +30,7 @@ type Session struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is called; endpoints name it in their field session.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Holds the session again after a break. Told to its client alone.
+	// Holds the session again after a break. Told to its client alone, in the first answer.
 	Secret string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	// How long its endpoints live on when its client has left.
 	Grace *durationpb.Duration `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
@@ -112,9 +112,10 @@ type HoldRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the session is to be called. Empty: the daemon chooses.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The secret of a session that is held again; empty for a new one.
+	// The secret of a session that is held again, which needs its name, too; empty for a new one.
 	Secret string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
-	// How long its endpoints live on when the client has left. Absent and 0: not at all.
+	// How long its endpoints live on when the client has left. Absent and 0: not at all. A session that is held again keeps
+	// the one that it has.
 	Grace         *durationpb.Duration `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

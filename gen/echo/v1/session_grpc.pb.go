@@ -28,12 +28,18 @@ const (
 //
 // SessionService holds endpoints for as long as a client is there: what was created in a session is deleted with it.
 type SessionServiceClient interface {
-	// Opens a session and holds it until the client leaves, however it does: it ends the call, its process dies, its host
-	// does not answer keepalives any more. The first answer has the session; those after it say that it is still held. When
-	// the client has left and the session's grace is over, its endpoints are deleted, each told as EXPIRED.
+	// Opens a session and holds it until the client leaves, however it does: it ends the call, its process dies, or its host
+	// is silent for about 20 seconds. The first answer has the session; those after it say that it is still held. When the
+	// client has left and the session's grace is over, its endpoints are deleted, each told as EXPIRED.
 	//
-	// While the grace lasts, and for 5 seconds after a start of the daemon, a client may hold the session again with its name
-	// and its secret. ALREADY_EXISTS with reason SESSION_HELD when somebody holds it.
+	// While the grace lasts, and for 5 seconds at least after a start of the daemon, a client may hold the session again with
+	// its name and its secret. It may do so while the session seems to be held, too, since a connection that has broken is
+	// noticed late: who held it then gets ABORTED with reason SESSION_TAKEN_OVER.
+	//
+	// ALREADY_EXISTS with reason SESSION_HELD when the name is another client's; NOT_FOUND with reason SESSION_NOT_FOUND when
+	// the session to hold again is over; PERMISSION_DENIED with reason WRONG_SECRET; RESOURCE_EXHAUSTED with reason
+	// TOO_MANY_SESSIONS when there are 1,000 of them. An endpoint whose session is not there is refused with
+	// FAILED_PRECONDITION and reason SESSION_NOT_FOUND when it is created.
 	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HoldResponse], error)
 }
 
@@ -70,12 +76,18 @@ type SessionService_HoldClient = grpc.ServerStreamingClient[HoldResponse]
 //
 // SessionService holds endpoints for as long as a client is there: what was created in a session is deleted with it.
 type SessionServiceServer interface {
-	// Opens a session and holds it until the client leaves, however it does: it ends the call, its process dies, its host
-	// does not answer keepalives any more. The first answer has the session; those after it say that it is still held. When
-	// the client has left and the session's grace is over, its endpoints are deleted, each told as EXPIRED.
+	// Opens a session and holds it until the client leaves, however it does: it ends the call, its process dies, or its host
+	// is silent for about 20 seconds. The first answer has the session; those after it say that it is still held. When the
+	// client has left and the session's grace is over, its endpoints are deleted, each told as EXPIRED.
 	//
-	// While the grace lasts, and for 5 seconds after a start of the daemon, a client may hold the session again with its name
-	// and its secret. ALREADY_EXISTS with reason SESSION_HELD when somebody holds it.
+	// While the grace lasts, and for 5 seconds at least after a start of the daemon, a client may hold the session again with
+	// its name and its secret. It may do so while the session seems to be held, too, since a connection that has broken is
+	// noticed late: who held it then gets ABORTED with reason SESSION_TAKEN_OVER.
+	//
+	// ALREADY_EXISTS with reason SESSION_HELD when the name is another client's; NOT_FOUND with reason SESSION_NOT_FOUND when
+	// the session to hold again is over; PERMISSION_DENIED with reason WRONG_SECRET; RESOURCE_EXHAUSTED with reason
+	// TOO_MANY_SESSIONS when there are 1,000 of them. An endpoint whose session is not there is refused with
+	// FAILED_PRECONDITION and reason SESSION_NOT_FOUND when it is created.
 	Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
