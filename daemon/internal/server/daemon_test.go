@@ -45,9 +45,15 @@ func (w testWriter) Write(p []byte) (int, error) { w.t.Logf("echod: %s", p); ret
 // startDaemon runs a daemon until the test ends, or stop is called.
 func startDaemon(t testing.TB, c Config) *testDaemon {
 	t.Helper()
+	return startDaemonBy(t, c, func(run func()) { go run() })
+}
+
+// startDaemonBy is startDaemon whose goroutine another starts.
+func startDaemonBy(t *testing.T, c Config, start func(run func())) *testDaemon {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &testDaemon{cancel: cancel, ended: make(chan error, 1)}
-	go func() { d.ended <- Run(ctx, c) }()
+	start(func() { d.ended <- Run(ctx, c) })
 	t.Cleanup(func() { d.stop(t) })
 	deadline := time.After(patience)
 	for {
