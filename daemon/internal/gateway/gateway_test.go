@@ -39,7 +39,7 @@ func TestTheTableKnowsEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(table) != 30 {
+	if len(table) != 31 {
 		t.Errorf("%d routes", len(table))
 	}
 	for path, methods := range map[string]string{

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -24,6 +25,8 @@ var (
 	ErrSessionHeld = errors.New("the session is another client's")
 	// ErrWrongSecret says that the session is there, and the secret is not its.
 	ErrWrongSecret = errors.New("the secret is not the session's")
+	// ErrTakenOver says that another client holds the session now, by its secret.
+	ErrTakenOver = errors.New("the session was taken over by another client with its secret")
 	// ErrTooManySessions says that there are MaxSessions.
 	ErrTooManySessions = errors.New("there are too many sessions")
 )
@@ -50,6 +53,7 @@ type session struct {
 	hold    *Hold // who holds it; nil: its client has left, and its lease runs
 	ending  bool  // its lease is over: nobody may hold it or create in it any more
 	lease   lease
+	over    chan struct{} // closed when it is forgotten
 }
 
 // sessionRecord is what the store keeps of a session. The JSON names are part of the format.
@@ -66,7 +70,8 @@ type Hold struct {
 	Secret   string
 	registry *Registry
 	session  *session
-	lost     chan struct{} // closed when another client has it
+	lost     chan struct{} // closed when it is not ours any more
+	err      error         // why; written before
 }
 
 // OpenSession opens a session and holds it. An empty name is filled in. The error is ErrSessionHeld, ErrTooManySessions,
@@ -76,9 +81,9 @@ func (r *Registry) OpenSession(name string, grace time.Duration) (*Hold, error) 
 	hash := sha256.Sum256([]byte(h.Secret))
 	s := &session{
 		sessionRecord: sessionRecord{Name: name, SecretHash: hash[:], Grace: grace, CreateTime: time.Now()},
-		entries:       map[*entry]struct{}{}, opening: true, hold: h,
+		opening:       true, hold: h,
 	}
-	h.session, s.lease.session = s, s
+	h.session = s.init()
 	if err := r.reserveSession(s); err != nil {
 		return nil, err
 	}
@@ -132,9 +137,21 @@ func (s *session) takenLocked() error {
 // client, whose connection has broken without the daemon's noticing yet. The error is ErrSessionOver, ErrWrongSecret or
 // ErrClosing.
 func (r *Registry) HoldSession(name, secret string) (*Hold, error) {
-	hash := sha256.Sum256([]byte(secret))
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s, err := r.ownSessionLocked(name, secret)
+	if err != nil {
+		return nil, err
+	}
+	s.loseLocked(ErrTakenOver)
+	r.unscheduleLocked(&s.lease)
+	s.hold = &Hold{Secret: secret, registry: r, session: s, lost: make(chan struct{})}
+	return s.hold, nil
+}
+
+// ownSessionLocked finds a session for the client who has its secret.
+func (r *Registry) ownSessionLocked(name, secret string) (*session, error) {
+	hash := sha256.Sum256([]byte(secret))
 	s := r.sessions[name]
 	switch {
 	case r.closing:
@@ -144,12 +161,46 @@ func (r *Registry) HoldSession(name, secret string) (*Hold, error) {
 	case s.opening || subtle.ConstantTimeCompare(s.SecretHash, hash[:]) == 0:
 		return nil, fmt.Errorf("%w: %q", ErrWrongSecret, name)
 	}
-	if s.hold != nil {
-		close(s.hold.lost)
+	return s, nil
+}
+
+// EndSession ends a session at once, whatever its grace, for the client who has its secret. It returns when its endpoints are
+// deleted; when ctx ends before, they are deleted all the same. The error is ErrSessionOver, ErrWrongSecret or ErrClosing.
+func (r *Registry) EndSession(ctx context.Context, name, secret string) error {
+	r.mu.Lock()
+	s, err := r.ownSessionLocked(name, secret)
+	if err == nil {
+		s.loseLocked(nil)
+		r.scheduleLocked(&s.lease, time.Now())
 	}
-	r.unscheduleLocked(&s.lease)
-	s.hold = &Hold{Secret: secret, registry: r, session: s, lost: make(chan struct{})}
-	return s.hold, nil
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-r.leases.end.Done():
+		return ErrClosing
+	}
+}
+
+// init makes a session ready to have entries and a lease.
+func (s *session) init() *session {
+	s.entries, s.over = map[*entry]struct{}{}, make(chan struct{})
+	s.lease.session = s
+	return s
+}
+
+// loseLocked tells whoever holds the session that it is not theirs any more.
+func (s *session) loseLocked(why error) {
+	if s.hold != nil {
+		s.hold.err = why
+		close(s.hold.lost)
+		s.hold = nil
+	}
 }
 
 // Session answers the session as it is now.
@@ -160,8 +211,11 @@ func (h *Hold) Session() Session {
 	return Session{Name: s.Name, Grace: s.Grace, CreateTime: s.CreateTime, Endpoints: len(s.entries)}
 }
 
-// Lost is closed when another client has taken the session over, by its secret.
+// Lost is closed when the session is not this hold's any more; Err says why.
 func (h *Hold) Lost() <-chan struct{} { return h.lost }
+
+// Err answers, once Lost is closed, ErrTakenOver, or nil when the session was ended.
+func (h *Hold) Err() error { return h.err }
 
 // Release says that the client has left: the session ends when its grace is over, unless it is held again. When the daemon
 // stops it does not end: what is kept of it waits for the client after the next start. It may be called again.
@@ -230,6 +284,7 @@ func (r *Registry) endSession(s *session) {
 	defer r.mu.Unlock()
 	if left == 0 && err == nil {
 		delete(r.sessions, s.Name)
+		close(s.over)
 		return
 	}
 	if err != nil {
@@ -257,11 +312,10 @@ func (r *Registry) keepSession(rec sessionRecord) error {
 // restoreSessions brings back the sessions that the store holds; their clients have left.
 func (r *Registry) restoreSessions() error {
 	return r.store.Each(sessionKind, func(key string, value []byte) error {
-		s := &session{entries: map[*entry]struct{}{}}
+		s := (&session{}).init()
 		if err := json.Unmarshal(value, &s.sessionRecord); err != nil {
 			return fmt.Errorf("cannot understand session %q in the state file: %w", key, err)
 		}
-		s.lease.session = s
 		r.sessions[s.Name] = s
 		return nil
 	})
@@ -275,8 +329,7 @@ func (r *Registry) rejoin(e *entry) {
 	}
 	s := r.sessions[e.def.Session]
 	if s == nil {
-		s = &session{sessionRecord: sessionRecord{Name: e.def.Session, CreateTime: e.created}, entries: map[*entry]struct{}{}}
-		s.lease.session = s
+		s = (&session{sessionRecord: sessionRecord{Name: e.def.Session, CreateTime: e.created}}).init()
 		r.sessions[s.Name] = s
 	}
 	e.session = s

@@ -180,6 +180,9 @@ func TestGrace(t *testing.T) {
 		default:
 			t.Error("who held it is not told")
 		}
+		if !errors.Is(again.Err(), ErrTakenOver) {
+			t.Errorf("who held it is told %v", again.Err())
+		}
 		again.Release()
 		pass(time.Hour)
 		third.Release()
@@ -275,4 +278,66 @@ func TestTheSessionRecordsForm(t *testing.T) {
 	if want := `{"name":"s","secretHash":"AQI=","graceNanos":1000000000,"createTime":"2026-01-02T03:04:05.000000006Z"}`; err != nil || string(got) != want {
 		t.Errorf("a record is\n%s, %v; want\n%s", got, err, want)
 	}
+}
+
+// TestASessionIsEndedByItsClient ends it in spite of its grace, held or not, and finds it gone when that returns.
+func TestASessionIsEndedByItsClient(t *testing.T) {
+	store := &memory{records: map[string][]byte{}}
+	r := newRegistry(t, store)
+	ctx := context.Background()
+	for _, left := range []bool{false, true} {
+		h := mustOpen(t, r, "s", time.Hour)
+		mustCreate(t, r, inSession("a", "s"))
+		if left {
+			h.Release()
+		}
+		if err := r.EndSession(ctx, "s", ""); !errors.Is(err, ErrWrongSecret) {
+			t.Errorf("without its secret: %v", err)
+		}
+		if err := r.EndSession(ctx, "s", h.Secret); err != nil || r.Len() != 0 || len(store.keys()) != 0 {
+			t.Errorf("ended: %v; %d endpoints, %q", err, r.Len(), store.keys())
+		}
+		if !left {
+			<-h.Lost()
+			if err := h.Err(); err != nil {
+				t.Errorf("who holds it is told %v", err)
+			}
+		}
+		if err := r.EndSession(ctx, "s", h.Secret); !errors.Is(err, ErrSessionOver) {
+			t.Errorf("ended again: %v", err)
+		}
+		h.Release()
+	}
+	h := mustOpen(t, r, "s", 0)
+	mustCreate(t, r, inSession("a", "s"))
+	store.setFail(true)
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := r.EndSession(gone, "s", h.Secret); !errors.Is(err, context.Canceled) {
+		t.Errorf("a client that does not wait: %v", err)
+	}
+	waiting := make(chan error, 1)
+	other := mustOpenIn(t, r, store, "other")
+	go func() { waiting <- r.EndSession(ctx, "other", other.Secret) }()
+	soon(t, "it is ending", func() bool {
+		_, err := r.HoldSession("other", other.Secret)
+		return errors.Is(err, ErrSessionOver)
+	})
+	if err := r.Close(ended()); err != nil {
+		t.Error(err)
+	}
+	if err := <-waiting; !errors.Is(err, ErrClosing) {
+		t.Errorf("when the daemon stops: %v", err)
+	}
+	if err := r.EndSession(ctx, "other", other.Secret); !errors.Is(err, ErrClosing) {
+		t.Errorf("when the daemon has stopped: %v", err)
+	}
+}
+
+// mustOpenIn opens a session with a store that refuses before and afterwards.
+func mustOpenIn(t *testing.T, r *Registry, store *memory, name string) *Hold {
+	t.Helper()
+	store.setFail(false)
+	defer store.setFail(true)
+	return mustOpen(t, r, name, time.Hour)
 }

@@ -2,11 +2,11 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -16,13 +16,11 @@ import (
 // what is not acknowledged breaks the connection.
 const heldEvery = 10 * time.Second
 
-// errTakenOver is what a stream ends with when its session is held by another.
-var errTakenOver = errors.New("the session was taken over by another client with its secret")
-
 // Sessions is what SessionService needs of the registry.
 type Sessions interface {
 	OpenSession(name string, grace time.Duration) (*registry.Hold, error)
 	HoldSession(name, secret string) (*registry.Hold, error)
+	EndSession(ctx context.Context, name, secret string) error
 }
 
 // SessionService serves echo.v1.SessionService.
@@ -54,7 +52,7 @@ func (s *SessionService) Hold(req *echov1.HoldRequest, stream grpc.ServerStreami
 		case <-stream.Context().Done():
 			return context.Cause(stream.Context())
 		case <-hold.Lost():
-			return errTakenOver
+			return hold.Err()
 		case <-ticker.C:
 			if err := stream.Send(&echov1.HoldResponse{Session: sessionToProto(hold.Session())}); err != nil {
 				return err
@@ -72,6 +70,14 @@ func (s *SessionService) hold(req *echov1.HoldRequest) (*registry.Hold, error) {
 	default:
 		return s.sessions.HoldSession(req.GetName(), req.GetSecret())
 	}
+}
+
+// EndSession implements the service.
+func (s *SessionService) EndSession(ctx context.Context, req *echov1.EndSessionRequest) (*emptypb.Empty, error) {
+	if err := s.sessions.EndSession(ctx, req.GetName(), req.GetSecret()); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, nil
 }
 
 func sessionToProto(s registry.Session) *echov1.Session {

@@ -82,7 +82,7 @@ var table = []struct {
 	{registry.ErrSessionHeld, codes.AlreadyExists, "SESSION_HELD", ""},
 	{registry.ErrWrongSecret, codes.PermissionDenied, "WRONG_SECRET", ""},
 	{registry.ErrTooManySessions, codes.ResourceExhausted, "TOO_MANY_SESSIONS", ""},
-	{errTakenOver, codes.Aborted, "SESSION_TAKEN_OVER", ""},
+	{registry.ErrTakenOver, codes.Aborted, "SESSION_TAKEN_OVER", ""},
 	{runs.ErrNotFound, codes.NotFound, "PROBE_NOT_FOUND", ""},
 	{runs.ErrExists, codes.AlreadyExists, "PROBE_EXISTS", ""},
 	{budget.ErrUsedUp, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -93,6 +94,8 @@ func leaseCases() []contractCase {
 		{name: "hold with a negative grace", call: "SessionService/Hold", request: `{"grace": "-1s"}`, code: bad, reason: "BAD_VALUE", field: "grace"},
 		{name: "hold again what has no name", call: "SessionService/Hold", request: `{"secret": "x"}`, code: bad, reason: "BAD_VALUE", field: "name", says: "is missing"},
 		{name: "hold again with too long a secret", call: "SessionService/Hold", request: `{"name": "s", "secret": "` + strings.Repeat("x", 129) + `"}`, code: bad, reason: "BAD_VALUE", field: "secret"},
+		{name: "end what is over", call: "SessionService/EndSession", request: `{"name": "gone", "secret": "x"}`, code: codes.NotFound, reason: "SESSION_NOT_FOUND", says: `"gone"`},
+		{name: "end no name", call: "SessionService/EndSession", request: `{"name": "A B", "secret": "x"}`, code: bad, reason: "BAD_VALUE", field: "name"},
 		{name: "hold again what is over", call: "SessionService/Hold", request: `{"name": "gone", "secret": "x"}`, code: codes.NotFound, reason: "SESSION_NOT_FOUND", says: `"gone"`},
 	}
 }
@@ -192,6 +195,7 @@ func waitGone(t *testing.T, client echov1.EndpointServiceClient, name string) {
 func TestASessionEndsWithItsClient(t *testing.T) {
 	d := startDaemon(t, testConfig(t))
 	client := echov1.NewEndpointServiceClient(d.dial(t, d.GRPC))
+	sessions := echov1.NewSessionServiceClient(d.dial(t, d.GRPC))
 	for name, hold := range holders(d) {
 		t.Run(name, func(t *testing.T) {
 			session, held, err := hold(t, &echov1.HoldRequest{Name: name})
@@ -235,6 +239,23 @@ func TestASessionEndsWithItsClient(t *testing.T) {
 			waitGone(t, client, e.GetName())
 			if accepts(e.GetAddress()) {
 				t.Error("its port is taken after its end")
+			}
+			ended, heldLast, err := hold(t, &echov1.HoldRequest{Name: name, Grace: durationOf("1h")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustCreate(t, client, &echov1.Endpoint{Name: "in-" + name, Protocol: echov1.Protocol_UDP, Session: name})
+			if _, err := sessions.EndSession(testContext(t), &echov1.EndSessionRequest{Name: name}); status.Code(err) != codes.PermissionDenied || reasonOf(err) != "WRONG_SECRET" {
+				t.Errorf("ended without its secret: %v", err)
+			}
+			if _, err := sessions.EndSession(testContext(t), &echov1.EndSessionRequest{Name: name, Secret: ended.GetSecret()}); err != nil {
+				t.Errorf("ended: %v", err)
+			}
+			if _, err := client.GetEndpoint(testContext(t), &echov1.GetEndpointRequest{Name: e.GetName()}); status.Code(err) != codes.NotFound {
+				t.Errorf("its endpoint when it was ended: %v", err)
+			}
+			if _, err := heldLast.next(); !errors.Is(err, io.EOF) {
+				t.Errorf("who held it: %v", err)
 			}
 			chosen, _, err := hold(t, &echov1.HoldRequest{Grace: durationOf("1h")})
 			if err != nil || !strings.HasPrefix(chosen.GetName(), "session-") || chosen.GetGrace().AsDuration() != time.Hour {

@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -218,11 +219,66 @@ func (x *HoldResponse) GetSession() *Session {
 	return nil
 }
 
+// EndSessionRequest is what EndSession takes.
+type EndSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its secret.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSessionRequest) Reset() {
+	*x = EndSessionRequest{}
+	mi := &file_echo_v1_session_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSessionRequest) ProtoMessage() {}
+
+func (x *EndSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_session_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSessionRequest.ProtoReflect.Descriptor instead.
+func (*EndSessionRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_session_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EndSessionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EndSessionRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
 var File_echo_v1_session_proto protoreflect.FileDescriptor
 
 const file_echo_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x15echo/v1/session.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n" +
+	"\x15echo/v1/session.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n" +
 	"\aSession\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12/\n" +
@@ -236,9 +292,14 @@ const file_echo_v1_session_proto_rawDesc = "" +
 	"\x05grace\x18\x03 \x01(\v2\x19.google.protobuf.DurationBX\xbaHU\xba\x01R\n" +
 	"\vgrace.range\x12\x10must be 0 to 24h\x1a1this >= duration('0s') && this <= duration('24h')R\x05grace\":\n" +
 	"\fHoldResponse\x12*\n" +
-	"\asession\x18\x01 \x01(\v2\x10.echo.v1.SessionR\asession2e\n" +
+	"\asession\x18\x01 \x01(\v2\x10.echo.v1.SessionR\asession\"V\n" +
+	"\x11EndSessionRequest\x12\x1f\n" +
+	"\x04name\x18\x01 \x01(\tB\v\xbaH\br\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12 \n" +
+	"\x06secret\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06secret2\xcb\x01\n" +
 	"\x0eSessionService\x12S\n" +
-	"\x04Hold\x12\x14.echo.v1.HoldRequest\x1a\x15.echo.v1.HoldResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/sessions:hold0\x01B+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
+	"\x04Hold\x12\x14.echo.v1.HoldRequest\x1a\x15.echo.v1.HoldResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/sessions:hold0\x01\x12d\n" +
+	"\n" +
+	"EndSession\x12\x1a.echo.v1.EndSessionRequest\x1a\x16.google.protobuf.Empty\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/sessions/{name}:endB+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
 
 var (
 	file_echo_v1_session_proto_rawDescOnce sync.Once
@@ -252,23 +313,27 @@ func file_echo_v1_session_proto_rawDescGZIP() []byte {
 	return file_echo_v1_session_proto_rawDescData
 }
 
-var file_echo_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_echo_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_echo_v1_session_proto_goTypes = []any{
 	(*Session)(nil),               // 0: echo.v1.Session
 	(*HoldRequest)(nil),           // 1: echo.v1.HoldRequest
 	(*HoldResponse)(nil),          // 2: echo.v1.HoldResponse
-	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*EndSessionRequest)(nil),     // 3: echo.v1.EndSessionRequest
+	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*emptypb.Empty)(nil),         // 6: google.protobuf.Empty
 }
 var file_echo_v1_session_proto_depIdxs = []int32{
-	3, // 0: echo.v1.Session.grace:type_name -> google.protobuf.Duration
-	4, // 1: echo.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	3, // 2: echo.v1.HoldRequest.grace:type_name -> google.protobuf.Duration
+	4, // 0: echo.v1.Session.grace:type_name -> google.protobuf.Duration
+	5, // 1: echo.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	4, // 2: echo.v1.HoldRequest.grace:type_name -> google.protobuf.Duration
 	0, // 3: echo.v1.HoldResponse.session:type_name -> echo.v1.Session
 	1, // 4: echo.v1.SessionService.Hold:input_type -> echo.v1.HoldRequest
-	2, // 5: echo.v1.SessionService.Hold:output_type -> echo.v1.HoldResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
+	3, // 5: echo.v1.SessionService.EndSession:input_type -> echo.v1.EndSessionRequest
+	2, // 6: echo.v1.SessionService.Hold:output_type -> echo.v1.HoldResponse
+	6, // 7: echo.v1.SessionService.EndSession:output_type -> google.protobuf.Empty
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
 	4, // [4:4] is the sub-list for extension extendee
 	0, // [0:4] is the sub-list for field type_name
@@ -286,7 +351,7 @@ func file_echo_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_session_proto_rawDesc), len(file_echo_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

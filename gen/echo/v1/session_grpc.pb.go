@@ -11,6 +11,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -19,7 +20,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_Hold_FullMethodName = "/echo.v1.SessionService/Hold"
+	SessionService_Hold_FullMethodName       = "/echo.v1.SessionService/Hold"
+	SessionService_EndSession_FullMethodName = "/echo.v1.SessionService/EndSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -41,6 +43,10 @@ type SessionServiceClient interface {
 	// TOO_MANY_SESSIONS when there are 1,000 of them. An endpoint whose session is not there is refused with
 	// FAILED_PRECONDITION and reason SESSION_NOT_FOUND when it is created.
 	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HoldResponse], error)
+	// Ends a session at once, whatever its grace, for the client who has its secret: its endpoints are deleted when this
+	// returns, and the stream that holds it ends without an error. NOT_FOUND with reason SESSION_NOT_FOUND when it is over;
+	// PERMISSION_DENIED with reason WRONG_SECRET.
+	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
 type sessionServiceClient struct {
@@ -70,6 +76,16 @@ func (c *sessionServiceClient) Hold(ctx context.Context, in *HoldRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_HoldClient = grpc.ServerStreamingClient[HoldResponse]
 
+func (c *sessionServiceClient) EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, SessionService_EndSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -89,6 +105,10 @@ type SessionServiceServer interface {
 	// TOO_MANY_SESSIONS when there are 1,000 of them. An endpoint whose session is not there is refused with
 	// FAILED_PRECONDITION and reason SESSION_NOT_FOUND when it is created.
 	Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error
+	// Ends a session at once, whatever its grace, for the client who has its secret: its endpoints are deleted when this
+	// returns, and the stream that holds it ends without an error. NOT_FOUND with reason SESSION_NOT_FOUND when it is over;
+	// PERMISSION_DENIED with reason WRONG_SECRET.
+	EndSession(context.Context, *EndSessionRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -101,6 +121,9 @@ type UnimplementedSessionServiceServer struct{}
 
 func (UnimplementedSessionServiceServer) Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error {
 	return status.Error(codes.Unimplemented, "method Hold not implemented")
+}
+func (UnimplementedSessionServiceServer) EndSession(context.Context, *EndSessionRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndSession not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -134,13 +157,36 @@ func _SessionService_Hold_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_HoldServer = grpc.ServerStreamingServer[HoldResponse]
 
+func _SessionService_EndSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).EndSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_EndSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).EndSession(ctx, req.(*EndSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var SessionService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "echo.v1.SessionService",
 	HandlerType: (*SessionServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "EndSession",
+			Handler:    _SessionService_EndSession_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Hold",
