@@ -36,6 +36,7 @@ type globalOptions struct {
 // session is what a command talks with: the daemon's services and the writer of the chosen format.
 type session struct {
 	endpoints echov1.EndpointServiceClient
+	sessions  echov1.SessionServiceClient
 	probes    echov1.ProbeServiceClient
 	monitors  echov1.MonitorServiceClient
 	daemon    echov1.DaemonServiceClient
@@ -68,6 +69,7 @@ func (a *app) session(conn channel, format render.Format) *session {
 	a.conn = conn
 	return &session{
 		endpoints: echov1.NewEndpointServiceClient(a.conn),
+		sessions:  echov1.NewSessionServiceClient(a.conn),
 		probes:    echov1.NewProbeServiceClient(a.conn),
 		monitors:  echov1.NewMonitorServiceClient(a.conn),
 		daemon:    echov1.NewDaemonServiceClient(a.conn),

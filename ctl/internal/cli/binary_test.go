@@ -4,28 +4,38 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 	"google.golang.org/grpc"
 )
 
-// buildEchoctl builds the program as a release does.
+// buildEchoctl builds the program as a release does, once for all tests; it is beside the daemon that they share.
 func buildEchoctl(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "echoctl")
-	build := exec.Command("go", "build", "-o", path, "-ldflags",
-		"-X github.com/echod/echod/ctl/internal/cli.Version=1.2.3", "github.com/echod/echod/ctl/echoctl")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build echoctl: %v\n%s", err, out)
+	path, err := builtEchoctl()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
+
+var builtEchoctl = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(filepath.Dir(echod), "echoctl")
+	build := exec.Command("go", "build", "-o", path, "-ldflags",
+		"-X github.com/echod/echod/ctl/internal/cli.Version=1.2.3", "github.com/echod/echod/ctl/echoctl")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cannot build echoctl: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 // TestBinary runs echoctl as a process: its version, its exit codes, and what Ctrl-C does to a probe.
 func TestBinary(t *testing.T) {

@@ -29,6 +29,9 @@ type Env struct {
 	// StderrTerminal tells that Stderr is one: a line that shows how far a probe is. StderrWidth is as Width.
 	StderrTerminal bool
 	StderrWidth    int
+	// TakeSignals is called, if it is not nil, by a command that hands signals on: from then on they end neither the run's
+	// context nor the process.
+	TakeSignals func()
 	// Root tells that the user is root, whose daemon has its socket elsewhere.
 	Root bool
 }

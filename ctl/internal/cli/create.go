@@ -11,6 +11,8 @@ type createOptions struct {
 	name         string
 	labels       labelsFlag
 	description  string
+	ttl          durationFlag
+	session      string
 	options      endpointOptions
 	validateOnly bool
 }
@@ -24,13 +26,18 @@ func newCreateCommand(a *app) *cobra.Command {
 
 LISTEN is where: "127.0.0.1:7", ":7" (every address of the host), "0.0.0.0:7"
 (IPv4 only), "[::]:7" (IPv6 only), "[fe80::1%eth0]:7". Port 0 picks a free port;
-without LISTEN it is a free port of the daemon's default host.`),
+without LISTEN it is a free port of the daemon's default host.
+
+With --ttl it expires so long after its creation, unless echoctl renew gives it
+as long again. With --session it is deleted when that session ends; within
+echoctl session that is the session around, unless --session '' says none.`),
 		Example: `  echoctl create tcp
   echoctl create tcp 127.0.0.1:7000 --name web-1 --label rack=r1 --label role=web
   echoctl create udp :7 --description "the lab's echo"
   echoctl create tcp --one-shot --idle-timeout 30s --max-connections 100
   echoctl create tcp :7 --max-bytes 10MiB --stall-timeout 30s --allow 10.0.0.0/8
   echoctl create udp :7 --source-datagrams 100 --deny 192.0.2.0/24,2001:db8::/32
+  echoctl create tcp --ttl 10m
   echoctl create tcp -o json | jq -r .address`,
 		Args: argsBetween(1, 2, "tcp or udp"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCreate(a, cmd, o, args) },
@@ -45,6 +52,8 @@ without LISTEN it is a free port of the daemon's default host.`),
 	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
 	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` to select by; may be repeated")
 	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people")
+	flags.Var(&o.ttl, "ttl", "delete it `DURATION` from now unless it is renewed; 0 is never (the default)")
+	flags.StringVar(&o.session, "session", "", "delete it when the session `NAME` ends (default: $"+sessionVariable+")")
 	o.options.addTo(cmd, false)
 	addValidateOnly(cmd, &o.validateOnly)
 	return cmd
@@ -60,6 +69,9 @@ func runCreate(a *app, cmd *cobra.Command, o *createOptions, args []string) erro
 	endpoint, err := o.endpoint(cmd, args)
 	if err != nil {
 		return err
+	}
+	if !cmd.Flags().Changed("session") {
+		endpoint.Session = a.getenv(sessionVariable)
 	}
 	s, err := a.connect()
 	if err != nil {
@@ -81,7 +93,7 @@ func runCreate(a *app, cmd *cobra.Command, o *createOptions, args []string) erro
 
 // endpoint is what the command line asks for. Flags that were not given stay absent: the daemon has the defaults.
 func (o *createOptions) endpoint(cmd *cobra.Command, args []string) (*echov1.Endpoint, error) {
-	e := &echov1.Endpoint{Name: o.name, Labels: o.labels.values, Description: o.description}
+	e := &echov1.Endpoint{Name: o.name, Labels: o.labels.values, Description: o.description, Ttl: o.ttl.proto(), Session: o.session}
 	switch strings.ToLower(args[0]) {
 	case "tcp":
 		e.Protocol = echov1.Protocol_TCP

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -119,6 +120,25 @@ var effects = map[string]func(t *testing.T, s *shell){
 		wantField(t, s.json("create", "udp", "--name", "e-guard", "--loop-guard=false"), "udp.loopGuard", "false")
 		s.run("create", "tcp", "--loop-guard=false").want(t, 2, "", "echoctl: --loop-guard is for udp*\n")
 	},
+	"create --ttl": func(t *testing.T, s *shell) {
+		s.remove("e-ttl")
+		m := s.json("create", "tcp", "--name", "e-ttl", "--ttl", "10m")
+		wantField(t, m, "ttl", `"600s"`)
+		if m["expireTime"] == nil {
+			t.Error("it does not expire")
+		}
+		if out := s.ok("list", "--filter", `name = "e-ttl"`); !strings.Contains(out, "EXPIRES") || !strings.Contains(out, "in 9m") {
+			t.Errorf("list writes\n%s", out)
+		}
+	},
+	"create --session": func(t *testing.T, s *shell) {
+		none := "echoctl: no such session: \"%s\"; it may have ended with its client\nechoctl session holds one\n"
+		s.run("create", "tcp", "--session", "none").want(t, 1, "", strings.ReplaceAll(none, "%s", "none"))
+		s.env[sessionVariable] = "around"
+		s.run("create", "tcp").want(t, 1, "", strings.ReplaceAll(none, "%s", "around"))
+		s.remove("e-outside")
+		wantField(t, s.json("create", "tcp", "--name", "e-outside", "--session", ""), "session", `""`)
+	},
 	"create --validate-only": validateOnlyEffect("--validate-only"),
 	"create --dry-run":       validateOnlyEffect("--dry-run"),
 
@@ -175,6 +195,10 @@ var effects = map[string]func(t *testing.T, s *shell){
 		wantField(t, s.json("update", "e-guard-2", "--loop-guard=false"), "udp.loopGuard", "false")
 		wantField(t, s.json("update", "e-guard-2", "--loop-guard"), "udp.loopGuard", "true")
 	},
+	"update --ttl": func(t *testing.T, s *shell) {
+		updateEffect("ttl", `"3600s"`, "--ttl", "1h")(t, s)
+		updateEffect("ttl", `null`, "--ttl", "0")(t, s)
+	},
 	"update --listen": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-listen")
 		s.ok("stop", "e-listen")
@@ -192,6 +216,28 @@ var effects = map[string]func(t *testing.T, s *shell){
 	},
 	"update --validate-only": updateCheckEffect("--validate-only"),
 	"update --dry-run":       updateCheckEffect("--dry-run"),
+
+	"renew --ttl": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-renew")
+		wantField(t, s.json("renew", "e-renew", "--ttl", "2h"), "ttl", `"7200s"`)
+	},
+	"renew --selector": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-renew-1", "-l", "e=renew", "--ttl", "1h")
+		s.newEndpoint("tcp", "e-renew-2", "-l", "e=renew")
+		s.run("renew", "--selector", "e=renew", "-o", "name").want(t, 0, "e-renew-1\n", "")
+	},
+	"renew --filter": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-renew-3", "--ttl", "1h")
+		s.run("renew", "--filter", `name = "e-renew-*"`, "-o", "name").want(t, 0, "e-renew-3\n", "")
+	},
+	"session --name":  sessionEffect("name", `"e-session-tcp-1"`, "--name", "e-session", "--tcp", ""),
+	"session --label": sessionEffect("labels", `{"a":"b"}`, "--label", "a=b", "--tcp", ""),
+	"session --tcp":   sessionEffect("protocol", `"TCP"`, "--tcp", "127.0.0.1:0"),
+	"session --udp":   sessionEffect("listen", `"[::1]:0"`, "--udp", "[::1]:0"),
+	"session --grace": func(t *testing.T, s *shell) {
+		// The daemon's own bound shows that the value gets there.
+		s.run("session", "--grace", "25h").want(t, 1, "", "echoctl: *grace: must be 0 to 24h*\n")
+	},
 
 	"start --selector":  selectorEffect("start", "SERVING"),
 	"stop --selector":   selectorEffect("stop", "STOPPED"),
@@ -479,6 +525,17 @@ func dontFragmentEffect(t *testing.T, s *shell) {
 		s.run(append(command, "e-probe", "--name", "e-df", "-c", "1", "-W", "60s", "--dont-fragment")...)
 		wantField(t, s.json("probe", "get", "e-df"), "ip", `{"dontFragment":true,"dscp":0,"ttl":0}`)
 		s.ok("probe", "rm", "e-df")
+	}
+}
+
+// sessionEffect holds a session with one endpoint until that is shown.
+func sessionEffect(path, want string, flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		s.ctx, s.stdout = ctx, &interrupting{stop: cancel}
+		m := s.json(append([]string{"session"}, flags...)...)
+		wantField(t, m, path, want)
 	}
 }
 

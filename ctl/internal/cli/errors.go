@@ -47,6 +47,7 @@ const (
 	anEndpoint kind = "endpoint"
 	aProbe     kind = "probe"
 	aMonitor   kind = "monitor"
+	aSession   kind = "session"
 )
 
 // callError is a failed call about one thing; the name is empty when the daemon was to choose it.
@@ -196,6 +197,15 @@ func violationLines(message string, violations []*errdetails.BadRequest_FieldVio
 func hint(code codes.Code, reason string, call *callError) string {
 	if reason == "NEEDS_STOP" {
 		return "stop it first: echoctl stop " + call.name
+	}
+	switch reason {
+	case "NO_TTL":
+		return "give it one: echoctl renew " + call.name + " --ttl 10m"
+	case "SESSION_NOT_FOUND":
+		return "echoctl session holds one"
+	}
+	if call.kind == aSession {
+		return ""
 	}
 	list, get := "echoctl list", "echoctl get "
 	if call.kind == aProbe || call.kind == aMonitor {

@@ -26,6 +26,9 @@ func newListCommand(a *app) *cobra.Command {
 		Long: long(`Lists the endpoints by name, all of them unless a filter, a selector or a limit
 is given.
 
+A table shows when endpoints expire where one of them does; -o wide always, and
+the session that each belongs to.
+
 A filter speaks of name, protocol, state, port, listen, address, description and
 labels (AIP-160).`),
 		Example: `  echoctl list

@@ -59,7 +59,7 @@ func newRootCommand(a *app) *cobra.Command {
 		&cobra.Group{ID: groupOther, Title: "Besides:"},
 	)
 	addTo(root, groupEndpoints, newCreateCommand(a), newListCommand(a), newGetCommand(a), newUpdateCommand(a),
-		newStartCommand(a), newStopCommand(a), newDeleteCommand(a))
+		newStartCommand(a), newStopCommand(a), newRenewCommand(a), newDeleteCommand(a), newSessionCommand(a))
 	addTo(root, groupProbes, newProbeCommand(a), newMonitorCommand(a))
 	addTo(root, groupOther, newInfoCommand(a), newVersionCommand(a), newCompletionCommand())
 	help := newHelpCommand()

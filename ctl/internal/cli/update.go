@@ -14,6 +14,7 @@ type updateOptions struct {
 	removeLabels []string
 	description  string
 	listen       string
+	ttl          durationFlag
 	options      endpointOptions
 	etag         string
 	validateOnly bool
@@ -27,11 +28,13 @@ func newUpdateCommand(a *app) *cobra.Command {
 		Long: long(`Changes what the flags say and nothing else, without dropping a connection; only
 --listen needs the endpoint to be stopped. --label adds a label or changes its
 value, --remove-label takes one away; the other labels stay. --allow and --deny
-replace their lists.`),
+replace their lists. Another --ttl counts from now; echoctl renew gives an
+endpoint the one that it has again.`),
 		Example: `  echoctl update web-1 --label rack=r2 --remove-label old
   echoctl update web-1 --description "" --one-shot=false
   echoctl update web-1 --idle-timeout 5m --max-connections default
   echoctl update web-1 --allow 10.0.0.0/8,2001:db8::/32 --deny ""
+  echoctl update web-1 --ttl 1h
   echoctl stop web-1 && echoctl update web-1 --listen :7001 && echoctl start web-1`,
 		Args:              argsBetween(1, 1, "NAME"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runUpdate(a, cmd, o, args[0]) },
@@ -42,6 +45,7 @@ replace their lists.`),
 	flags.StringArrayVar(&o.removeLabels, "remove-label", nil, "take the label `KEY` away; may be repeated")
 	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people; \"\" for none")
 	flags.StringVar(&o.listen, "listen", "", "where to `LISTEN`, as in create; needs the endpoint to be stopped")
+	flags.Var(&o.ttl, "ttl", "delete it `DURATION` from now unless it is renewed; 0 is never")
 	o.options.addTo(cmd, true)
 	flags.StringVar(&o.etag, "etag", "", "change it only if it still has this `ETAG`")
 	addValidateOnly(cmd, &o.validateOnly)
@@ -95,6 +99,9 @@ func (o *updateOptions) request(cmd *cobra.Command, name string) *echov1.UpdateE
 	}
 	if given("listen", "listen") {
 		e.Listen = o.listen
+	}
+	if given("ttl", "ttl") {
+		e.Ttl = o.ttl.proto()
 	}
 	mask.Paths = append(mask.Paths, o.options.into(e, cmd)...)
 	return &echov1.UpdateEndpointRequest{Name: name, Endpoint: e, UpdateMask: mask, ValidateOnly: o.validateOnly}

@@ -2,30 +2,39 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
+// endpointRows has a column for when endpoints expire only where one does.
 func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 	g := &grid{header: []string{"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LABELS"}}
+	expiring := slices.ContainsFunc(list, func(e *echov1.Endpoint) bool { return e.GetExpireTime() != nil })
+	if expiring {
+		g.header = []string{"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "EXPIRES", "LABELS"}
+	}
 	for _, e := range list {
-		g.add(
-			cell{text: clean(e.GetName())},
-			cell{text: protocolText(e.GetProtocol())},
-			cell{text: orDash(clean(e.GetAddress()))},
+		row := []cell{
+			{text: clean(e.GetName())},
+			{text: protocolText(e.GetProtocol())},
+			{text: orDash(clean(e.GetAddress()))},
 			endpointState(e.GetState()),
-			cell{text: age(now, e.GetCreateTime())},
-			cell{text: orDash(labelText(e.GetLabels()))},
-		)
+			{text: age(now, e.GetCreateTime())},
+		}
+		if expiring {
+			row = append(row, cell{text: until(now, e.GetExpireTime())})
+		}
+		g.add(append(row, cell{text: orDash(labelText(e.GetLabels()))})...)
 	}
 	return g
 }
 
 func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 	g := &grid{header: []string{
-		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LISTEN", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
+		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "EXPIRES", "SESSION", "LISTEN", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
 		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "REASON", "LABELS",
 	}}
 	for _, e := range list {
@@ -38,6 +47,8 @@ func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 			cell{text: orDash(clean(e.GetAddress()))},
 			endpointState(e.GetState()),
 			cell{text: age(now, e.GetCreateTime())},
+			cell{text: until(now, e.GetExpireTime())},
+			cell{text: orDash(clean(e.GetSession()))},
 			cell{text: orDash(clean(e.GetListen()))},
 			cell{text: numberIf(tcp && c != nil, uint64(c.GetConnectionsOpen()))},
 			cell{text: numberIf(tcp && c != nil, c.GetConnectionsTotal())},
@@ -92,6 +103,15 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	describeSources(p, e.GetSources())
 	if c := e.GetCounters(); c != nil {
 		describeCounters(p, e.GetProtocol(), c, now)
+	}
+	if e.GetTtl() != nil {
+		p.add("TTL", span(e.GetTtl().AsDuration()))
+	}
+	if t := e.GetExpireTime(); t != nil {
+		p.add("Expires", fmt.Sprintf("%s (%s)", t.AsTime().UTC().Format(time.RFC3339), until(now, t)))
+	}
+	if e.GetSession() != "" {
+		p.add("Session", clean(e.GetSession()))
 	}
 	p.add("Created", moment(now, e.GetCreateTime(), "-"))
 	p.add("Changed", moment(now, e.GetUpdateTime(), "-"))

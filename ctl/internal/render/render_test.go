@@ -69,6 +69,14 @@ func endpoints() []*echov1.Endpoint {
 	}
 }
 
+// leased are an endpoint with a ttl, one of a session, and one that lives for ever.
+func leased() []*echov1.Endpoint {
+	all := endpoints()
+	all[0].Ttl, all[0].ExpireTime = durationpb.New(10*time.Minute), ago(-598*time.Second)
+	all[1].Session = "ci"
+	return all
+}
+
 func report() *echov1.ProbeReport {
 	return &echov1.ProbeReport{
 		Probe: "p-1", Target: &echov1.ProbeTarget{Endpoint: "web-1", Protocol: echov1.Protocol_TCP},
@@ -297,8 +305,10 @@ var scenes = map[string]func(Writer) error{
 		}
 		return errors.Join(append(errs, w.Reports([]*echov1.ProbeReport{searches()[0].Report}))...)
 	},
-	"deleted": func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
-	"info":    func(w Writer) error { return w.Info(info()) },
+	"endpoint-list-leased": func(w Writer) error { return w.EndpointList(leased()) },
+	"endpoints-leased":     func(w Writer) error { return w.DescribeEndpoints(leased()[:2]) },
+	"deleted":              func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
+	"info":                 func(w Writer) error { return w.Info(info()) },
 	"version": func(w Writer) error {
 		return w.Version(Version{
 			Client: ClientVersion{Version: "1.2.3", Platform: "go1.26 linux/amd64"},

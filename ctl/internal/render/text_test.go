@@ -120,6 +120,20 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+func TestUntil(t *testing.T) {
+	for left, want := range map[time.Duration]string{
+		-time.Hour: "now", 0: "now", time.Millisecond: "in 1s", 598*time.Second + 1: "in 9m58s", 10 * time.Minute: "in 10m",
+		150 * time.Minute: "in 2h30m", 150*time.Minute + time.Second: "in 2h30m", 24 * time.Hour: "in 1d", 76 * time.Hour: "in 3d4h",
+	} {
+		if got := until(now, ago(-left)); got != want {
+			t.Errorf("until %v = %s, want %s", left, got, want)
+		}
+	}
+	if got := until(now, nil); got != "-" {
+		t.Errorf("until never = %s", got)
+	}
+}
+
 func TestCut(t *testing.T) {
 	if got := cut("größere Länge", 10); got != "größere L…" {
 		t.Errorf("cut = %q", got)

@@ -45,6 +45,30 @@ func age(now time.Time, t *timestamppb.Timestamp) string {
 	}
 }
 
+// until writes in how long t is, in its two largest units: "in 9m58s", "in 2h30m"; what is due is "now".
+func until(now time.Time, t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "-"
+	}
+	d := t.AsTime().Sub(now)
+	switch {
+	case d <= 0:
+		return "now"
+	case d < time.Second:
+		return "in 1s"
+	case d < time.Hour:
+		return "in " + span(d.Truncate(time.Second))
+	case d < 24*time.Hour:
+		return "in " + span(d.Truncate(time.Minute))
+	default:
+		days, hours := d/(24*time.Hour), d%(24*time.Hour)/time.Hour
+		if hours == 0 {
+			return fmt.Sprintf("in %dd", days)
+		}
+		return fmt.Sprintf("in %dd%dh", days, hours)
+	}
+}
+
 // moment writes a time with its age, or what instead when there is none.
 func moment(now time.Time, t *timestamppb.Timestamp, instead string) string {
 	if t == nil {
