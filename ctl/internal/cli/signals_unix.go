@@ -20,7 +20,7 @@ func fromTerminal(s os.Signal) bool {
 	if err != nil {
 		return false // there is none
 	}
-	defer terminal.Close()
+	defer func() { _ = terminal.Close() }() // nothing was written
 	foreground, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
 	return err == nil && foreground == unix.Getpgrp()
 }

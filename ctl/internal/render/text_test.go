@@ -122,7 +122,7 @@ func TestSpan(t *testing.T) {
 
 func TestUntil(t *testing.T) {
 	for left, want := range map[time.Duration]string{
-		-time.Hour: "now", 0: "now", time.Millisecond: "in 1s", 598*time.Second + 1: "in 9m58s", 10 * time.Minute: "in 10m",
+		-time.Hour: "now", 0: "now", time.Millisecond: "in 1s", 597*time.Second + 1: "in 9m58s", 598 * time.Second: "in 9m58s", 10 * time.Minute: "in 10m",
 		150 * time.Minute: "in 2h30m", 150*time.Minute + time.Second: "in 2h30m", 24 * time.Hour: "in 1d", 76 * time.Hour: "in 3d4h",
 	} {
 		if got := until(now, ago(-left)); got != want {

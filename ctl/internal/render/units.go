@@ -50,14 +50,12 @@ func until(now time.Time, t *timestamppb.Timestamp) string {
 	if t == nil {
 		return "-"
 	}
-	d := t.AsTime().Sub(now)
+	d := (t.AsTime().Sub(now) + time.Second - 1).Truncate(time.Second) // what has 0.1 s left is not due yet
 	switch {
 	case d <= 0:
 		return "now"
-	case d < time.Second:
-		return "in 1s"
 	case d < time.Hour:
-		return "in " + span(d.Truncate(time.Second))
+		return "in " + span(d)
 	case d < 24*time.Hour:
 		return "in " + span(d.Truncate(time.Minute))
 	default:

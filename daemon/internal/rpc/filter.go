@@ -352,7 +352,11 @@ func (f *filterable[T]) compareDuration(name, op string, value *expr.Expr) (func
 		return nil, fmt.Errorf("%s is compared with a duration as in 90s or 1h30m, not %.*q", name, maxShownValue, text)
 	}
 	holds, err := comparison(name, op)
-	return func(t *T) bool { return holds(cmp.Compare(field(t), want)) }, err
+	return func(t *T) bool {
+		d := field(t)
+		there := d != 0 || want == 0 || op == filtering.FunctionNotEquals // one that is not there is not short
+		return there && holds(cmp.Compare(d, want))
+	}, err
 }
 
 // compareNumber answers what a number must be for a comparison with the field of that name to hold.
