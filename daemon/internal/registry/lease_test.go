@@ -351,3 +351,90 @@ func TestATTLIsKeptAndInTheETag(t *testing.T) {
 		t.Errorf("a create that is only checked: %+v, %v", dry, err)
 	}
 }
+
+func wantedWith(name string, change func(*Definition)) Wanted {
+	def := tcp(name)
+	def.Listen = "127.0.0.1:0"
+	change(&def)
+	return Wanted{Definition: def}
+}
+
+// TestApplyRenews has a description with a ttl applied again and again: nothing differs, and nothing expires.
+func TestApplyRenews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{records: map[string][]byte{}}
+		for _, name := range []string{"same", "changed", "left"} {
+			keepStopped(t, store, withTTL(name, 10*time.Second), time.Now().Add(10*time.Second))
+		}
+		r := restored(t, Config{Store: store})
+		defer r.Close(ended())
+		pass(9 * time.Second)
+		wanted := []Wanted{
+			wantedWith("same", func(d *Definition) { d.TTL = 10 * time.Second }),
+			wantedWith("changed", func(d *Definition) { d.TTL = 20 * time.Second }),
+		}
+		if _, err := r.Apply(context.Background(), wanted, ApplyOptions{ValidateOnly: true}); err != nil {
+			t.Fatal(err)
+		}
+		if e, _ := r.Get("same"); time.Until(e.ExpireTime) != time.Second {
+			t.Errorf("a plan has renewed it: it expires in %v", time.Until(e.ExpireTime))
+		}
+		changes, err := r.Apply(context.Background(), wanted, ApplyOptions{})
+		if err != nil || changes[0].Action != ActionNone || changes[1].Action != ActionUpdate {
+			t.Errorf("%+v, %v", changes, err)
+		}
+		var rec record
+		if err := json.Unmarshal(store.get("same"), &rec); err != nil || time.Until(rec.ExpireTime) != 10*time.Second {
+			t.Errorf("the record is %s, %v", store.get("same"), err)
+		}
+		if pass(10*time.Second - 1); !r.has("same") || !r.has("changed") || r.has("left") {
+			t.Errorf("same %v, changed %v, left %v", r.has("same"), r.has("changed"), r.has("left"))
+		}
+		if pass(1); r.has("same") || !r.has("changed") {
+			t.Errorf("after their ttl: same %v, changed %v", r.has("same"), r.has("changed"))
+		}
+		if pass(10 * time.Second); r.has("changed") {
+			t.Error("changed is there after its ttl")
+		}
+	})
+}
+
+// TestSeveralWithLeases creates and applies with real sockets what ends by itself.
+func TestSeveralWithLeases(t *testing.T) {
+	r := newRegistry(t, &memory{records: map[string][]byte{}})
+	ctx := context.Background()
+	h := mustOpen(t, r, "s", 0)
+	in := func(name, session string) Definition { d := inSession(name, session); d.TTL = time.Hour; return d }
+	var problems *Problems
+	if _, err := r.CreateAll(ctx, []Definition{in("a", "s"), in("b", "none")}, false); !errors.As(err, &problems) ||
+		len(problems.List) != 1 || problems.List[0].Index != 1 || problems.List[0].Field != "session" || !errors.Is(problems.List[0].Err, ErrNoSession) {
+		t.Errorf("a batch in a session that is not there: %v", err)
+	}
+	if n := h.Session().Endpoints; n != 0 || r.Len() != 0 {
+		t.Errorf("a batch that failed left %d in the session, %d in all", n, r.Len())
+	}
+	made, err := r.CreateAll(ctx, []Definition{in("a", "s"), in("b", "s")}, false)
+	if err != nil || made[0].ExpireTime.IsZero() || h.Session().Endpoints != 2 {
+		t.Fatalf("%+v, %v; the session has %d", made, err, h.Session().Endpoints)
+	}
+	if _, err := r.Apply(ctx, []Wanted{wantedWith("c", func(d *Definition) { d.Session = "none" })}, ApplyOptions{}); !errors.As(err, &problems) ||
+		problems.List[0].Field != "session" || !errors.Is(problems.List[0].Err, ErrNoSession) || r.Len() != 2 {
+		t.Errorf("an apply in a session that is not there: %v; %d endpoints", err, r.Len())
+	}
+	if _, err := r.Apply(ctx, []Wanted{wantedWith("a", func(d *Definition) { d.Session = "other" })}, ApplyOptions{}); !errors.As(err, &problems) ||
+		problems.List[0].Field != "session" || !errors.Is(problems.List[0].Err, ErrOtherSession) {
+		t.Errorf("an apply to another session: %v", err)
+	}
+	changes, err := r.Apply(ctx, []Wanted{
+		wantedWith("a", func(d *Definition) { d.TTL = time.Hour }), // which says nothing of the session
+		wantedWith("c", func(d *Definition) { d.Session = "s"; d.TTL = time.Hour }),
+	}, ApplyOptions{})
+	if err != nil || changes[0].Action != ActionNone || changes[1].Action != ActionCreate || h.Session().Endpoints != 3 {
+		t.Errorf("%+v, %v; the session has %d", changes, err, h.Session().Endpoints)
+	}
+	if e, err := r.Get("c"); err != nil || e.ExpireTime.IsZero() {
+		t.Errorf("%+v, %v", e, err)
+	}
+	h.Release()
+	soon(t, "all of the session is gone", func() bool { return r.Len() == 0 })
+}

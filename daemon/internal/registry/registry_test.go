@@ -76,6 +76,13 @@ func (s *memory) Each(kind string, fn func(string, []byte) error) error {
 	return nil
 }
 
+// get answers a record.
+func (s *memory) get(key string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.records[key]
+}
+
 // keys are what is in it, in order.
 func (s *memory) keys() []string {
 	s.mu.Lock()

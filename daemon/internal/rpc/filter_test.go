@@ -14,9 +14,10 @@ var filtered = registry.Endpoint{
 	Definition: registry.Definition{
 		Name: "web-1", Protocol: echo.TCP, Listen: "127.0.0.1:0", Description: "the first one",
 		Labels: map[string]string{"rack": "r1", "env": "test", "app.example/part-of": "lab"},
+		TTL:    10 * time.Minute, Session: "ci",
 	},
 	UID: "7c9e6679", State: registry.Serving, Address: netip.MustParseAddrPort("127.0.0.1:7007"),
-	CreateTime: time.Date(2026, 1, 31, 18, 0, 0, 0, time.UTC),
+	CreateTime: time.Date(2026, 1, 31, 18, 0, 0, 0, time.UTC), ExpireTime: time.Date(2026, 1, 31, 18, 10, 0, 0, time.UTC),
 }
 
 func TestFilter(t *testing.T) {
@@ -73,6 +74,10 @@ func TestFilter(t *testing.T) {
 		`create_time <= "2026-01-31T17:59:59.9Z"`:  false,
 		`create_time:*`:                                       true,
 		`update_time:*`:                                       false,
+		`session = "ci" AND session:*`:                        true,
+		`expire_time > "2026-01-31T18:00:00Z"`:                true,
+		`expireTime:* AND ttl:* AND ttl > 5m AND ttl < 11m`:   true,
+		`ttl = 10m`:                                           true,
 		`update_time < "2030-01-01T00:00:00Z"`:                false,
 		`NOT updateTime < "2030-01-01T00:00:00Z"`:             true,
 		`update_time != "2030-01-01T00:00:00Z"`:               true,
@@ -133,6 +138,18 @@ func TestFilterOfDurations(t *testing.T) {
 	for _, filter := range []string{`time_to_live < 7`, `time_to_live < "soon"`, `time_to_live:"10m"`, `time_to_live < timeToLive`} {
 		if _, err := f.parse(filter); err == nil {
 			t.Errorf("%s is taken", filter)
+		}
+	}
+	// What has none is not a short one.
+	var none time.Duration
+	for filter, want := range map[string]bool{
+		`time_to_live < 10m`: false, `time_to_live = 0s`: true, `time_to_live != 10m`: true, `time_to_live:*`: false, `NOT time_to_live > 0s`: true,
+	} {
+		match, err := f.parse(filter)
+		if err != nil {
+			t.Errorf("%s: %v", filter, err)
+		} else if got := match(&none); got != want {
+			t.Errorf("%s of none is %v, want %v", filter, got, want)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func startDaemon(t testing.TB, c Config) *testDaemon {
 }
 
 // startDaemonBy is startDaemon whose goroutine another starts.
-func startDaemonBy(t *testing.T, c Config, start func(run func())) *testDaemon {
+func startDaemonBy(t testing.TB, c Config, start func(run func())) *testDaemon {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &testDaemon{cancel: cancel, ended: make(chan error, 1)}
