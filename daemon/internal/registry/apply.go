@@ -49,10 +49,9 @@ type Change struct {
 }
 
 // Apply makes the endpoints be what is wanted, as one change: in the store, and for those who read. What is as it should be
-// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One with a ttl is renewed, whatever else
-// is done with it. One that has Failed is bound again.
-// A listen that leaves the port open keeps the port that the endpoint has. The changes are answered in the order of what is
-// wanted, then those that Prune deletes, by name.
+// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One that has Failed is bound again. One
+// with a ttl is renewed, whatever else is done with it. A listen that leaves the port open keeps the port that the endpoint has.
+// The changes are answered in the order of what is wanted, then those that Prune deletes, by name.
 //
 // Sockets that are in nobody's way are bound first. Only then do those go whose ports are taken over, and if one of these
 // cannot be bound, all comes back where it was; what cannot come back is Failed, and Problems.Lost says so.

@@ -65,7 +65,7 @@ type EndpointServiceClient interface {
 	BatchCreateEndpoints(ctx context.Context, in *BatchCreateEndpointsRequest, opts ...grpc.CallOption) (*BatchCreateEndpointsResponse, error)
 	// Makes the endpoints be what is given, as one change: creates, updates, replaces and, where it is asked for, deletes.
 	// What is as it should be is left alone, its connections and counters too; so a second call with the same endpoints
-	// changes nothing. It answers what was done, or with validate_only what would be.
+	// changes nothing. It answers what was done, or with validate_only what would be. What has a ttl is renewed.
 	//
 	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
 	// FAILED_PRECONDITION with reason NEEDS_REPLACE. One port may be taken over from another endpoint that is deleted or moves
@@ -255,7 +255,7 @@ type EndpointServiceServer interface {
 	BatchCreateEndpoints(context.Context, *BatchCreateEndpointsRequest) (*BatchCreateEndpointsResponse, error)
 	// Makes the endpoints be what is given, as one change: creates, updates, replaces and, where it is asked for, deletes.
 	// What is as it should be is left alone, its connections and counters too; so a second call with the same endpoints
-	// changes nothing. It answers what was done, or with validate_only what would be.
+	// changes nothing. It answers what was done, or with validate_only what would be. What has a ttl is renewed.
 	//
 	// Where only a new socket will do (protocol, listen, network_namespace, interface) it needs replace, else
 	// FAILED_PRECONDITION with reason NEEDS_REPLACE. One port may be taken over from another endpoint that is deleted or moves
