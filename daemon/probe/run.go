@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/echod/echod/daemon/internal/netns"
 )
 
 // never is later than any run lasts.
@@ -19,7 +21,8 @@ type run struct {
 	prober  *Prober
 	plan    Plan
 	address netip.AddrPort
-	id      uint64 // tells this run's payloads from those of any other
+	from    *netns.Namespace // where sockets are made; nil: here
+	id      uint64           // tells this run's payloads from those of any other
 	pacer   pacer
 	rounds  rounds
 	search  *pathSearch // nil unless it chooses the sizes
@@ -64,6 +67,10 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	r.address = address
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.leave()
 	if err := r.checkSource(); err != nil {
 		return err
 	}
@@ -106,7 +113,11 @@ func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.plan.Timeout)
 	defer cancel()
 	dial := r.prober.options.DialContext
-	if dial == nil {
+	switch {
+	case dial != nil:
+	case r.from != nil:
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return r.dialThere(ctx, flow) }
+	default:
 		dial = r.dialer(flow).DialContext
 	}
 	conn, err := dial(ctx, r.plan.Protocol.String(), r.address.String())
@@ -138,7 +149,7 @@ func (r *run) aboutSource(flow int, err error) error {
 	return fmt.Errorf("cannot send from %s: %s", source, inWords(err))
 }
 
-// dialer opens the host's own sockets, as the plan wants them.
+// dialer opens sockets where this process is, as the plan wants them.
 func (r *run) dialer(flow int) *net.Dialer {
 	d := &net.Dialer{Control: r.plan.mark}
 	if source := r.source(flow); source.IsValid() && r.plan.Protocol == TCP {

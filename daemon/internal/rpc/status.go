@@ -100,6 +100,7 @@ var table = []struct {
 	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE", "listen on an address of the daemon's host, or on \":PORT\" for all of them"},
 	{echo.ErrPortNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE", "take a port from 1024 up, or give echod CAP_NET_BIND_SERVICE"},
 	{echo.ErrTooManyFiles, codes.ResourceExhausted, "TOO_MANY_FILES", "delete endpoints, or raise the daemon's limit of open files (ulimit -n)"},
+	{probe.ErrSourceInterface, codes.FailedPrecondition, "INTERFACE_NOT_AVAILABLE", ""},
 	{probe.ErrSourceInUse, codes.FailedPrecondition, "ADDRESS_IN_USE", ""},
 	{probe.ErrSourceNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE", ""},
 	{probe.ErrSourceNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE", ""},
