@@ -13,27 +13,30 @@ import (
 
 // dialThere connects a flow over TCP from the network namespace of the run. Package net would make its sockets where the thread
 // is that calls it, and that thread would have to wait there for the connection.
-func (r *run) dialThere(ctx context.Context, flow int) (net.Conn, error) {
+// Begun is when it began to connect, which is after the socket was made.
+func (r *run) dialThere(ctx context.Context, flow int) (conn net.Conn, begun time.Time, err error) {
 	fd, err := r.openSocket(unix.SOCK_STREAM)
 	if err != nil {
-		return nil, err
+		return nil, begun, err
 	}
 	if source := r.source(flow); source.IsValid() {
 		if err := unix.Bind(fd, sockaddr(fd, source)); err != nil {
 			_ = unix.Close(fd)
-			return nil, os.NewSyscallError("bind", err)
+			return nil, begun, os.NewSyscallError("bind", err)
 		}
 	}
+	begun = time.Now()
 	err = unix.Connect(fd, sockaddr(fd, r.address))
 	file := os.NewFile(uintptr(fd), "tcp")
 	defer file.Close() // The connection has a descriptor of its own.
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
-		return nil, os.NewSyscallError("connect", err)
+		return nil, begun, os.NewSyscallError("connect", err)
 	}
 	if err := awaitConnected(ctx, file); err != nil {
-		return nil, err
+		return nil, begun, err
 	}
-	return net.FileConn(file)
+	conn, err = net.FileConn(file)
+	return conn, begun, err
 }
 
 // awaitConnected waits until a socket is connected, cannot be, or ctx ends.

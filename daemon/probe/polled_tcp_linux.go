@@ -107,6 +107,7 @@ func (c *polledConn) connect() (fd int, err error) {
 	if fd, err = r.openSocket(unix.SOCK_STREAM); err != nil {
 		return -1, err
 	}
+	c.begun = r.now() // To make a socket in another network namespace may have taken longer than to connect.
 	if source := r.source(flow); source.IsValid() {
 		if err := unix.Bind(fd, sockaddr(fd, source)); err != nil {
 			return fd, r.aboutSource(flow, os.NewSyscallError("bind", err))

@@ -47,7 +47,9 @@ func (r *run) trySocket() error {
 }
 
 // dialThere is for network namespaces, of which there are none.
-func (r *run) dialThere(context.Context, int) (net.Conn, error) { return nil, errors.ErrUnsupported }
+func (r *run) dialThere(context.Context, int) (net.Conn, time.Time, error) {
+	return nil, time.Time{}, errors.ErrUnsupported
+}
 
 func newStampedSockets(context.Context, *run, func(arrival)) udpSockets { return nil }
 

@@ -24,13 +24,17 @@ func newCreateCommand(a *app) *cobra.Command {
 
 LISTEN is where: "127.0.0.1:7", ":7" (every address of the host), "0.0.0.0:7"
 (IPv4 only), "[::]:7" (IPv6 only), "[fe80::1%eth0]:7". Port 0 picks a free port;
-without LISTEN it is a free port of the daemon's default host.`),
+without LISTEN it is a free port of the daemon's default host.
+
+On Linux it may listen in any network namespace of the daemon's host, and on one
+interface or VRF alone.`),
 		Example: `  echoctl create tcp
   echoctl create tcp 127.0.0.1:7000 --name web-1 --label rack=r1 --label role=web
   echoctl create udp :7 --description "the lab's echo"
   echoctl create tcp --one-shot --idle-timeout 30s --max-connections 100
   echoctl create tcp :7 --max-bytes 10MiB --stall-timeout 30s --allow 10.0.0.0/8
   echoctl create udp :7 --source-datagrams 100 --deny 192.0.2.0/24,2001:db8::/32
+  echoctl create tcp :7 --netns lab-a --interface eth1
   echoctl create tcp -o json | jq -r .address`,
 		Args: argsBetween(1, 2, "tcp or udp"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCreate(a, cmd, o, args) },

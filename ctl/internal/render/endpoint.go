@@ -25,7 +25,7 @@ func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 
 func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 	g := &grid{header: []string{
-		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LISTEN", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
+		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "LISTEN", "NETNS", "INTERFACE", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
 		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "REASON", "LABELS",
 	}}
 	for _, e := range list {
@@ -39,6 +39,8 @@ func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 			endpointState(e.GetState()),
 			cell{text: age(now, e.GetCreateTime())},
 			cell{text: orDash(clean(e.GetListen()))},
+			cell{text: orDash(clean(e.GetNetworkNamespace()))},
+			cell{text: orDash(clean(e.GetInterface()))},
 			cell{text: numberIf(tcp && c != nil, uint64(c.GetConnectionsOpen()))},
 			cell{text: numberIf(tcp && c != nil, c.GetConnectionsTotal())},
 			cell{text: numberIf(c != nil, c.GetBytesIn())},
@@ -81,6 +83,12 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	}
 	p.add("Address", orDash(clean(e.GetAddress())))
 	p.add("Listen", orDash(clean(e.GetListen())))
+	if e.GetNetworkNamespace() != "" {
+		p.add("Namespace", clean(e.GetNetworkNamespace()))
+	}
+	if e.GetInterface() != "" {
+		p.add("Interface", clean(e.GetInterface()))
+	}
 	p.add("Labels", labelLines(e.GetLabels())...)
 	p.add("Description", orDash(clean(e.GetDescription())))
 	if tcp := e.GetTcp(); tcp != nil {
