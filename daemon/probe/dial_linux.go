@@ -28,7 +28,7 @@ func (r *run) dialThere(ctx context.Context, flow int) (conn net.Conn, begun tim
 	begun = time.Now()
 	err = unix.Connect(fd, sockaddr(fd, r.address))
 	file := os.NewFile(uintptr(fd), "tcp")
-	defer file.Close() // The connection has a descriptor of its own.
+	defer func() { _ = file.Close() }() // The connection has a descriptor of its own.
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
 		return nil, begun, os.NewSyscallError("connect", err)
 	}
@@ -75,13 +75,10 @@ func isConnected(fd int) (done bool, err error) {
 	if err != nil {
 		return true, os.NewSyscallError("connect", err)
 	}
-	peer, err := unix.Getpeername(fd)
-	if err != nil {
-		return false, nil // ENOTCONN: it is on its way
-	}
-	if localOf(fd) == addressOf(peer) {
+	peer, onItsWay := unix.Getpeername(fd) // ENOTCONN
+	if onItsWay == nil && localOf(fd) == addressOf(peer) {
 		// Nobody listens, and the port that the system chose was the target's.
 		return true, os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
-	return true, nil
+	return onItsWay == nil, nil
 }

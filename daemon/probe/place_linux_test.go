@@ -130,6 +130,14 @@ func TestSourceNamespace(t *testing.T) {
 			}
 		}
 	})
+	t.Run("broadcast", func(t *testing.T) { // which package targets cannot know of
+		for _, address := range []string{"10.3.0.255", "255.255.255.255"} {
+			plan := udpPlan(net.JoinHostPort(address, fmt.Sprint(ports[UDP])), 2)
+			plan.SourceNamespace, plan.SourceInterface = a.Path(), "near"
+			r, _ := runPlan(t, plan)
+			wantReason(t, r, ReasonUnreachable, 2)
+		}
+	})
 	t.Run("nobody answers", func(t *testing.T) {
 		a.nft(t, "", "tcp dport 9 drop")
 		plan := tcpPlan("10.3.0.2:9", 2)
@@ -210,7 +218,7 @@ func TestSourcePlaceThatCannotBeHad(t *testing.T) {
 				if !errors.Is(err, c.want) || !strings.HasPrefix(err.Error(), c.says) {
 					t.Fatalf("Run: %v; want %v, saying %q", err, c.want, c.says)
 				}
-				if c.want == ErrBadPlan {
+				if errors.Is(c.want, ErrBadPlan) {
 					return
 				}
 				if !errors.Is(err, ErrSource) || report.Sent != 0 || len(report.Errors) != 1 || report.Errors[0].Reason != ReasonSourceUnavailable {

@@ -37,7 +37,7 @@ func Do(name string, f func() error) error {
 	if err != nil {
 		return err
 	}
-	defer n.Close()
+	defer func() { _ = n.Close() }() // It was opened to be looked through.
 	return n.Do(f)
 }
 

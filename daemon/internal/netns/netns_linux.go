@@ -89,7 +89,7 @@ func (n *Namespace) inside(f func() error) error {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("cannot enter network namespace %q: %w", n.name, err)
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return n.closed(err)

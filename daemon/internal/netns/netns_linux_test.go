@@ -116,10 +116,9 @@ func TestSocketStays(t *testing.T) {
 }
 
 func TestOwnNamespace(t *testing.T) {
-	caller := unix.Gettid()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	caller = unix.Gettid()
+	caller := unix.Gettid()
 	if err := Do("", func() error {
 		if unix.Gettid() != caller {
 			t.Error("the caller's own namespace was entered by another thread")

@@ -267,11 +267,18 @@ func leaveFrom(plan *probe.Plan, e registry.Endpoint) error {
 		}
 		return nil
 	}
+	if e.Address.Addr().IsUnspecified() && e.Interface != "" && e.Interface != loopbackInterface {
+		return badField("probe.target.endpoint", "%q listens on every address of interface %s, to which loopback does not lead; probe one of these addresses",
+			e.Name, e.Interface)
+	}
 	if plan.SourceInterface == "" {
 		plan.SourceInterface = e.Interface
 	}
 	return nil
 }
+
+// loopbackInterface is what Linux calls the interface of its loopback.
+const loopbackInterface = "lo"
 
 func namespaceText(name string) string {
 	if name == "" {

@@ -97,7 +97,7 @@ var table = []struct {
 	{registry.ErrNamespaceNotAvailable, codes.FailedPrecondition, "NAMESPACE_NOT_AVAILABLE", ""},
 	{echo.ErrInterfaceNotAvailable, codes.FailedPrecondition, "INTERFACE_NOT_AVAILABLE", "choose an interface or VRF of the daemon's host, or of the endpoint's network namespace"},
 	{echo.ErrAddressInUse, codes.FailedPrecondition, "ADDRESS_IN_USE", "choose another port, or port 0 for a free one"},
-	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE", "listen on an address of the daemon's host, or on \":PORT\" for all of them"},
+	{echo.ErrAddressNotAvailable, codes.FailedPrecondition, "ADDRESS_NOT_AVAILABLE", "listen on an address of the daemon's host, or of the endpoint's network namespace, or on \":PORT\" for all of them"},
 	{echo.ErrPortNeedsPrivilege, codes.FailedPrecondition, "PORT_NEEDS_PRIVILEGE", "take a port from 1024 up, or give echod CAP_NET_BIND_SERVICE"},
 	{echo.ErrTooManyFiles, codes.ResourceExhausted, "TOO_MANY_FILES", "delete endpoints, or raise the daemon's limit of open files (ulimit -n)"},
 	{probe.ErrSourceInterface, codes.FailedPrecondition, "INTERFACE_NOT_AVAILABLE", ""},

@@ -61,6 +61,8 @@ func TestOneDaemonInEveryNamespace(t *testing.T) {
 				create("udp", "UDP", "10.5.0.2:7000", `, "interface": "right"`),
 				create("all-tcp", "TCP", ":7001", ""),
 				create("all-udp", "UDP", ":7001", ""),
+				create("all-right", "UDP", ":7003", `, "interface": "right"`),
+				create("all-lo", "TCP", ":7003", `, "interface": "lo"`),
 				create("default", "UDP", "", ""), // the default host's loopback, there
 				probe("TCP from the other one", `{"endpoint": "tcp"}`, fromA, map[string]string{"address": "10.5.0.2:7000"}),
 				probe("UDP from the other one", `{"endpoint": "udp"}`, fromA, map[string]string{"directions.lostThere": "0", "directions.lostBack": "0", "directions.unknown": ""}),
@@ -70,6 +72,12 @@ func TestOneDaemonInEveryNamespace(t *testing.T) {
 				probe("where it is", `{"endpoint": "tcp"}`, "", map[string]string{"address": "10.5.0.2:7000"}),
 				probe("all addresses, where they are", `{"endpoint": "all-tcp"}`, "", map[string]string{"address": "127.0.0.1:7001"}),
 				probe("the same over UDP", `{"endpoint": "all-udp"}`, "", map[string]string{"address": "127.0.0.1:7001"}),
+				probe("all of the loopback", `{"endpoint": "all-lo"}`, "", nil),
+				probe("all of an interface, by address", `{"address": "10.5.0.2:7003", "protocol": "UDP"}`, fromA, nil),
+				{
+					name: "all of an interface, by name", call: "ProbeService/RunProbe", request: `{"probe": {"target": {"endpoint": "all-right"}}}`,
+					code: codes.InvalidArgument, reason: "BAD_VALUE", field: "probe.target.endpoint", says: "to which loopback does not lead",
+				},
 				probe("the default host", `{"endpoint": "default"}`, "", nil),
 				{
 					name: "all addresses from elsewhere", call: "ProbeService/RunProbe", request: fmt.Sprintf(`{"probe": {"target": {"endpoint": "all-tcp"}%s}}`, fromA),
@@ -79,7 +87,7 @@ func TestOneDaemonInEveryNamespace(t *testing.T) {
 					name: "a probe says where it comes from", call: "ProbeService/CreateProbe", request: `{"probe": {"name": "kept", "target": {"endpoint": "udp"}, "count": 1}}`,
 					fields: map[string]string{"source.networkNamespace": b.Path(), "source.interface": "right"},
 				},
-				{name: "list by what it is", call: "EndpointService/ListEndpoints", request: `{}`, fields: map[string]string{"endpoints.#": "5", "endpoints.0.networkNamespace": b.Path()}},
+				{name: "list by what it is", call: "EndpointService/ListEndpoints", request: `{}`, fields: map[string]string{"endpoints.#": "7", "endpoints.0.networkNamespace": b.Path()}},
 			}
 			if netnstest.HasIPv6() {
 				cases = append(cases,

@@ -44,7 +44,7 @@ func own() (*os.File, error) { return os.Open("/proc/thread-self/ns/net") }
 // goHome brings a locked thread back to where it was, and unlocks it. Where it cannot, the thread ends with its goroutine.
 func goHome(t testing.TB, home *os.File) {
 	t.Helper()
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
 		t.Errorf("cannot leave a network namespace: %v", err)
 		return
@@ -153,7 +153,7 @@ func (n *Namespace) running(t testing.TB, device string) (up bool, err error) {
 		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		var request *unix.Ifreq
 		if request, err = unix.NewIfreq(device); err != nil {
 			return
