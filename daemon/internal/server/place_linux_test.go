@@ -14,8 +14,8 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
-// lab is two namespaces with a cable between them: 10.5.0.1 by "left" in the first, 10.5.0.2 by "right" in the second.
-func lab(t *testing.T) (a, b *netnstest.Namespace) {
+// twoNamespaces makes two namespaces with a cable between them: 10.5.0.1 by "left" in the first, 10.5.0.2 by "right" in the second.
+func twoNamespaces(t *testing.T) (a, b *netnstest.Namespace) {
 	t.Helper()
 	a, b = netnstest.New(t), netnstest.New(t)
 	netnstest.Cable(t, a, "left", b, "right")
@@ -30,7 +30,7 @@ func lab(t *testing.T) (a, b *netnstest.Namespace) {
 
 // TestOneDaemonInEveryNamespace: a daemon that is in neither namespace serves one and probes it from the other.
 func TestOneDaemonInEveryNamespace(t *testing.T) {
-	a, b := lab(t)
+	a, b := twoNamespaces(t)
 	for name, connect := range map[string]func(*testing.T, *testDaemon) transport{
 		"grpc": func(t *testing.T, d *testDaemon) transport { return overGRPC{d.dial(t, d.GRPC)} },
 		"rest": func(_ *testing.T, d *testDaemon) transport { return overREST{"http://" + d.HTTP} },
@@ -108,7 +108,7 @@ func TestOneDaemonInEveryNamespace(t *testing.T) {
 
 // TestTheControlPortIsRefusedFromEveryNamespace: wherever a probe leaves from, the daemon's own API is none of its targets.
 func TestTheControlPortIsRefusedFromEveryNamespace(t *testing.T) {
-	a, _ := lab(t)
+	a, _ := twoNamespaces(t)
 	d := startDaemon(t, testConfig(t))
 	contractCase{
 		call: "ProbeService/RunProbe", request: fmt.Sprintf(`{"probe": {"target": {"address": %q, "protocol": "TCP"}, "source": {"networkNamespace": %q}}}`, d.GRPC, a.Path()),
@@ -119,7 +119,7 @@ func TestTheControlPortIsRefusedFromEveryNamespace(t *testing.T) {
 // TestManyVisitsLeaveNoThreads: a thousand endpoints and probes come and go in other namespaces, and no thread is left there, nor
 // many at all.
 func TestManyVisitsLeaveNoThreads(t *testing.T) {
-	a, b := lab(t)
+	a, b := twoNamespaces(t)
 	d := startDaemon(t, testConfig(t))
 	conn := d.dial(t, d.GRPC)
 	endpoints, probes := echov1.NewEndpointServiceClient(conn), echov1.NewProbeServiceClient(conn)
@@ -187,7 +187,7 @@ func namespaceOf(t *testing.T, path string) string {
 
 // TestANamespaceThatIsGoneAfterARestart: its endpoints are there as FAILED with the reason, and hold up no other.
 func TestANamespaceThatIsGoneAfterARestart(t *testing.T) {
-	_, b := lab(t)
+	_, b := twoNamespaces(t)
 	config := testConfig(t)
 	config.StateDir = t.TempDir()
 	name := t.TempDir() + "/lab"
