@@ -16,6 +16,9 @@ type Endpoint struct {
 	counters counters
 	protocol Protocol
 	addr     netip.AddrPort
+	device   string // the interface that it is bound to; empty: none
+	place    Place
+	guard    *guard // of a UDP endpoint
 
 	stopOnce sync.Once
 	stopped  atomic.Bool
@@ -49,12 +52,13 @@ type server interface {
 // bind opens the socket of e and nothing else: no goroutine runs before it is known that there is one.
 func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 	if e.protocol == UDP {
-		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, newGuard(e.engine, s), e.engine.ledgers, &e.counters)
+		e.guard = newGuard(e.engine, s)
+		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, s, e.guard, e.engine.ledgers, &e.counters)
 	} else {
 		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s, &e.engine.budget, &e.counters)
 	}
 	if err != nil {
-		return bindError(s.Listen, e.asked, err)
+		return bindError(s.where(), e.asked, err)
 	}
 	return nil
 }
@@ -96,7 +100,7 @@ func (e *Endpoint) Update(s Spec) error {
 		return ErrClosed
 	}
 	samePort := address.Port == e.asked.Port || address.Port == e.addr.Port()
-	if s.Protocol != e.protocol || address.IP != e.asked.IP || !samePort {
+	if s.Protocol != e.protocol || address.IP != e.asked.IP || !samePort || s.Interface != e.device || s.Place != e.place {
 		return ErrNeedsRebind
 	}
 	e.asked = address

@@ -39,7 +39,7 @@ func (b *budget) give() { b.open.Add(-1) }
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
 	bindTCP(context.Context, Address, Spec, *budget, *counters) (server, netip.AddrPort, error)
-	bindUDP(context.Context, Address, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
+	bindUDP(context.Context, Address, Spec, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
 }
@@ -71,8 +71,8 @@ func New(o Options) *Engine {
 // the life of the endpoint.
 //
 // Errors satisfy errors.Is with [ErrBadSpec], [ErrClosed] once [Engine.Close] was called, the context's error, or with
-// [ErrAddressInUse], [ErrAddressNotAvailable], [ErrPortNeedsPrivilege] or [ErrTooManyFiles] when that is why the
-// address cannot be bound.
+// [ErrAddressInUse], [ErrAddressNotAvailable], [ErrPortNeedsPrivilege], [ErrInterfaceNotAvailable] or [ErrTooManyFiles]
+// when that is why the address cannot be bound, or with that of a Place which cannot be had.
 func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
 	address, err := s.parse()
 	if err != nil {
@@ -83,7 +83,7 @@ func (g *Engine) Listen(ctx context.Context, s Spec) (*Endpoint, error) {
 	}
 	defer g.binding.Done()
 
-	e := &Endpoint{engine: g, protocol: s.Protocol, asked: address}
+	e := &Endpoint{engine: g, protocol: s.Protocol, asked: address, device: s.Interface, place: s.Place}
 	if !g.budget.take() {
 		return nil, fmt.Errorf("cannot bind %s: %w", s.Listen, ErrTooManyFiles)
 	}
@@ -146,7 +146,7 @@ func (g *Engine) start(e *Endpoint) bool {
 	}
 	g.endpoints[e] = struct{}{}
 	if e.protocol == UDP {
-		g.own.add(e.addr)
+		g.own.add(e.addr, e.guard.namespace, e.place)
 	}
 	e.server.start(e.finish)
 	return true
@@ -158,6 +158,6 @@ func (g *Engine) forget(e *Endpoint) {
 	delete(g.endpoints, e)
 	g.budget.give()
 	if e.protocol == UDP {
-		g.own.remove(e.addr)
+		g.own.remove(e.addr, e.guard.namespace)
 	}
 }

@@ -14,7 +14,7 @@ var (
 	// ErrClosed is returned by what was closed before.
 	ErrClosed = errors.New("already closed")
 	// ErrNeedsRebind is returned by [Endpoint.Update] for a change that only a new socket could make.
-	ErrNeedsRebind = errors.New("protocol and listen address change only with a new socket")
+	ErrNeedsRebind = errors.New("protocol, listen address, interface and place change only with a new socket")
 )
 
 // Why an address cannot be bound. Errors of [Engine.Listen] satisfy errors.Is with one of them on every system when it
@@ -26,6 +26,8 @@ var (
 	ErrAddressNotAvailable = errors.New("this host has no such address")
 	// ErrPortNeedsPrivilege: the process may not use the port.
 	ErrPortNeedsPrivilege = errors.New("permission denied; this port needs privilege")
+	// ErrInterfaceNotAvailable: there is no interface of that name, or sockets cannot be bound to one.
+	ErrInterfaceNotAvailable = errors.New("there is no interface of that name")
 	// ErrTooManyFiles: the process or the host has no file descriptor left.
 	ErrTooManyFiles = errors.New("too many open files")
 )
@@ -44,6 +46,9 @@ func badListen(listen, problem string) error {
 
 // bindError says why asked cannot be bound: the reason alone, without the layers of package net around it.
 func bindError(asked string, address Address, err error) error {
+	if isOwnWords(err) {
+		return fmt.Errorf("cannot bind %s: %w", asked, err)
+	}
 	for reason, codes := range bindReasons {
 		for _, code := range codes {
 			if errors.Is(err, code) {

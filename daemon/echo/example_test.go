@@ -75,7 +75,7 @@ func ExampleEndpoint_Update() {
 	fmt.Println(endpoint.Update(spec))
 	// Output:
 	// <nil>
-	// protocol and listen address change only with a new socket
+	// protocol, listen address, interface and place change only with a new socket
 }
 
 func ExampleParseListen() {

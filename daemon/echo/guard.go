@@ -19,6 +19,7 @@ type guard struct {
 	sources   atomic.Pointer[sources]
 	rates     sourceRates
 	endpoints *ownEndpoints
+	namespace uint64 // of the endpoint; known when it is bound
 }
 
 func newGuard(g *Engine, s Spec) *guard {
@@ -58,82 +59,166 @@ func (g *guard) loops(from netip.AddrPort) event {
 		return dropSourceNotUnicast
 	case slices.Contains(servicePorts[:], from.Port()):
 		return dropSourceIsService
-	case g.endpoints.have(from):
+	case g.endpoints.have(from, g.namespace):
 		return dropSourceIsEndpoint
 	}
 	return noEvent
 }
 
 // ownEndpoints are the UDP endpoints of an engine, by port.
+//
+// Addresses of a loopback, and link-local ones, mean something in their own network namespace alone: what comes from there is
+// an endpoint only if that is in the namespace to which it came. All others lead from one namespace to the next.
 type ownEndpoints struct {
 	taken [1 << 16 / 64]atomic.Uint64 // a bit for each port that is in ports: most datagrams come from none of them
 
-	mu    sync.RWMutex            // guards ports
-	ports map[uint16][]netip.Addr // lists never change once they are in; unspecified for all addresses
+	mu     sync.RWMutex // guards what follows
+	ports  map[uint16]map[ownEndpoint]int
+	places map[uint64]*ownPlace // by their namespaces, where there are endpoints of all addresses
 
 	localMu sync.Mutex // guards what follows
-	local   []netip.Addr
+	local   map[uint64][]netip.Addr
 	asked   time.Time
+}
+
+// ownEndpoint is where an endpoint is.
+type ownEndpoint struct {
+	namespace uint64     // 0 for an address that means the same everywhere
+	addr      netip.Addr // without zone; the zero Addr for all addresses of the namespace
+}
+
+type ownPlace struct {
+	endpoints int
+	place     Place
 }
 
 // localAge is how old what is known of the host's addresses may be.
 const localAge = 5 * time.Second
 
-func (o *ownEndpoints) add(bound netip.AddrPort) {
-	port := bound.Port()
+// endpointAt is the endpoint of an address that was met in a namespace.
+func endpointAt(addr netip.Addr, namespace uint64) ownEndpoint {
+	addr = addr.WithZone("")
+	switch {
+	case addr.IsUnspecified():
+		return ownEndpoint{namespace: namespace}
+	case addr.IsLoopback(), addr.IsLinkLocalUnicast():
+		return ownEndpoint{namespace, addr}
+	default:
+		return ownEndpoint{addr: addr}
+	}
+}
+
+func (o *ownEndpoints) add(bound netip.AddrPort, namespace uint64, place Place) {
+	port, e := bound.Port(), endpointAt(bound.Addr(), namespace)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ports == nil {
-		o.ports = make(map[uint16][]netip.Addr)
+		o.ports, o.places = make(map[uint16]map[ownEndpoint]int), make(map[uint64]*ownPlace)
 	}
-	o.ports[port] = append(slices.Clone(o.ports[port]), bound.Addr())
+	if o.ports[port] == nil {
+		o.ports[port] = make(map[ownEndpoint]int)
+	}
+	o.ports[port][e]++
 	o.taken[port/64].Or(uint64(1) << (port % 64))
-}
-
-func (o *ownEndpoints) remove(bound netip.AddrPort) {
-	port := bound.Port()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	addrs := o.ports[port]
-	if i := slices.Index(addrs, bound.Addr()); i >= 0 {
-		addrs = slices.Delete(slices.Clone(addrs), i, i+1)
-	}
-	if len(addrs) > 0 {
-		o.ports[port] = addrs
+	if e.addr.IsValid() {
 		return
 	}
-	delete(o.ports, port)
-	o.taken[port/64].And(^(uint64(1) << (port % 64)))
+	if o.places[namespace] == nil {
+		o.places[namespace] = &ownPlace{place: place}
+	}
+	o.places[namespace].endpoints++
 }
 
-// have reports whether from is one of the endpoints. One of all addresses is at each address of the host.
-func (o *ownEndpoints) have(from netip.AddrPort) bool {
-	if o.taken[from.Port()/64].Load()&(uint64(1)<<(from.Port()%64)) == 0 {
+func (o *ownEndpoints) remove(bound netip.AddrPort, namespace uint64) {
+	port, e := bound.Port(), endpointAt(bound.Addr(), namespace)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ports[port][e]--; o.ports[port][e] <= 0 {
+		delete(o.ports[port], e)
+	}
+	if len(o.ports[port]) == 0 {
+		delete(o.ports, port)
+		o.taken[port/64].And(^(uint64(1) << (port % 64)))
+	}
+	if p := o.places[namespace]; p != nil && !e.addr.IsValid() {
+		if p.endpoints--; p.endpoints == 0 {
+			delete(o.places, namespace)
+		}
+	}
+}
+
+// have reports whether from, whence a datagram came to that namespace, is one of the endpoints. One of all addresses is at
+// each address of its namespace.
+func (o *ownEndpoints) have(from netip.AddrPort, namespace uint64) bool {
+	port, e := from.Port(), endpointAt(from.Addr(), namespace)
+	if o.taken[port/64].Load()&(uint64(1)<<(port%64)) == 0 {
 		return false
 	}
-	o.mu.RLock()
-	addrs := o.ports[from.Port()]
-	o.mu.RUnlock()
-	for _, a := range addrs {
-		if a == from.Addr() || a.IsUnspecified() && o.isLocal(from.Addr()) {
+	switch {
+	case o.is(port, e):
+		return true
+	case e.addr.IsLoopback():
+		return o.is(port, ownEndpoint{namespace: namespace})
+	case e.addr.IsLinkLocalUnicast():
+		return o.is(port, ownEndpoint{namespace: namespace}) && slices.Contains(o.addresses()[namespace], e.addr)
+	case !o.haveAll(port):
+		return false
+	}
+	for owner, addrs := range o.addresses() {
+		if slices.Contains(addrs, e.addr) && o.is(port, ownEndpoint{namespace: owner}) {
 			return true
 		}
 	}
 	return false
 }
 
-// isLocal reports whether the host has an address. It asks the system only so often: anybody can forge the source that
-// brings us here.
-func (o *ownEndpoints) isLocal(addr netip.Addr) bool {
-	if addr.IsLoopback() {
-		return true
+func (o *ownEndpoints) is(port uint16, e ownEndpoint) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.ports[port][e] > 0
+}
+
+// haveAll reports whether any of the endpoints with a port is one of all addresses.
+func (o *ownEndpoints) haveAll(port uint16) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for e := range o.ports[port] {
+		if !e.addr.IsValid() {
+			return true
+		}
 	}
+	return false
+}
+
+// addresses are those of the namespaces with endpoints of all addresses. It asks the system only so often: anybody can forge
+// the source that brings us here.
+func (o *ownEndpoints) addresses() map[uint64][]netip.Addr {
 	o.localMu.Lock()
 	defer o.localMu.Unlock()
 	if time.Since(o.asked) > localAge {
-		o.local, o.asked = hostAddresses(), time.Now()
+		o.local, o.asked = o.ask(o.local), time.Now()
 	}
-	return slices.Contains(o.local, addr.WithZone(""))
+	return o.local
+}
+
+// ask answers the addresses as they are now, or were where a namespace cannot be entered any more. What it answers is never
+// changed.
+func (o *ownEndpoints) ask(before map[uint64][]netip.Addr) map[uint64][]netip.Addr {
+	o.mu.RLock()
+	places := make(map[uint64]Place, len(o.places))
+	for namespace, p := range o.places {
+		places[namespace] = p.place
+	}
+	o.mu.RUnlock()
+	now := make(map[uint64][]netip.Addr, len(places))
+	for namespace, place := range places {
+		now[namespace] = before[namespace]
+		_ = doAt(place, func() error { // Should it fail, the hops of an answer still end a loop.
+			now[namespace] = hostAddresses()
+			return nil
+		})
+	}
+	return now
 }
 
 func hostAddresses() []netip.Addr {

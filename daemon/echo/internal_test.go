@@ -215,7 +215,7 @@ func TestUDPReadErrorsPass(t *testing.T) {
 // An answer that cannot be sent is counted, as each datagram that is not answered.
 func TestUDPWriteErrorsAreCounted(t *testing.T) {
 	c, l := new(counters), newLedgers()
-	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, newGuard(new(Engine), Spec{}), l, c)
+	s, _, err := bindUDP(t.Context(), Address{IP: netip.MustParseAddr("127.0.0.1")}, Spec{}, newGuard(new(Engine), Spec{}), l, c)
 	if err != nil {
 		t.Fatal(err)
 	}

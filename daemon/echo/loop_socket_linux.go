@@ -1,7 +1,6 @@
 package echo
 
 import (
-	"net"
 	"net/netip"
 	"strconv"
 
@@ -22,9 +21,23 @@ func setOptions(fd int, options ...option) error {
 	return nil
 }
 
-// bindSocket makes a socket for an address, lets prepare set what must be set before, and binds it. It answers the
-// address as bound.
-func bindSocket(a Address, kind int, prepare func(fd int) error) (fd int, bound netip.AddrPort, err error) {
+// bindSocket makes a socket for an address where the endpoint is to be, lets prepare set what must be set before, and binds
+// it. It answers the address as bound.
+func bindSocket(a Address, kind int, s Spec, prepare func(fd int) error) (fd int, bound netip.AddrPort, err error) {
+	fd = -1
+	err = s.there(func() (err error) {
+		fd, bound, err = bindHere(a, kind, func(fd int) error {
+			if err := bindToInterface(fd, s.Interface); err != nil {
+				return err
+			}
+			return prepare(fd)
+		})
+		return err
+	})
+	return fd, bound, err
+}
+
+func bindHere(a Address, kind int, prepare func(fd int) error) (fd int, bound netip.AddrPort, err error) {
 	if !a.IP.IsValid() {
 		fd, bound, err = bindFamily(netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port), kind, false, prepare)
 		if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL { //nolint:errorlint // x/sys/unix answers bare numbers
@@ -65,7 +78,7 @@ func bindFD(fd, family int, to netip.AddrPort, only6 bool, prepare func(fd int) 
 	if err := prepare(fd); err != nil {
 		return bound, err
 	}
-	address, err := sockaddr(to)
+	address, err := sockaddr(fd, to)
 	if err != nil {
 		return bound, err
 	}
@@ -85,30 +98,27 @@ func bindFD(fd, family int, to netip.AddrPort, only6 bool, prepare func(fd int) 
 	return bound, nil
 }
 
-func sockaddr(to netip.AddrPort) (unix.Sockaddr, error) {
+// sockaddr is an address as system calls take it, for that socket.
+func sockaddr(fd int, to netip.AddrPort) (unix.Sockaddr, error) {
 	if to.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}, nil
 	}
-	zone, err := zoneIndex(to.Addr().Zone())
+	zone, err := zoneIndex(fd, to.Addr().Zone())
 	if err != nil {
 		return nil, err
 	}
 	return &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16(), ZoneId: zone}, nil
 }
 
-// zoneIndex answers the interface that a zone names, by name or number.
-func zoneIndex(zone string) (uint32, error) {
+// zoneIndex answers the interface that a zone names to a socket, by name or number.
+func zoneIndex(fd int, zone string) (uint32, error) {
 	if zone == "" {
 		return 0, nil
 	}
 	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
 		return uint32(n), nil
 	}
-	i, err := net.InterfaceByName(zone)
-	if err != nil {
-		return 0, unix.EADDRNOTAVAIL
-	}
-	return uint32(i.Index), nil
+	return interfaceIndex(fd, zone)
 }
 
 // isIPv6 reports whether a socket is of IPv6, or of both families.

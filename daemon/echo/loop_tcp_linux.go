@@ -39,7 +39,7 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 		return nil, netip.AddrPort{}, err
 	}
 	s := &loopTCP{loops: g}
-	fd, bound, err := bindSocket(a, unix.SOCK_STREAM, func(fd int) (err error) {
+	fd, bound, err := bindSocket(a, unix.SOCK_STREAM, spec, func(fd int) (err error) {
 		if s.given, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
 			return err
 		}

@@ -98,19 +98,20 @@ func (b *udpBatch) prepare() {
 	b.used = 0
 }
 
-func (g *loops) bindUDP(ctx context.Context, a Address, guard *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
+func (g *loops) bindUDP(ctx context.Context, a Address, spec Spec, guard *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
-	}
-	if isBroadcast(a.IP) {
-		return nil, netip.AddrPort{}, errBroadcast
 	}
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	s := &loopUDP{guard: guard, ledgers: l, counters: c}
 	s.retry.owner = s
-	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, func(fd int) error {
+	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, spec, func(fd int) error {
+		if isBroadcast(a.IP) {
+			return errBroadcast
+		}
+		guard.namespace = namespaceOf(fd)
 		// Wishes: to serve does not need them.
 		askReceiveBuffer(fd)
 		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})

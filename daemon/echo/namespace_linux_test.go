@@ -8,21 +8,19 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/netns/netnstest"
 )
 
 // host is a network namespace: interfaces, addresses, routes and ports like those of a host of its own. It has a loopback
 // and one end of a cable to its peer.
 type host struct {
-	namespace *os.File
+	namespace *netnstest.Namespace
 	device    string // its end of the cable
 	index     int    // of the device
 	mac       [6]byte
@@ -38,8 +36,8 @@ func twoHosts(t *testing.T) (a, b *host) {
 		t.Skipf("this needs iproute2: %v", err)
 	}
 	// Package net keeps what it knows of interfaces for all namespaces, so what they are called and numbered is fixed.
-	a = &host{namespace: newNamespace(t), device: "left", index: 71, mac: [6]byte{2, 0, 0, 0, 0, 1}}
-	b = &host{namespace: newNamespace(t), device: "right", index: 72, mac: [6]byte{2, 0, 0, 0, 0, 2}}
+	a = &host{namespace: netnstest.New(t), device: "left", index: 71, mac: [6]byte{2, 0, 0, 0, 0, 1}}
+	b = &host{namespace: netnstest.New(t), device: "right", index: 72, mac: [6]byte{2, 0, 0, 0, 0, 2}}
 	a.peer, b.peer = b, a
 	if err := a.ip(t, fmt.Sprintf("link add name left index 71 address %v type veth peer name right index 72 address %v netns %s",
 		net.HardwareAddr(a.mac[:]), net.HardwareAddr(b.mac[:]), passedOn)); err != nil {
@@ -76,66 +74,14 @@ func twoHosts(t *testing.T) (a, b *host) {
 	return a, b
 }
 
-// hasIPv6 reports whether the tests have IPv6, which is not known of a namespace before it is set up.
-var hasIPv6 = sync.OnceValue(func() bool {
-	l, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
-})
-
-// newNamespace makes an empty network namespace, which lasts while the file is open or a socket in it.
-func newNamespace(t *testing.T) *os.File {
-	t.Helper()
-	runtime.LockOSThread()
-	home, err := ownNamespace()
-	if err == nil {
-		err = unix.Unshare(unix.CLONE_NEWNET)
-	}
-	if err != nil {
-		runtime.UnlockOSThread()
-		t.Skipf("making a network namespace needs root: %v", err)
-	}
-	defer goHome(t, home)
-	made, err := ownNamespace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { made.Close() })
-	return made
-}
-
-// ownNamespace opens the network namespace of this thread.
-func ownNamespace() (*os.File, error) { return os.Open("/proc/thread-self/ns/net") }
-
-// goHome brings a locked thread back to where it was, and unlocks it. Where it cannot, the thread ends with its goroutine.
-func goHome(t *testing.T, home *os.File) {
-	t.Helper()
-	defer home.Close()
-	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
-		t.Errorf("cannot leave a network namespace: %v", err)
-		return
-	}
-	runtime.UnlockOSThread()
-}
+// hasIPv6 reports whether the tests have IPv6.
+var hasIPv6 = netnstest.HasIPv6
 
 // do runs f in the namespace of h, on a thread locked to it. Sockets that f makes stay there, wherever they are used
 // then; goroutines that it starts do not.
 func (h *host) do(t *testing.T, f func()) {
 	t.Helper()
-	runtime.LockOSThread()
-	home, err := ownNamespace()
-	if err != nil {
-		runtime.UnlockOSThread()
-		t.Fatal(err)
-	}
-	defer goHome(t, home)
-	if err := unix.Setns(int(h.namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-	f()
+	h.namespace.Do(t, f)
 }
 
 // passedOn is the namespace of the peer to a command of ip.
@@ -144,16 +90,7 @@ const passedOn = "/proc/self/fd/3"
 // ip runs commands of ip(8) on h, a line each.
 func (h *host) ip(t *testing.T, lines ...string) error {
 	t.Helper()
-	command := exec.Command("ip", "-batch", "-")
-	command.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	command.ExtraFiles = []*os.File{h.peer.namespace}
-	var output []byte
-	var err error
-	h.do(t, func() { output, err = command.CombinedOutput() })
-	if err != nil {
-		return fmt.Errorf("ip: %w: %s", err, output)
-	}
-	return nil
+	return h.namespace.TryIP(t, []*netnstest.Namespace{h.peer.namespace}, lines...)
 }
 
 func (h *host) mustIP(t *testing.T, lines ...string) {

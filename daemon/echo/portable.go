@@ -12,8 +12,8 @@ func (portable) bindTCP(ctx context.Context, a Address, s Spec, b *budget, c *co
 	return bindTCP(ctx, a, s, b, c)
 }
 
-func (portable) bindUDP(ctx context.Context, a Address, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
-	return bindUDP(ctx, a, g, l, c)
+func (portable) bindUDP(ctx context.Context, a Address, s Spec, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
+	return bindUDP(ctx, a, s, g, l, c)
 }
 
 func (portable) close() {}

@@ -54,6 +54,12 @@ type Spec struct {
 	Protocol Protocol
 	// Listen is where to listen, as [ParseListen] takes it.
 	Listen string
+	// Interface is the name of an interface, or VRF, that the sockets are bound to (SO_BINDTODEVICE; Linux): what comes by
+	// others is not seen, and answers leave by it. Two endpoints may have the same address and port on two interfaces. Empty:
+	// any.
+	Interface string
+	// Place is where the sockets are made. Nil: here.
+	Place Place
 	// TCP are the options of a TCP endpoint. They must be zero for UDP.
 	TCP TCPOptions
 	// UDP are the options of a UDP endpoint. They must be zero for TCP.
@@ -156,6 +162,9 @@ func (s Spec) parse() (Address, error) {
 	}
 	if b := s.TCP.SocketBufferBytes; b != 0 && (b < MinSocketBufferBytes || b > MaxSocketBufferBytes) {
 		return Address{}, badSpec("socket buffer of %d bytes is not 0 or %d to %d", b, MinSocketBufferBytes, MaxSocketBufferBytes)
+	}
+	if err := checkInterface(s.Interface); err != nil {
+		return Address{}, err
 	}
 	for _, sources := range [][]netip.Prefix{s.Allow, s.Deny} {
 		if err := checkSources(sources); err != nil {

@@ -26,21 +26,42 @@ func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) 
 		return nil, netip.AddrPort{}, err
 	}
 	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error {
-		return errors.Join(takeUrgentInline(raw), setListenerBuffers(raw, spec.TCP.buffers()))
+		return errors.Join(bindToInterfaceRaw(raw, spec.Interface), takeUrgentInline(raw), setListenerBuffers(raw, spec.TCP.buffers()))
 	}}
 	// Several paths would change what is measured over the connection, and how its buffers are bounded.
 	config.SetMultipathTCP(false)
-	listener, err := config.Listen(ctx, "tcp"+a.family(), a.String())
+	var listener net.Listener
+	err := spec.there(func() (err error) {
+		listener, err = config.Listen(ctx, "tcp"+a.family(), spec.addressThere(a))
+		return err
+	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	return newTCPServer(listener, spec, b, c), boundAddr(listener.Addr()), nil
+	return newTCPServer(listener, spec, b, c), boundAs(a, listener.Addr()), nil
 }
 
 func newTCPServer(listener net.Listener, spec Spec, b *budget, c *counters) *tcpServer {
 	s := &tcpServer{listener: listener, stopping: make(chan struct{})}
 	s.init(spec, b, c)
 	return s
+}
+
+// addressThere is an address as package net takes it where the endpoint is to be.
+func (s Spec) addressThere(a Address) string {
+	if s.Place != nil {
+		a = numberZone(a)
+	}
+	return a.String()
+}
+
+// boundAs returns the address of a socket that was bound to a, with the zone as it was written.
+func boundAs(a Address, got net.Addr) netip.AddrPort {
+	bound := boundAddr(got)
+	if zone := a.IP.Zone(); zone != "" {
+		bound = netip.AddrPortFrom(bound.Addr().WithZone(zone), bound.Port())
+	}
+	return bound
 }
 
 // boundAddr returns the address of a socket without IPv4-mapped forms.

@@ -32,20 +32,25 @@ type udpServer struct {
 	control  []byte // receives the control messages of a datagram
 }
 
-func bindUDP(ctx context.Context, a Address, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
+func bindUDP(ctx context.Context, a Address, spec Spec, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
-	}
-	if isBroadcast(a.IP) {
-		return nil, netip.AddrPort{}, errBroadcast
 	}
 	config := net.ListenConfig{
 		// Before the bind: there must be no datagram that came without its control messages.
 		Control: func(network, _ string, raw syscall.RawConn) error {
-			return errors.Join(switchBroadcastOff(raw), askControlRaw(network, a.wildcard(), raw))
+			return errors.Join(bindToInterfaceRaw(raw, spec.Interface), switchBroadcastOff(raw), askControlRaw(network, a.wildcard(), raw),
+				raw.Control(func(fd uintptr) { g.namespace = namespaceOf(int(fd)) }))
 		},
 	}
-	packetConn, err := config.ListenPacket(ctx, "udp"+a.family(), a.String())
+	var packetConn net.PacketConn
+	err := spec.there(func() (err error) {
+		if isBroadcast(a.IP) {
+			return errBroadcast
+		}
+		packetConn, err = config.ListenPacket(ctx, "udp"+a.family(), spec.addressThere(a))
+		return err
+	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -61,7 +66,7 @@ func bindUDP(ctx context.Context, a Address, g *guard, l *ledgers, c *counters) 
 		conn: conn, opened: time.Now(), guard: g, ledgers: l, counters: c, stopping: make(chan struct{}), waiter: waiter,
 		control: make([]byte, controlBytes),
 	}
-	return s, boundAddr(conn.LocalAddr()), nil
+	return s, boundAs(a, conn.LocalAddr()), nil
 }
 
 func (s *udpServer) start(finish func(error)) {

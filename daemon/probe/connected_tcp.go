@@ -117,8 +117,7 @@ func (c *dialedConn) tell(e streamEvent) bool {
 
 // serve connects, starts the reader and writes until the connection breaks or is closed.
 func (c *dialedConn) serve() {
-	begun := time.Now()
-	conn, err := c.run.dial(c.ctx, c.stream.flow)
+	conn, connect, err := c.run.dial(c.ctx, c.stream.flow)
 	if err != nil {
 		c.tell(streamEvent{err: err})
 		return
@@ -127,7 +126,7 @@ func (c *dialedConn) serve() {
 		<-c.ctx.Done()
 		_ = conn.Close() // Ends reads and writes; there is nothing to flush.
 	})
-	if !c.tell(streamEvent{connect: max(time.Since(begun), 1), source: addrPort(conn.LocalAddr())}) {
+	if !c.tell(streamEvent{connect: connect, source: addrPort(conn.LocalAddr())}) {
 		return
 	}
 	in := c.run.timed(conn)

@@ -69,7 +69,7 @@ func newConnections(ctx context.Context, r *run, handle func(arrival)) *connecti
 }
 
 func (c *connections) open(f *udpFlow, which int) (udpSocket, error) {
-	conn, err := c.run.dial(c.ctx, f.number)
+	conn, _, err := c.run.dial(c.ctx, f.number)
 	if err != nil {
 		return nil, err
 	}

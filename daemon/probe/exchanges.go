@@ -81,13 +81,11 @@ func (x *exchanges) handle(e exchanged) {
 // exchange makes one round and answers what became of it.
 func (x *exchanges) exchange(seq uint32, flow, size int) (e exchanged) {
 	e.sample = Sample{Seq: seq}
-	begun := time.Now()
-	conn, err := x.run.dial(x.ctx, flow)
+	conn, connect, err := x.run.dial(x.ctx, flow)
 	if err != nil {
 		e.sample = failedSample(e.sample, Lost, reasonOf(err), err)
 		return e
 	}
-	connect := time.Since(begun)
 	e.sample.Connect, e.source = &connect, addrPort(conn.LocalAddr())
 	defer closeWith(x.ctx, conn)()
 

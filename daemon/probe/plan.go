@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/wire"
@@ -128,6 +129,13 @@ type Plan struct {
 	// port is that of the first flow, and those after it have the ports that follow; 0 lets the system choose. Of TCP with
 	// NewConnection it must be 0, and else such connections are closed with a RST, so that their ports are free again at once.
 	Source netip.AddrPort
+	// SourceNamespace is the network namespace that rounds leave from (Linux): the name of one in /run/netns, or the path of a
+	// namespace's file. It is entered by that name once, when the run starts; names are looked up in the process's own. Run
+	// answers ErrSource and ErrSourceNamespace where it cannot be entered. Empty: the process's own.
+	SourceNamespace string
+	// SourceInterface is the interface, or VRF, by which rounds leave and replies come (SO_BINDTODEVICE; Linux). Run answers
+	// ErrSource and ErrSourceInterface where there is none of that name. Empty: any.
+	SourceInterface string
 	// DSCP is the DiffServ code point (RFC 2474) of packets, 0 to 63.
 	DSCP uint8
 	// DontFragment has packets sent with the DF bit, and never fragmented by this host. UDP only.
@@ -244,6 +252,9 @@ func (p Plan) checkSearch(host string) error {
 	}
 }
 
+// maxInterface is how long the name of an interface may be: IFNAMSIZ of Linux, without the zero at its end.
+const maxInterface = 15
+
 func (p Plan) checkSource(host string) error {
 	source := p.Source.Addr()
 	target, err := netip.ParseAddr(host)
@@ -252,6 +263,9 @@ func (p Plan) checkSource(host string) error {
 		return badPlan("source.port %d: must be 0 where each round has a connection of its own", p.Source.Port())
 	case p.Source.Port() != 0 && int(p.Source.Port())+p.flows()-1 > 65535:
 		return badPlan("source.port %d: with %d flows it must be at most %d", p.Source.Port(), p.flows(), 65536-p.flows())
+	case len(p.SourceInterface) > maxInterface || strings.ContainsAny(p.SourceInterface, "/: \t\n\x00"):
+		return badPlan("source.interface %.*q: must be the name of an interface: at most %d characters, without '/', ':' and spaces",
+			2*maxInterface, p.SourceInterface, maxInterface)
 	case source.IsValid() && (source.IsUnspecified() || source.IsMulticast()):
 		return badPlan("source.address %s: must be an address of this host", source)
 	case source.IsValid() && err == nil && source.Unmap().Is4() != target.Unmap().Is4():

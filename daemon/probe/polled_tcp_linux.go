@@ -107,8 +107,9 @@ func (c *polledConn) connect() (fd int, err error) {
 	if fd, err = r.openSocket(unix.SOCK_STREAM); err != nil {
 		return -1, err
 	}
+	c.begun = r.now() // To make a socket in another network namespace may have taken longer than to connect.
 	if source := r.source(flow); source.IsValid() {
-		if err := unix.Bind(fd, sockaddr(source)); err != nil {
+		if err := unix.Bind(fd, sockaddr(fd, source)); err != nil {
 			return fd, r.aboutSource(flow, os.NewSyscallError("bind", err))
 		}
 		if source.Port() != 0 {
@@ -121,7 +122,7 @@ func (c *polledConn) connect() (fd int, err error) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveSeconds)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveSeconds)
-	if err := unix.Connect(fd, sockaddr(r.address)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
+	if err := unix.Connect(fd, sockaddr(fd, r.address)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
 		return fd, r.aboutSource(flow, os.NewSyscallError("connect", err))
 	}
 	return fd, c.all.add(flow, fd, c, unix.EPOLLOUT)

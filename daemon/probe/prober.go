@@ -25,7 +25,7 @@ type Options struct {
 	// LookupNetIP turns a host name into addresses, best first; network is "ip". Nil: net.DefaultResolver.
 	LookupNetIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	// DialContext opens connections; network is "tcp" or "udp", address an IP address and a port. Nil: the host's sockets,
-	// with the source and the IP options of the plan, and the kernel's timestamps where there are any. What it answers
+	// with all that the plan says of their source and IP options, and the kernel's timestamps where there are any. What it answers
 	// must keep to net.Conn: closing and deadlines end a Read and a Write that wait, and a UDP connection reads and writes
 	// one datagram a call.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/echod/echod/daemon/internal/netns"
 )
 
 // never is later than any run lasts.
@@ -19,7 +21,8 @@ type run struct {
 	prober  *Prober
 	plan    Plan
 	address netip.AddrPort
-	id      uint64 // tells this run's payloads from those of any other
+	from    *netns.Namespace // where sockets are made; nil: here
+	id      uint64           // tells this run's payloads from those of any other
 	pacer   pacer
 	rounds  rounds
 	search  *pathSearch // nil unless it chooses the sizes
@@ -64,6 +67,10 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	r.address = address
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.leave()
 	if err := r.checkSource(); err != nil {
 		return err
 	}
@@ -101,24 +108,30 @@ func (r *run) nanos(t time.Duration) int64 { return r.start.UnixNano() + int64(t
 // now is the time since the run's start, by the monotonic clock.
 func (r *run) now() time.Duration { return time.Since(r.start) }
 
-// dial connects a flow to the run's address, within the timeout.
-func (r *run) dial(ctx context.Context, flow int) (net.Conn, error) {
+// dial connects a flow to the run's address, within the timeout. What it took is without the making of a socket in another
+// network namespace.
+func (r *run) dial(ctx context.Context, flow int) (conn net.Conn, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.plan.Timeout)
 	defer cancel()
-	dial := r.prober.options.DialContext
-	if dial == nil {
-		dial = r.dialer(flow).DialContext
+	begun := time.Now()
+	switch dial := r.prober.options.DialContext; {
+	case dial != nil:
+		conn, err = dial(ctx, r.plan.Protocol.String(), r.address.String())
+	case r.from != nil:
+		conn, begun, err = r.dialThere(ctx, flow)
+	default:
+		conn, err = r.dialer(flow).DialContext(ctx, r.plan.Protocol.String(), r.address.String())
 	}
-	conn, err := dial(ctx, r.plan.Protocol.String(), r.address.String())
+	took = max(time.Since(begun), 1)
 	if c, ok := conn.(*net.TCPConn); ok && err == nil && r.source(flow).Port() != 0 {
 		// Closed with a RST, whoever closes it. A FIN would leave it in TIME-WAIT (RFC 9293, 3.6.1), and its port could not be
 		// bound for a minute: by the flow's next connection, or by the same probe made again.
 		_ = c.SetLinger(0) // Should it fail, that is what happens.
 	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil, noConnection(r)
+		return nil, 0, noConnection(r)
 	}
-	return conn, r.aboutSource(flow, err)
+	return conn, took, r.aboutSource(flow, err)
 }
 
 // noConnection says that a connection was not made in time.
@@ -138,7 +151,7 @@ func (r *run) aboutSource(flow int, err error) error {
 	return fmt.Errorf("cannot send from %s: %s", source, inWords(err))
 }
 
-// dialer opens the host's own sockets, as the plan wants them.
+// dialer opens sockets where this process is, as the plan wants them.
 func (r *run) dialer(flow int) *net.Dialer {
 	d := &net.Dialer{Control: r.plan.mark}
 	if source := r.source(flow); source.IsValid() && r.plan.Protocol == TCP {

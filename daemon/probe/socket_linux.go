@@ -2,7 +2,6 @@ package probe
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -18,9 +17,14 @@ const (
 	hasStamps = true
 )
 
-// mark sets the IP options of a plan on a socket that is being made.
+// mark binds a socket that is being made to the plan's interface, and sets its IP options.
 func (p Plan) mark(network, _ string, c syscall.RawConn) error {
-	return onSocket(c, func(fd int) error { return p.markSocket(fd, network == "tcp6" || network == "udp6") })
+	return onSocket(c, func(fd int) error {
+		if err := p.bindToInterface(fd); err != nil {
+			return err
+		}
+		return p.markSocket(fd, network == "tcp6" || network == "udp6")
+	})
 }
 
 // markSocket sets the IP options of a plan on a socket, which is of IPv6 or of IPv4.
@@ -45,15 +49,23 @@ func (p Plan) markSocket(fd int, six bool) error {
 	return errors.Join(errs[:]...)
 }
 
-// openSocket opens a socket to the run's address, with the plan's IP options, bound to nothing.
-func (r *run) openSocket(kind int) (int, error) {
+// openSocket opens a socket to the run's address where the plan wants it: in its network namespace, bound to its interface, with
+// its IP options, and to no address.
+func (r *run) openSocket(kind int) (fd int, err error) {
 	family, six := unix.AF_INET, r.address.Addr().Is6()
 	if six {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	err = r.from.Do(func() (err error) {
+		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return os.NewSyscallError("socket", err)
+	})
 	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+		return -1, err
+	}
+	if err := r.plan.bindToInterface(fd); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
 	}
 	if err := r.plan.markSocket(fd, six); err != nil {
 		_ = unix.Close(fd)
@@ -62,20 +74,53 @@ func (r *run) openSocket(kind int) (int, error) {
 	return fd, nil
 }
 
-// sockaddr is an address as system calls take it.
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
+// bindToInterface has a socket see what comes by the plan's interface alone, and send by it (SO_BINDTODEVICE, socket(7)).
+func (p Plan) bindToInterface(fd int) error {
+	if p.SourceInterface == "" {
+		return nil
+	}
+	err := unix.BindToDevice(fd, p.SourceInterface)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return ErrSourceInterface
+	case errors.Is(err, unix.EPERM):
+		return interfaceError("permission denied; before Linux 5.7 to bind to an interface needs CAP_NET_RAW")
+	default:
+		return os.NewSyscallError("setsockopt", err)
+	}
+}
+
+// trySocket says whether a socket can be made where the plan wants it.
+func (r *run) trySocket() error {
+	fd, err := r.openSocket(unix.SOCK_DGRAM)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
+// sockaddr is an address as system calls take it, for that socket.
+func sockaddr(fd int, a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	zone := uint32(0)
-	if name := a.Addr().Zone(); name != "" {
-		if link, err := net.InterfaceByName(name); err == nil {
-			zone = uint32(link.Index)
-		} else if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-			zone = uint32(n)
-		}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zoneIndex(fd, a.Addr().Zone())}
+}
+
+// zoneIndex answers the number of the interface that a zone names where a socket is, or which it is; 0 when there is none.
+// Package net would answer, and remember for the whole process, what the thread's namespace has.
+func zoneIndex(fd int, zone string) uint32 {
+	if zone == "" {
+		return 0
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zone}
+	if request, err := unix.NewIfreq(zone); err == nil && unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request) == nil {
+		return request.Uint32()
+	}
+	n, err := strconv.ParseUint(zone, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
 }
 
 // localOf is the address that a socket is bound to; invalid when it is not known.
@@ -100,19 +145,16 @@ func addressOf(a unix.Sockaddr) netip.AddrPort {
 }
 
 // bindOnce binds a socket to an address, and closes it. The error says which system call failed.
-func bindOnce(protocol Protocol, source netip.AddrPort) error {
-	family, kind := unix.AF_INET6, unix.SOCK_DGRAM
-	if source.Addr().Is4() {
-		family = unix.AF_INET
-	}
-	if protocol == TCP {
+func (r *run) bindOnce(source netip.AddrPort) error {
+	kind := unix.SOCK_DGRAM
+	if r.plan.Protocol == TCP {
 		kind = unix.SOCK_STREAM
 	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	fd, err := r.openSocket(kind)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return err
 	}
-	err = unix.Bind(fd, sockaddr(source))
+	err = unix.Bind(fd, sockaddr(fd, source))
 	_ = unix.Close(fd)
 	if errors.Is(err, unix.EINVAL) && source.Addr().Zone() != "" {
 		err = unix.EADDRNOTAVAIL // There is no such interface.

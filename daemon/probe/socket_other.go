@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -22,8 +23,8 @@ func (p Plan) mark(_, _ string, _ syscall.RawConn) error { return nil }
 
 // bindOnce binds a socket to an address, and closes it. The error says which system call failed. Over TCP it listens there for
 // a moment, which is how package net binds without connecting.
-func bindOnce(protocol Protocol, source netip.AddrPort) error {
-	if protocol == TCP {
+func (r *run) bindOnce(source netip.AddrPort) error {
+	if r.plan.Protocol == TCP {
 		l, err := net.Listen("tcp", source.String())
 		if err == nil {
 			_ = l.Close()
@@ -35,6 +36,19 @@ func bindOnce(protocol Protocol, source netip.AddrPort) error {
 		_ = c.Close()
 	}
 	return err
+}
+
+// trySocket says whether a socket can be made where the plan wants it.
+func (r *run) trySocket() error {
+	if r.plan.SourceInterface != "" {
+		return interfaceError("sockets are bound to an interface on Linux only")
+	}
+	return nil
+}
+
+// dialThere is for network namespaces, of which there are none.
+func (r *run) dialThere(context.Context, int) (net.Conn, time.Time, error) {
+	return nil, time.Time{}, errors.ErrUnsupported
 }
 
 func newStampedSockets(context.Context, *run, func(arrival)) udpSockets { return nil }

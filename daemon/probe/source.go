@@ -7,9 +7,11 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+
+	"github.com/echod/echod/daemon/internal/netns"
 )
 
-// Why rounds cannot come from where a plan says (Plan.Source). Errors of Run satisfy errors.Is with ErrSource, and with one
+// Why rounds cannot come from where a plan says (Plan.Source and what begins like it). Errors of Run satisfy errors.Is with ErrSource, and with one
 // of the others on every system when it is the reason. Their text says which address and port, and what to do.
 var (
 	ErrSource = errors.New("the source cannot be had")
@@ -17,6 +19,10 @@ var (
 	ErrSourceInUse = errors.New("address already in use")
 	// ErrSourceNotAvailable: this host has no such address, or it is of another IP version than the target.
 	ErrSourceNotAvailable = errors.New("this host has no such address")
+	// ErrSourceNamespace: there is no such network namespace, or the process may not enter it.
+	ErrSourceNamespace = netns.ErrNotAvailable
+	// ErrSourceInterface: there is no interface of that name, or sockets cannot be bound to one.
+	ErrSourceInterface = errors.New("there is no interface of that name")
 	// ErrSourceNeedsPrivilege: the process may not use the port.
 	ErrSourceNeedsPrivilege = errors.New("permission denied; this port needs privilege")
 )
@@ -74,6 +80,50 @@ func sourceFailed(source netip.AddrPort, err error) error {
 	return sourceError{fmt.Sprintf("cannot send from %s: %s; %s", from, why, sourceAdvice[reason]), reason}
 }
 
+// enter finds out whether sockets can be made where the plan says, and holds that namespace open until leave.
+func (r *run) enter() (err error) {
+	name, device := r.plan.SourceNamespace, r.plan.SourceInterface
+	if r.prober.options.DialContext != nil || name == "" && device == "" {
+		return nil
+	}
+	if name != "" {
+		if r.from, err = netns.Open(name); err != nil {
+			return r.notThere(err)
+		}
+	}
+	// What else may fail (no descriptors, no IPv6) the rounds tell.
+	if err := r.trySocket(); errors.Is(err, ErrSourceNamespace) || errors.Is(err, ErrSourceInterface) {
+		r.leave()
+		return r.notThere(err)
+	}
+	return nil
+}
+
+// leave lets go of what enter has opened; sockets stay where they are.
+func (r *run) leave() { _ = r.from.Close() } // It was opened to be looked through.
+
+// notThere ends the run, for its sockets cannot be made where they are to be.
+func (r *run) notThere(err error) error {
+	reason, text := ErrSource, fmt.Sprintf("cannot send from network namespace %q: %v", r.plan.SourceNamespace, err)
+	switch {
+	case errors.Is(err, ErrSourceInterface):
+		reason, text = ErrSourceInterface, fmt.Sprintf("cannot send by interface %s: %v; choose one that is there, or none", r.plan.SourceInterface, err)
+		if r.plan.SourceNamespace != "" {
+			text = fmt.Sprintf("cannot send by interface %s in network namespace %q: %v; choose one that is there, or none",
+				r.plan.SourceInterface, r.plan.SourceNamespace, err)
+		}
+	case errors.Is(err, ErrSourceNamespace):
+		reason = ErrSourceNamespace
+	}
+	return refusal{sourceError{text, reason}, ReasonSourceUnavailable}
+}
+
+// interfaceError is an ErrSourceInterface whose text is the problem alone.
+type interfaceError string
+
+func (e interfaceError) Error() string        { return string(e) }
+func (e interfaceError) Is(target error) bool { return target == ErrSourceInterface }
+
 // checkSource says whether each flow can come from where the plan says: else a flow's rounds would be lost for want of a
 // port here, and read as loss of the network's. Sockets are bound and closed again; a port that is taken between that and
 // the flow's first round is still told of by its rounds.
@@ -92,7 +142,7 @@ func (r *run) checkSource() error {
 	}
 	for flow := range flows {
 		// What else may fail (no descriptors, no IPv6) the rounds tell.
-		err := bindOnce(r.plan.Protocol, r.source(flow))
+		err := r.bindOnce(r.source(flow))
 		if call, ok := errors.AsType[*os.SyscallError](err); ok && call.Syscall == "bind" {
 			return refusal{sourceFailed(r.source(flow), err), ReasonSourceUnavailable}
 		}

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -29,11 +28,12 @@ type stamped struct {
 }
 
 func openStamped(r *run, number int) (_ *stamped, err error) {
-	s := &stamped{run: r, target: r.address, to: sockaddr(r.address)}
+	s := &stamped{run: r, target: r.address}
 	s.fd, err = r.openSocket(unix.SOCK_DGRAM)
 	if err != nil {
 		return nil, err
 	}
+	s.to = sockaddr(s.fd, r.address)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -61,7 +61,7 @@ func openStamped(r *run, number int) (_ *stamped, err error) {
 			from = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 		}
 	}
-	if err := unix.Bind(s.fd, sockaddr(from)); err != nil {
+	if err := unix.Bind(s.fd, sockaddr(s.fd, from)); err != nil {
 		return nil, r.aboutSource(number, os.NewSyscallError("bind", err))
 	}
 	s.source = s.comingFrom()
@@ -75,13 +75,15 @@ func (s *stamped) comingFrom() netip.AddrPort {
 	if !bound.IsValid() || !bound.Addr().IsUnspecified() {
 		return bound
 	}
-	route, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(s.target)) // Sends nothing.
+	route, err := s.run.openSocket(unix.SOCK_DGRAM)
 	if err != nil {
 		return bound
 	}
-	from := addrPort(route.LocalAddr()).Addr()
-	_ = route.Close()
-	return netip.AddrPortFrom(from, bound.Port())
+	defer func() { _ = unix.Close(route) }()
+	if unix.Connect(route, s.to) != nil { // Sends nothing.
+		return bound
+	}
+	return netip.AddrPortFrom(localOf(route).Addr(), bound.Port())
 }
 
 func (s *stamped) local() netip.AddrPort { return s.source }

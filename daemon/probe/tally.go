@@ -113,7 +113,8 @@ func (t *Tally) reach(a netip.AddrPort, start time.Time) {
 func (t *Tally) comeFrom(flow int, source netip.AddrPort) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.flows[flow].source = source
+	// A zone is a number to the kernel. What its name is, package net knows of one namespace alone.
+	t.flows[flow].source = netip.AddrPortFrom(source.Addr().WithZone(""), source.Port())
 }
 
 // begin counts a round as sent, at a time that is so much later than its own. It is behind the schedule by as much, or by

@@ -30,7 +30,10 @@ without LISTEN it is a free port of the daemon's default host.
 
 With --ttl it expires so long after its creation, unless echoctl renew gives it
 as long again. With --session it is deleted when that session ends; within
-echoctl session that is the session around, unless --session '' says none.`),
+echoctl session that is the session around, unless --session '' says none.
+
+On Linux it may listen in any network namespace of the daemon's host, and on one
+interface or VRF alone.`),
 		Example: `  echoctl create tcp
   echoctl create tcp 127.0.0.1:7000 --name web-1 --label rack=r1 --label role=web
   echoctl create udp :7 --description "the lab's echo"
@@ -38,6 +41,7 @@ echoctl session that is the session around, unless --session '' says none.`),
   echoctl create tcp :7 --max-bytes 10MiB --stall-timeout 30s --allow 10.0.0.0/8
   echoctl create udp :7 --source-datagrams 100 --deny 192.0.2.0/24,2001:db8::/32
   echoctl create tcp --ttl 10m
+  echoctl create tcp :7 --netns lab-a --interface eth1
   echoctl create tcp -o json | jq -r .address`,
 		Args: argsBetween(1, 2, "tcp or udp"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCreate(a, cmd, o, args) },

@@ -113,8 +113,11 @@ var effects = map[string]func(t *testing.T, s *shell){
 		m := s.json("create", "udp", "--name", "e-source", "--source-bytes", "1GB")
 		wantField(t, m, "udp.maxSourceBytes", `"1000000000"`)
 	},
-	"create --allow": sourcesEffect("allow"),
-	"create --deny":  sourcesEffect("deny"),
+	"create --allow":             sourcesEffect("allow"),
+	"create --deny":              sourcesEffect("deny"),
+	"create --network-namespace": createPlaceEffect("networkNamespace", "--network-namespace"),
+	"create --netns":             createPlaceEffect("networkNamespace", "--netns"),
+	"create --interface":         createPlaceEffect("interface", "--interface"),
 	"create --loop-guard": func(t *testing.T, s *shell) {
 		s.remove("e-guard")
 		wantField(t, s.json("create", "udp", "--name", "e-guard", "--loop-guard=false"), "udp.loopGuard", "false")
@@ -204,6 +207,9 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.ok("stop", "e-listen")
 		wantField(t, s.json("update", "e-listen", "--listen", "0.0.0.0:0"), "listen", `"0.0.0.0:0"`)
 	},
+	"update --network-namespace": updatePlaceEffect("networkNamespace", "--network-namespace"),
+	"update --netns":             updatePlaceEffect("networkNamespace", "--netns"),
+	"update --interface":         updatePlaceEffect("interface", "--interface"),
 	"update --etag": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-etag")
 		etag, _ := s.json("get", "e-etag")["etag"].(string)
@@ -299,12 +305,17 @@ var effects = map[string]func(t *testing.T, s *shell){
 		}
 	},
 
-	"probe --rate":          probeEffect("interval", `"0.002s"`, "--rate", "500"),
-	"probe --pacing":        probeEffect("pacing", `"POISSON"`, "--pacing", "poisson"),
-	"probe --flows":         probeEffect("flows", "2", "--flows", "2"),
-	"probe --sweep":         probeEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
-	"probe --source":        probeEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
-	"probe --source-port":   sourcePortEffect,
+	"probe --rate":                     probeEffect("interval", `"0.002s"`, "--rate", "500"),
+	"probe --pacing":                   probeEffect("pacing", `"POISSON"`, "--pacing", "poisson"),
+	"probe --flows":                    probeEffect("flows", "2", "--flows", "2"),
+	"probe --sweep":                    probeEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
+	"probe --source":                   probeEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
+	"probe --source-port":              sourcePortEffect,
+	"probe --source-netns":             sourceNamespaceEffect("--source-netns"),
+	"probe --source-network-namespace": sourceNamespaceEffect("--source-network-namespace"),
+	"probe --source-interface": func(t *testing.T, s *shell) {
+		s.run("probe", "tcp://127.0.0.1:1", "-c", "1", "--source-interface", "nowhere7").want(t, 1, "", "echoctl: cannot send by interface nowhere7: *\n")
+	},
 	"probe --dscp":          probeEffect("ip.dscp", "46", "--dscp", "ef"),
 	"probe --dont-fragment": dontFragmentEffect,
 	"probe --ttl":           probeEffect("ip.ttl", "7", "--ttl", "7"),
@@ -343,23 +354,26 @@ var effects = map[string]func(t *testing.T, s *shell){
 		}
 	},
 
-	"probe start --rate":           probeStartEffect("interval", `"2s"`, "--rate", "0.5"),
-	"probe start --pacing":         probeStartEffect("pacing", `"CLOSED"`, "--pacing", "closed"),
-	"probe start --flows":          probeStartEffect("flows", "3", "--flows", "3"),
-	"probe start --sweep":          probeStartEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
-	"probe start --source":         probeStartEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
-	"probe start --source-port":    sourcePortEffect,
-	"probe start --dscp":           probeStartEffect("ip.dscp", "8", "--dscp", "cs1"),
-	"probe start --dont-fragment":  dontFragmentEffect,
-	"probe start --ttl":            probeStartEffect("ip.ttl", "7", "--ttl", "7"),
-	"probe start --count":          probeStartEffect("count", "2", "--count", "2"),
-	"probe start --interval":       probeStartEffect("interval", `"0.001s"`, "--interval", "0.001"),
-	"probe start --size":           probeStartEffect("payloadSize", "1400", "--size", "1400"),
-	"probe start --timeout":        probeStartEffect("timeout", `"0.500s"`, "--timeout", "0.5"),
-	"probe start --duration":       probeStartEffect("duration", `"60s"`, "--duration", "1m"),
-	"probe start --new-connection": probeStartEffect("tcp.newConnection", "true", "--new-connection"),
-	"probe start --await-close":    probeStartEffect("tcp.awaitClose", "true", "--await-close"),
-	"probe start --name":           probeStartEffect("name", `"e-start"`),
+	"probe start --rate":                     probeStartEffect("interval", `"2s"`, "--rate", "0.5"),
+	"probe start --pacing":                   probeStartEffect("pacing", `"CLOSED"`, "--pacing", "closed"),
+	"probe start --flows":                    probeStartEffect("flows", "3", "--flows", "3"),
+	"probe start --sweep":                    probeStartEffect("payloadSweep", `{"from":64,"step":64,"to":192}`, "--sweep", "64:200:64"),
+	"probe start --source":                   probeStartEffect("source.address", `"127.0.0.1"`, "--source", "127.0.0.1"),
+	"probe start --source-port":              sourcePortEffect,
+	"probe start --source-netns":             startSourceEffect("networkNamespace", "--source-netns"),
+	"probe start --source-network-namespace": startSourceEffect("networkNamespace", "--source-network-namespace"),
+	"probe start --source-interface":         startSourceEffect("interface", "--source-interface"),
+	"probe start --dscp":                     probeStartEffect("ip.dscp", "8", "--dscp", "cs1"),
+	"probe start --dont-fragment":            dontFragmentEffect,
+	"probe start --ttl":                      probeStartEffect("ip.ttl", "7", "--ttl", "7"),
+	"probe start --count":                    probeStartEffect("count", "2", "--count", "2"),
+	"probe start --interval":                 probeStartEffect("interval", `"0.001s"`, "--interval", "0.001"),
+	"probe start --size":                     probeStartEffect("payloadSize", "1400", "--size", "1400"),
+	"probe start --timeout":                  probeStartEffect("timeout", `"0.500s"`, "--timeout", "0.5"),
+	"probe start --duration":                 probeStartEffect("duration", `"60s"`, "--duration", "1m"),
+	"probe start --new-connection":           probeStartEffect("tcp.newConnection", "true", "--new-connection"),
+	"probe start --await-close":              probeStartEffect("tcp.awaitClose", "true", "--await-close"),
+	"probe start --name":                     probeStartEffect("name", `"e-start"`),
 	"probe start --ledger": func(t *testing.T, s *shell) {
 		s.newEndpoint("udp", "e-far")
 		m := s.json("probe", "start", "e-far", "-c", "1", "--name", "e-asks", "--ledger", "127.0.0.1:1")
@@ -514,8 +528,46 @@ func sourcePortEffect(t *testing.T, s *shell) {
 	}
 	for _, command := range [][]string{{"probe", "start"}, {"probe"}} {
 		s.run(append(command, "e-probe", "--name", "e-port", "-c", "1", "-W", "60s", "--source-port", port)...)
-		wantField(t, s.json("probe", "get", "e-port"), "source", `{"address":"","port":`+port+`}`)
+		wantField(t, s.json("probe", "get", "e-port"), "source", `{"address":"","interface":"","networkNamespace":"","port":`+port+`}`)
 		s.ok("probe", "rm", "e-port")
+	}
+}
+
+// createPlaceEffect sees a network namespace or an interface in what would be created, and in the error of what cannot be.
+func createPlaceEffect(field, flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		wantField(t, s.json("create", "tcp", "--validate-only", flag, "nowhere7"), field, `"nowhere7"`)
+		s.run("create", "udp", flag, "nowhere7").want(t, 1, "", "echoctl: cannot bind 127.0.0.1:0 *nowhere7*\n")
+	}
+}
+
+// updatePlaceEffect sees that they change while an endpoint is stopped, and are taken away again.
+func updatePlaceEffect(field, flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-place")
+		s.run("update", "e-place", flag, "nowhere7").want(t, 1, "", "echoctl: the endpoint must be stopped first: *\n*\n")
+		s.ok("stop", "e-place")
+		wantField(t, s.json("update", "e-place", flag, "nowhere7"), field, `"nowhere7"`)
+		s.run("start", "e-place").want(t, 1, "", "echoctl: *cannot bind 127.0.0.1:0 *nowhere7*\n")
+		wantField(t, s.json("update", "e-place", flag, ""), field, `""`)
+		s.ok("start", "e-place")
+	}
+}
+
+// sourceNamespaceEffect sees that rounds come from nowhere else, also not to an endpoint that is known to be at home.
+func sourceNamespaceEffect(flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.run("probe", "tcp://127.0.0.1:1", "-c", "1", flag, "nowhere7").want(t, 1, "", "echoctl: cannot send from network namespace \"nowhere7\": *\n")
+		s.newEndpoint("tcp", "e-probe")
+		s.run("probe", "e-probe", flag, "nowhere7").want(t, 1, "", "echoctl: *is \"nowhere7\", where * is not endpoint \"e-probe\", which is in the daemon's own; *\n")
+	}
+}
+
+func startSourceEffect(field, flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		m := s.json("probe", "start", "tcp://127.0.0.1:1", "--name", "e-place", "-c", "1", flag, "nowhere7")
+		wantField(t, m, "source."+field, `"nowhere7"`)
+		s.ok("probe", "rm", "e-place")
 	}
 }
 

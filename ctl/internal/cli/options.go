@@ -21,6 +21,8 @@ type endpointOptions struct {
 	sourceBytes     sizeFlag
 	allow           []string
 	deny            []string
+	namespace       string
+	device          string
 }
 
 // optionFlags are the names of these flags, and the field that each sets.
@@ -36,13 +38,17 @@ var optionFlags = []struct{ flag, path string }{
 	{"source-bytes", "udp.max_source_bytes"},
 	{"allow", "sources.allow"},
 	{"deny", "sources.deny"},
+	{"network-namespace", "network_namespace"},
+	{"netns", "network_namespace"},
+	{"interface", "interface"},
 }
 
 // addTo adds the flags. An update takes the word "default", too, and replaces lists.
 func (o *endpointOptions) addTo(cmd *cobra.Command, update bool) {
-	flags, orDefault, list := cmd.Flags(), "", "may be repeated"
+	flags, orDefault, list, stopped := cmd.Flags(), "", "may be repeated", ""
 	if update {
 		orDefault, list = ", or default", `replaces the list, "" empties it`
+		stopped = `, "" is any; needs the endpoint to be stopped`
 	}
 	for _, f := range []*bool{&o.idleTimeout.orDefault, &o.stallTimeout.orDefault, &o.maxConnections.orDefault,
 		&o.maxBytes.orDefault, &o.socketBuffer.orDefault, &o.sourceDatagrams.orDefault, &o.sourceBytes.orDefault} {
@@ -67,6 +73,10 @@ func (o *endpointOptions) addTo(cmd *cobra.Command, update bool) {
 		"take only what comes from `PREFIX,...`, as in 192.0.2.0/24 or ::1; "+list)
 	flags.StringSliceVar(&o.deny, "deny", nil,
 		"take nothing that comes from `PREFIX,...`, whatever --allow says; "+list)
+	flags.StringVar(&o.namespace, "network-namespace", "",
+		"listen in the network namespace `NAME`, as \"ip netns\" has it, or a path"+strings.Replace(stopped, "any", "the daemon's own", 1))
+	flags.StringVar(&o.namespace, "netns", "", "the same as --network-namespace `NAME`")
+	flags.StringVar(&o.device, "interface", "", "bind to the interface or VRF `NAME`: nothing else is seen, and answers leave by it"+stopped)
 }
 
 // into writes the options that were given into an endpoint, and answers the fields' paths. What was not given stays
@@ -82,6 +92,10 @@ func (o *endpointOptions) into(e *echov1.Endpoint, cmd *cobra.Command) (paths []
 			e.Tcp = o.tcp()
 		case "udp":
 			e.Udp = o.udp(cmd)
+		case "network_namespace":
+			e.NetworkNamespace = o.namespace
+		case "interface":
+			e.Interface = o.device
 		default:
 			e.Sources = &echov1.Sources{Allow: trimmed(o.allow), Deny: trimmed(o.deny)}
 		}

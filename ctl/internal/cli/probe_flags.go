@@ -20,6 +20,8 @@ type pathOptions struct {
 	sweep        sweepFlag
 	source       string
 	sourcePort   countFlag
+	namespace    string
+	device       string
 	dscp         dscpFlag
 	dontFragment bool
 	ttl          countFlag
@@ -34,6 +36,9 @@ func (o *pathOptions) addTo(cmd *cobra.Command) {
 	flags.Var(&o.sweep, "sweep", "payloads of `FROM:TO:STEP` bytes by turns, instead of --size")
 	flags.StringVar(&o.source, "source", "", "send from `ADDRESS`, which is one of the daemon's host")
 	flags.Var(&o.sourcePort, "source-port", "send from `PORT`, and those that follow with --flows; 0 is any. TCP connections from it end with a RST")
+	flags.StringVar(&o.namespace, "source-netns", "", "send from the network namespace `NAME` of the daemon's host, as \"ip netns\" has it, or a path")
+	flags.StringVar(&o.namespace, "source-network-namespace", "", "the same as --source-netns `NAME`")
+	flags.StringVar(&o.device, "source-interface", "", "send by the interface or VRF `NAME`, and take only what comes by it")
 	flags.Var(&o.dscp, "dscp", "mark packets with `DSCP`: 0 to 63, or a name as ef, af41 or cs1")
 	flags.BoolVar(&o.dontFragment, "dont-fragment", false, "udp: set the DF bit, and never fragment")
 	flags.Var(&o.ttl, "ttl", "time to live or hop limit `N` of packets; 0 is the system's default")
@@ -55,8 +60,8 @@ func (o *pathOptions) into(p *echov1.Probe) error {
 		return usagef("--dont-fragment is for udp")
 	}
 	p.Rate, p.Pacing, p.Flows, p.PayloadSweep = o.rate.value, o.pacing.value, o.flows.proto(), o.sweep.value
-	if o.source != "" || o.sourcePort.set {
-		p.Source = &echov1.ProbeSource{Address: o.source, Port: o.sourcePort.value}
+	if o.source != "" || o.sourcePort.set || o.namespace != "" || o.device != "" {
+		p.Source = &echov1.ProbeSource{Address: o.source, Port: o.sourcePort.value, NetworkNamespace: o.namespace, Interface: o.device}
 	}
 	if o.dscp.set || o.dontFragment || o.ttl.set {
 		p.Ip = &echov1.IpOptions{Dscp: o.dscp.value, DontFragment: o.dontFragment, Ttl: o.ttl.value}

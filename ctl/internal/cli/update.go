@@ -26,7 +26,8 @@ func newUpdateCommand(a *app) *cobra.Command {
 		Use:   "update NAME",
 		Short: "Change an endpoint",
 		Long: long(`Changes what the flags say and nothing else, without dropping a connection; only
---listen needs the endpoint to be stopped. --label adds a label or changes its
+--listen, --network-namespace and --interface need the endpoint to be stopped,
+for they need a new socket. --label adds a label or changes its
 value, --remove-label takes one away; the other labels stay. --allow and --deny
 replace their lists. Another --ttl counts from now; echoctl renew gives an
 endpoint the one that it has again.`),

@@ -34,7 +34,7 @@ func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 
 func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 	g := &grid{header: []string{
-		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "EXPIRES", "SESSION", "LISTEN", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
+		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "EXPIRES", "SESSION", "LISTEN", "NETNS", "INTERFACE", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
 		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "REASON", "LABELS",
 	}}
 	for _, e := range list {
@@ -50,6 +50,8 @@ func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 			cell{text: until(now, e.GetExpireTime())},
 			cell{text: orDash(clean(e.GetSession()))},
 			cell{text: orDash(clean(e.GetListen()))},
+			cell{text: orDash(clean(e.GetNetworkNamespace()))},
+			cell{text: orDash(clean(e.GetInterface()))},
 			cell{text: numberIf(tcp && c != nil, uint64(c.GetConnectionsOpen()))},
 			cell{text: numberIf(tcp && c != nil, c.GetConnectionsTotal())},
 			cell{text: numberIf(c != nil, c.GetBytesIn())},
@@ -92,6 +94,12 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	}
 	p.add("Address", orDash(clean(e.GetAddress())))
 	p.add("Listen", orDash(clean(e.GetListen())))
+	if e.GetNetworkNamespace() != "" {
+		p.add("Namespace", clean(e.GetNetworkNamespace()))
+	}
+	if e.GetInterface() != "" {
+		p.add("Interface", clean(e.GetInterface()))
+	}
 	p.add("Labels", labelLines(e.GetLabels())...)
 	p.add("Description", orDash(clean(e.GetDescription())))
 	if tcp := e.GetTcp(); tcp != nil {

@@ -161,6 +161,12 @@ func sourceText(s *echov1.ProbeSource) string {
 	if s.GetPort() != 0 {
 		parts = append(parts, "port "+number(s.GetPort()))
 	}
+	if s.GetNetworkNamespace() != "" {
+		parts = append(parts, "network namespace "+clean(s.GetNetworkNamespace()))
+	}
+	if s.GetInterface() != "" {
+		parts = append(parts, "interface "+clean(s.GetInterface()))
+	}
 	return strings.Join(parts, ", ")
 }
 

@@ -58,7 +58,7 @@ func endpoints() []*echov1.Endpoint {
 			Name: "bad", Uid: "u-3", Protocol: echov1.Protocol_TCP, Listen: "192.0.2.1:7", State: echov1.Endpoint_FAILED,
 			StateReason: "cannot bind 192.0.2.1:7: address not available",
 			Labels:      map[string]string{"evil": "a\u009b31mb\u202ec"},
-			Description: "tab\there, escape \x1b[31m",
+			Description: "tab\there, escape \x1b[31m", NetworkNamespace: "lab\x1b[31m", Interface: "eth1",
 			Tcp: &echov1.TcpOptions{
 				OneShot: true, IdleTimeout: durationpb.New(0), StallTimeout: durationpb.New(0), MaxConnections: proto.Uint32(0),
 				MaxBytes: 1 << 53, SocketBufferBytes: 262144,
@@ -210,7 +210,7 @@ func probes() []*echov1.Probe {
 			Name: "p-4", Uid: "pu-4", Target: small().Target, Count: proto.Uint32(0), Interval: durationpb.New(100 * time.Microsecond),
 			Pacing: echov1.Probe_POISSON, Flows: proto.Uint32(4), Timeout: durationpb.New(time.Second),
 			PayloadSweep: &echov1.PayloadSweep{From: 64, To: 1472, Step: 64},
-			Source:       &echov1.ProbeSource{Address: "192.0.2.1", Port: 40000}, Ip: &echov1.IpOptions{Dscp: 46, DontFragment: true, Ttl: 4},
+			Source:       &echov1.ProbeSource{Address: "192.0.2.1", Port: 40000, NetworkNamespace: "lab-a", Interface: "eth1"}, Ip: &echov1.IpOptions{Dscp: 46, DontFragment: true, Ttl: 4},
 			State: echov1.Probe_RUNNING, Report: small(), CreateTime: ago(time.Second),
 		},
 	}

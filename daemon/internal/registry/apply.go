@@ -215,6 +215,10 @@ func (s *step) change(now *entry, w Wanted, replace bool) (string, error) {
 		field = "protocol"
 	case !now.keepsListen(def.Listen):
 		field = "listen"
+	case def.NetworkNamespace != now.def.NetworkNamespace:
+		field = "network_namespace"
+	case def.Interface != now.def.Interface:
+		field = "interface"
 	default:
 		def.Listen = now.def.Listen // written otherwise, it is the same
 	}
@@ -242,7 +246,7 @@ func (s *step) change(now *entry, w Wanted, replace bool) (string, error) {
 		s.Action, s.old = ActionReplace, now.live
 		if !replace {
 			return field, fmt.Errorf("%w: %q serves %s on %s, and is to serve %s on %s; ask to replace it, which cuts its connections",
-				ErrNeedsReplace, w.Name, now.def.Protocol, now.def.Listen, def.Protocol, def.Listen)
+				ErrNeedsReplace, w.Name, now.def.Protocol, now.def.where(), def.Protocol, def.where())
 		}
 	default:
 		return "", nil
@@ -314,7 +318,7 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 		}
 		blockers := old.blocking(b)
 		if len(blockers) == 0 {
-			bad.add(b.index, "listen", b.err)
+			bad.add(b.index, socketField(b.err), b.err)
 		}
 		for _, s := range blockers {
 			inTheWay[s] = true
@@ -330,7 +334,7 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 	}
 	for _, b := range late {
 		if b.err != nil {
-			bad.add(b.index, "listen", b.err)
+			bad.add(b.index, socketField(b.err), b.err)
 		}
 	}
 	return bad.orNil()

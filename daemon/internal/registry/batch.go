@@ -100,7 +100,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 		bad := &Problems{}
 		for _, s := range sockets {
 			if s.err != nil {
-				bad.add(s.index, "listen", s.err)
+				bad.add(s.index, socketField(s.err), s.err)
 			}
 		}
 		err = bad.orNil()

@@ -16,7 +16,8 @@ import (
 )
 
 // Create binds a new endpoint and keeps it. An empty name is filled in. With validateOnly nothing is bound or kept, and
-// the answer is what would be. The error is ErrExists, ErrNoSession, one of echo's for an address that cannot be had, or ErrNotStored.
+// the answer is what would be. The error is ErrExists, ErrNoSession, ErrNamespaceNotAvailable, one of echo's for an address that
+// cannot be had, or ErrNotStored.
 func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool) (Endpoint, error) {
 	r.complete(&def)
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {

@@ -39,9 +39,13 @@ const (
 
 // Definition is what a caller sets of an endpoint. It is what the store keeps, so its JSON names are part of the format.
 type Definition struct {
-	Name        string            `json:"name"`
-	Protocol    echo.Protocol     `json:"protocol"`
-	Listen      string            `json:"listen"` // empty: a free port of the default host
+	Name     string        `json:"name"`
+	Protocol echo.Protocol `json:"protocol"`
+	Listen   string        `json:"listen"` // empty: a free port of the default host
+	// NetworkNamespace is where it listens, as package netns takes it. Empty: in the daemon's own.
+	NetworkNamespace string `json:"networkNamespace,omitempty"`
+	// Interface is the interface or VRF that it is bound to. Empty: none.
+	Interface   string            `json:"interface,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Description string            `json:"description,omitempty"`
 	TCP         TCPOptions        `json:"tcp"` // all zero for UDP

@@ -36,7 +36,7 @@ func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Dur
 }
 
 // Start binds a stopped or failed endpoint again, where it was. One that serves is answered as it is. The error is
-// ErrNotFound, ErrNotStored, or one of echo's; a stopped endpoint that cannot start stays stopped.
+// ErrNotFound, ErrNotStored, ErrNamespaceNotAvailable, or one of echo's; a stopped endpoint that cannot start stays stopped.
 func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 	e, err := r.take(ctx, name)
 	if err != nil {
@@ -173,7 +173,10 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 			listen = listen[:i+1] + strconv.Itoa(int(had.Port()))
 		}
 	}
-	s := echo.Spec{Protocol: def.Protocol, Listen: listen, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
+	s := echo.Spec{Protocol: def.Protocol, Listen: listen, Interface: def.Interface, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
+	if def.NetworkNamespace != "" {
+		s.Place = namespace(def.NetworkNamespace)
+	}
 	s.TCP = echo.TCPOptions{
 		OneShot:           def.TCP.OneShot,
 		IdleTimeout:       def.TCP.IdleTimeout,

@@ -19,7 +19,7 @@ const bulkWorkers = 16
 // Problem is what is wrong with one of several definitions.
 type Problem struct {
 	Index int    // of the definition among those that were given
-	Field string // of the definition, as the contract has it: name, listen, protocol, etag
+	Field string // of the definition, as the contract has it: name, protocol, listen, network_namespace, interface, etag
 	Err   error
 }
 

@@ -79,11 +79,12 @@ func (e *entry) admit(def Definition) (netip.AddrPort, error) {
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
 		return e.address, err
 	}
-	if def.Protocol == e.def.Protocol && e.sameListen(def.Listen) {
+	samePlace := def.NetworkNamespace == e.def.NetworkNamespace && def.Interface == e.def.Interface
+	if def.Protocol == e.def.Protocol && samePlace && e.sameListen(def.Listen) {
 		return e.address, nil
 	}
 	if e.live != nil {
-		return e.address, fmt.Errorf("%w: %q serves %s on %s, and protocol and listen need a new socket",
+		return e.address, fmt.Errorf("%w: %q serves %s on %s, and protocol, listen, network namespace and interface need a new socket",
 			ErrNeedsStop, def.Name, e.def.Protocol, e.def.Listen)
 	}
 	return netip.AddrPort{}, nil // the next start finds a new one

@@ -17,6 +17,7 @@ func definitionFromProto(e *echov1.Endpoint) (registry.Definition, error) {
 	sources, err := sourcesFromProto(e.GetSources())
 	def := registry.Definition{
 		Name: e.GetName(), Protocol: protocolFromProto(e.GetProtocol()), Listen: e.GetListen(),
+		NetworkNamespace: e.GetNetworkNamespace(), Interface: e.GetInterface(),
 		Labels: e.GetLabels(), Description: e.GetDescription(), Sources: sources,
 		TTL: e.GetTtl().AsDuration(), Session: e.GetSession(),
 	}
@@ -72,6 +73,7 @@ func sourcesFromProto(s *echov1.Sources) (registry.Sources, error) {
 func definitionToProto(def registry.Definition) *echov1.Endpoint {
 	e := &echov1.Endpoint{
 		Name: def.Name, Protocol: protocolToProto(def.Protocol), Listen: def.Listen,
+		NetworkNamespace: def.NetworkNamespace, Interface: def.Interface,
 		Labels: def.Labels, Description: def.Description, Sources: sourcesToProto(def.Sources),
 		Session: def.Session,
 	}

@@ -35,6 +35,7 @@ func planFromProto(p *echov1.Probe) probe.Plan {
 		plan.Interval = time.Duration(math.Round(float64(time.Second) / rate))
 	}
 	plan.Source = sourceFromProto(p.GetSource())
+	plan.SourceNamespace, plan.SourceInterface = p.GetSource().GetNetworkNamespace(), p.GetSource().GetInterface()
 	if p.Count == nil && plan.Duration == 0 {
 		plan.Count = probe.DefaultCount
 	}
@@ -75,13 +76,13 @@ func sourceFromProto(s *echov1.ProbeSource) netip.AddrPort {
 	return netip.AddrPortFrom(address.Unmap(), uint16(s.GetPort()))
 }
 
-func sourceToProto(s netip.AddrPort) *echov1.ProbeSource {
-	if s == (netip.AddrPort{}) {
+func sourceToProto(p probe.Plan) *echov1.ProbeSource {
+	if p.Source == (netip.AddrPort{}) && p.SourceNamespace == "" && p.SourceInterface == "" {
 		return nil
 	}
-	out := &echov1.ProbeSource{Port: uint32(s.Port())}
-	if s.Addr().IsValid() {
-		out.Address = s.Addr().String()
+	out := &echov1.ProbeSource{Port: uint32(p.Source.Port()), NetworkNamespace: p.SourceNamespace, Interface: p.SourceInterface}
+	if p.Source.Addr().IsValid() {
+		out.Address = p.Source.Addr().String()
 	}
 	return out
 }
@@ -92,7 +93,7 @@ func probeToProto(r runs.Run) *echov1.Probe {
 		Name: r.Name, Uid: r.UID, Target: targetToProto(r.Target),
 		Count: &r.Plan.Count, Duration: durationpb.New(r.Plan.Duration), Interval: durationpb.New(r.Plan.Interval),
 		Timeout: durationpb.New(r.Plan.Timeout), Pacing: pacingToProto(r.Plan), Flows: &flows, PayloadSize: &payload,
-		PayloadSweep: sweepToProto(r.Plan.Sizes), Source: sourceToProto(r.Plan.Source),
+		PayloadSweep: sweepToProto(r.Plan.Sizes), Source: sourceToProto(r.Plan),
 		Expect: r.Target.Expect.Texts(), State: runStateToProto(r.State), Report: reportToProto(r),
 		CreateTime: timestamp(r.CreateTime), EndTime: timestamp(r.EndTime),
 	}

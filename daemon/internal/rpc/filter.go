@@ -38,15 +38,17 @@ type filterable[T any] struct {
 // endpointFilter is what a filter may say of an endpoint.
 var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 	texts: map[string]func(*registry.Endpoint) string{
-		"name":        func(e *registry.Endpoint) string { return e.Name },
-		"uid":         func(e *registry.Endpoint) string { return e.UID },
-		"listen":      func(e *registry.Endpoint) string { return e.Listen },
-		"address":     func(e *registry.Endpoint) string { return addressText(e.Address) },
-		"host":        func(e *registry.Endpoint) string { return hostText(e.Address) },
-		"description": func(e *registry.Endpoint) string { return e.Description },
-		"protocol":    func(e *registry.Endpoint) string { return e.Protocol.String() },
-		"session":     func(e *registry.Endpoint) string { return e.Session },
-		"state":       func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
+		"name":              func(e *registry.Endpoint) string { return e.Name },
+		"uid":               func(e *registry.Endpoint) string { return e.UID },
+		"listen":            func(e *registry.Endpoint) string { return e.Listen },
+		"address":           func(e *registry.Endpoint) string { return addressText(e.Address) },
+		"host":              func(e *registry.Endpoint) string { return hostText(e.Address) },
+		"description":       func(e *registry.Endpoint) string { return e.Description },
+		"network_namespace": func(e *registry.Endpoint) string { return e.NetworkNamespace },
+		"interface":         func(e *registry.Endpoint) string { return e.Interface },
+		"protocol":          func(e *registry.Endpoint) string { return e.Protocol.String() },
+		"session":           func(e *registry.Endpoint) string { return e.Session },
+		"state":             func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
 	},
 	numbers: map[string]func(*registry.Endpoint) int64{
 		"port": func(e *registry.Endpoint) int64 { return int64(e.Address.Port()) },
@@ -60,7 +62,7 @@ var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 		"ttl": func(e *registry.Endpoint) time.Duration { return e.TTL },
 	},
 	labels: func(e *registry.Endpoint) map[string]string { return e.Labels },
-	fields: "name, uid, protocol, state, port, listen, address, host, description, session, labels.KEY, create_time, update_time, expire_time, ttl",
+	fields: "name, uid, protocol, state, port, listen, address, host, description, session, network_namespace, interface, labels.KEY, create_time, update_time, expire_time, ttl",
 }, echov1.Protocol_name, echov1.Endpoint_State_name)
 
 // monitorFilter is what a filter may say of a monitor.

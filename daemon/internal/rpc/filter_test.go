@@ -12,7 +12,7 @@ import (
 
 var filtered = registry.Endpoint{
 	Definition: registry.Definition{
-		Name: "web-1", Protocol: echo.TCP, Listen: "127.0.0.1:0", Description: "the first one",
+		Name: "web-1", Protocol: echo.TCP, Listen: "127.0.0.1:0", Description: "the first one", NetworkNamespace: "lab-a", Interface: "eth1",
 		Labels: map[string]string{"rack": "r1", "env": "test", "app.example/part-of": "lab"},
 		TTL:    10 * time.Minute, Session: "ci",
 	},
@@ -57,6 +57,10 @@ func TestFilter(t *testing.T) {
 		`labels:none`:                          false,
 		`labels.rack:"1"`:                      true,
 		`description:"first"`:                  true,
+		`network_namespace = "lab-*"`:          true,
+		`network_namespace = "lab-b"`:          false,
+		`interface = "eth1"`:                   true,
+		`interface = ""`:                       false,
 		`address = "127.0.0.1:*"`:              true,
 		`listen = "127.0.0.1:0"`:               true,
 		`uid = "7c9e*" AND host = "127.0.0.1"`: true,

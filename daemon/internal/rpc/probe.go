@@ -230,6 +230,9 @@ func (s *ProbeService) plan(p *echov1.Probe) (runs.Target, probe.Plan, error) {
 		}
 		target.Protocol = probeProtocol(protocolToProto(e.Protocol))
 		plan.Protocol, plan.Address = target.Protocol, dialable(e).String()
+		if err := leaveFrom(&plan, e); err != nil {
+			return target, plan, err
+		}
 	}
 	if p.GetLedger() != nil && plan.Protocol == probe.TCP {
 		return target, plan, badField("probe.ledger", "is for UDP, and the target speaks TCP; leave it out")
@@ -248,6 +251,40 @@ var planFields = map[string]string{
 	"protocol": "probe.target.protocol", "address": "probe.target.address",
 	"new_connection": "probe.tcp.new_connection", "await_close": "probe.tcp.await_close",
 	"max_payload": "probe.path_mtu.max_payload",
+}
+
+// leaveFrom has a probe of an endpoint leave from where the endpoint is, unless its source says otherwise.
+func leaveFrom(plan *probe.Plan, e registry.Endpoint) error {
+	if plan.SourceNamespace == "" {
+		plan.SourceNamespace = e.NetworkNamespace
+	}
+	if plan.SourceNamespace != e.NetworkNamespace {
+		address := e.Address.Addr()
+		if address.IsUnspecified() || address.IsLoopback() || address.Zone() != "" {
+			// Whoever is there in the other namespace is not the endpoint.
+			return badField("probe.source.network_namespace", "is %q, where %s is not endpoint %q, which is in %s; probe an address of it that leads there",
+				plan.SourceNamespace, e.Address, e.Name, namespaceText(e.NetworkNamespace))
+		}
+		return nil
+	}
+	if e.Address.Addr().IsUnspecified() && e.Interface != "" && e.Interface != loopbackInterface {
+		return badField("probe.target.endpoint", "%q listens on every address of interface %s, to which loopback does not lead; probe one of these addresses",
+			e.Name, e.Interface)
+	}
+	if plan.SourceInterface == "" {
+		plan.SourceInterface = e.Interface
+	}
+	return nil
+}
+
+// loopbackInterface is what Linux calls the interface of its loopback.
+const loopbackInterface = "lo"
+
+func namespaceText(name string) string {
+	if name == "" {
+		return "the daemon's own"
+	}
+	return fmt.Sprintf("%q", name)
 }
 
 // dialable answers where an endpoint is reached from its own host: over loopback when it listens on every address.

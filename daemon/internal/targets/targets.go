@@ -31,6 +31,11 @@ type Config struct {
 }
 
 // Policy says where probes may go to. It does not change, and is safe for concurrent use.
+//
+// It knows no network namespaces: whichever one a probe leaves from, an address is judged as one of this host's own. That refuses
+// a little more than it must (a control port of the daemon at 127.0.0.1 of another namespace is not the daemon's) and nothing less:
+// to the broadcast addresses of another namespace's networks its kernel does not let a probe's sockets send, and where the daemon's
+// control listeners answer is the same from everywhere.
 type Policy struct{ config Config }
 
 // New makes a policy. IPv4-mapped prefixes must have been turned into IPv4 ones.

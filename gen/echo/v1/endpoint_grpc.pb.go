@@ -53,7 +53,8 @@ type EndpointServiceClient interface {
 	// Lists endpoints by name, a page at a time. A page token stays good while endpoints come and go.
 	ListEndpoints(ctx context.Context, in *ListEndpointsRequest, opts ...grpc.CallOption) (*ListEndpointsResponse, error)
 	// Changes the fields that the mask names. Labels, description, limits and timeouts change without dropping a
-	// connection; protocol and listen only while STOPPED, else FAILED_PRECONDITION with reason NEEDS_STOP.
+	// connection; protocol, listen, network_namespace and interface only while STOPPED, else FAILED_PRECONDITION with reason
+	// NEEDS_STOP.
 	UpdateEndpoint(ctx context.Context, in *UpdateEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error)
 	// Creates up to 10,000 endpoints as one change: all of them, or none. What it answers are the endpoints in the order of
 	// the requests, without counters; where that would be more than 3 MiB, of each only name, uid, protocol, address, host,
@@ -243,7 +244,8 @@ type EndpointServiceServer interface {
 	// Lists endpoints by name, a page at a time. A page token stays good while endpoints come and go.
 	ListEndpoints(context.Context, *ListEndpointsRequest) (*ListEndpointsResponse, error)
 	// Changes the fields that the mask names. Labels, description, limits and timeouts change without dropping a
-	// connection; protocol and listen only while STOPPED, else FAILED_PRECONDITION with reason NEEDS_STOP.
+	// connection; protocol, listen, network_namespace and interface only while STOPPED, else FAILED_PRECONDITION with reason
+	// NEEDS_STOP.
 	UpdateEndpoint(context.Context, *UpdateEndpointRequest) (*Endpoint, error)
 	// Creates up to 10,000 endpoints as one change: all of them, or none. What it answers are the endpoints in the order of
 	// the requests, without counters; where that would be more than 3 MiB, of each only name, uid, protocol, address, host,

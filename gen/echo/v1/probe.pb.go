@@ -768,10 +768,14 @@ type ProbeSource struct {
 	// The source port of the first flow; those after it have the ports that follow. 0: ports that the system chooses. TCP
 	// connections from such a port are closed with a RST instead of a FIN, so that the port is free again at once.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// The network namespace from which rounds leave (Linux), as an endpoint's network_namespace. Names are looked up in the
-	// daemon's own. A probe of an endpoint that is in one leaves from there unless this says otherwise.
+	// The network namespace from which rounds leave (Linux), as an endpoint's network_namespace; "/proc/self/ns/net" is the
+	// daemon's own. Names of hosts are looked up in the daemon's own. A probe of an endpoint that is in one leaves from there
+	// unless this says otherwise; then the endpoint must have an address that leads to it from elsewhere. FAILED_PRECONDITION
+	// with reason NAMESPACE_NOT_AVAILABLE when it cannot be entered.
 	NetworkNamespace string `protobuf:"bytes,3,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"`
-	// The interface (or VRF) by which rounds leave and replies come (SO_BINDTODEVICE; Linux).
+	// The interface (or VRF) by which rounds leave and replies come (SO_BINDTODEVICE; Linux). A probe of an endpoint that is
+	// bound to one, from its own namespace, is bound to the same unless this says otherwise. FAILED_PRECONDITION with reason
+	// INTERFACE_NOT_AVAILABLE when there is none of that name.
 	Interface     string `protobuf:"bytes,4,opt,name=interface,proto3" json:"interface,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,55 @@
+// Package netns does a thing inside a network namespace, and nothing else. A socket stays in the namespace in which it was
+// made, wherever it is used then, so that is all it takes to listen and to send in any namespace of the host.
+//
+// It knows nothing of what is done. The registry of endpoints and package probe call it. Linux only: elsewhere every
+// namespace is [ErrNotAvailable].
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotAvailable is what errors.Is finds where a namespace cannot be entered: there is none of that name, or this process
+// may not. The text says which, and what to do. Where the process has no file descriptor left the error is the system's.
+var ErrNotAvailable = errors.New("the network namespace is not available")
+
+// notAvailable is an ErrNotAvailable whose text is the problem alone. It wraps no error of the system: a permission that is
+// missing here must not be taken for one to use a port.
+type notAvailable string
+
+func (e notAvailable) Error() string        { return string(e) }
+func (e notAvailable) Is(target error) bool { return target == ErrNotAvailable }
+
+// Do calls f inside the network namespace of that name: one in /run/netns (or /var/run/netns), as ip-netns(8) has them, or
+// the absolute path of a namespace's file, as /proc/PID/ns/net. Empty is the process's own: then f is just called. The error
+// is f's, or why it was not called.
+//
+// f runs on a thread of its own, which nobody else runs on meanwhile. It must be short, start no goroutine to work inside
+// (that one would not be), and not end its goroutine. It must also leave to others what package net remembers for the whole
+// process: which number an interface has (net.Interfaces, net.InterfaceByName, IPv6 zones).
+func Do(name string, f func() error) error {
+	if name == "" {
+		return f()
+	}
+	n, err := Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = n.Close() }() // It was opened to be looked through.
+	return n.Do(f)
+}
+
+// isName says whether a name is one that a file in a folder of namespaces can have.
+func isName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+}
+
+// noSuch does not tell what else is wrong with a name or path: whoever may name files must not learn which there are.
+func noSuch(name string) error {
+	if strings.HasPrefix(name, "/") {
+		return notAvailable(fmt.Sprintf("no network namespace can be opened at %q; name one of \"ip netns\", or a file such as /proc/PID/ns/net", name))
+	}
+	return notAvailable(fmt.Sprintf("there is no network namespace %q; \"ip netns\" lists those that there are, and \"ip netns add\" makes one", name))
+}
