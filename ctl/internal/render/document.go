@@ -16,9 +16,14 @@ type documentWriter struct {
 	emit func(doc []byte) error
 }
 
-// marshal makes the JSON text of a message as REST answers it: zero values included, unknown ones left out.
-func marshal(m proto.Message) ([]byte, error) {
-	doc, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+// asREST writes zero values, too, and leaves unknown ones out.
+var asREST = protojson.MarshalOptions{EmitDefaultValues: true}
+
+// marshal makes the JSON text of a message as REST answers it.
+func marshal(m proto.Message) ([]byte, error) { return marshalAs(asREST, m) }
+
+func marshalAs(o protojson.MarshalOptions, m proto.Message) ([]byte, error) {
+	doc, err := o.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
@@ -40,10 +45,14 @@ func emitEach[M proto.Message](d *documentWriter, list []M) error {
 
 // emitList writes {"KEY": [...]}. The response message would say nextPageToken too, which a list of all has no use for.
 func emitList[M proto.Message](d *documentWriter, key string, list []M) error {
+	return emitListAs(d, asREST, key, list)
+}
+
+func emitListAs[M proto.Message](d *documentWriter, o protojson.MarshalOptions, key string, list []M) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{%q:[", key)
 	for i, m := range list {
-		doc, err := marshal(m)
+		doc, err := marshalAs(o, m)
 		if err != nil {
 			return err
 		}
@@ -84,6 +93,11 @@ func (d *documentWriter) Reports(l []*echov1.ProbeReport) error { return emitEac
 
 func (d *documentWriter) Info(i *echov1.Info) error { return emitEach(d, []*echov1.Info{i}) }
 func (d *documentWriter) Version(v Version) error   { return d.emitValue(v) }
+
+func (d *documentWriter) Changes(l []*echov1.EndpointChange) error { return emitList(d, "changes", l) }
+func (d *documentWriter) Purged(r *echov1.PurgeEndpointsResponse) error {
+	return emitEach(d, []*echov1.PurgeEndpointsResponse{r})
+}
 
 // Deleted writes the count and the names, as a purge answers them.
 func (d *documentWriter) Deleted(names []string) error {

@@ -11,11 +11,12 @@ type style string
 
 // The styles, as ANSI escape sequences.
 const (
-	plain style = ""
-	dim   style = "\x1b[2m"
-	red   style = "\x1b[31m"
-	green style = "\x1b[32m"
-	reset       = "\x1b[0m"
+	plain  style = ""
+	dim    style = "\x1b[2m"
+	red    style = "\x1b[31m"
+	green  style = "\x1b[32m"
+	yellow style = "\x1b[33m"
+	reset        = "\x1b[0m"
 )
 
 // cell is one field of a table; its text is clean already.

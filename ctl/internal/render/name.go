@@ -53,6 +53,20 @@ func (n *nameWriter) Reports(l []*echov1.ProbeReport) error {
 	return writeNames(n, l, (*echov1.ProbeReport).GetProbe)
 }
 
+func (n *nameWriter) Changes(l []*echov1.EndpointChange) error {
+	for _, c := range l {
+		if c.GetAction() == echov1.EndpointChange_NONE {
+			continue
+		}
+		if err := n.line(c.GetName()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *nameWriter) Purged(r *echov1.PurgeEndpointsResponse) error { return n.Deleted(r.GetNames()) }
+
 func (n *nameWriter) Deleted(names []string) error {
 	return writeNames(n, names, func(s string) string { return s })
 }

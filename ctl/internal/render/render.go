@@ -103,6 +103,10 @@ type Writer interface {
 	// Reports writes what probes measured.
 	Reports([]*echov1.ProbeReport) error
 
+	// Changes writes what an apply does with each endpoint, or would do. Names are those of what is changed alone.
+	Changes([]*echov1.EndpointChange) error
+	// Purged writes what a purge deleted. Tables write nothing.
+	Purged(*echov1.PurgeEndpointsResponse) error
 	// Deleted writes what is gone now. Tables write nothing: there is no data left to show.
 	Deleted(names []string) error
 	// Info writes what the daemon says of itself.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -262,6 +263,62 @@ func info() *echov1.Info {
 	}
 }
 
+func changes() []*echov1.EndpointChange {
+	return []*echov1.EndpointChange{
+		{Name: "web-1", Action: echov1.EndpointChange_NONE},
+		{Name: "web-2", Action: echov1.EndpointChange_CREATE},
+		{Name: "web-3", Action: echov1.EndpointChange_UPDATE, Fields: []*echov1.FieldChange{
+			{Path: "description", Before: `"was"`, After: "\"\x1b[31mis\""}, {Path: "labels.rack", Before: `"r1"`, After: `"r2"`},
+			{Path: "tcp.idleTimeout", After: `"30s"`}, {Path: "tcp.oneShot", Before: "true"},
+		}, OmittedFields: 3},
+		{Name: "web-4", Action: echov1.EndpointChange_REPLACE, Fields: []*echov1.FieldChange{
+			{Path: "labels.rack", Before: `"r1"`, After: `"r2"`}, {Path: "listen", Before: `":7"`, After: `":8"`, NeedsReplace: true},
+		}},
+		{Name: "web-5", Action: echov1.EndpointChange_DELETE},
+		{Name: "web-6", Action: 99},
+	}
+}
+
+func TestChangeSummary(t *testing.T) {
+	for _, c := range []struct {
+		list        []*echov1.EndpointChange
+		would, done string
+	}{
+		{nil, "no endpoints", "no endpoints"},
+		{changes()[:1], "1 unchanged", "1 unchanged"},
+		{
+			append(changes()[:5], changes()[1]), "2 to create, 1 to update, 1 to replace, 1 to delete, 1 unchanged",
+			"2 created, 1 updated, 1 replaced, 1 deleted, 1 unchanged",
+		},
+	} {
+		if would, done := ChangeSummary(c.list, false), ChangeSummary(c.list, true); would != c.would || done != c.done {
+			t.Errorf("%q and %q, want %q and %q", would, done, c.would, c.done)
+		}
+	}
+}
+
+// TestGoldenLab writes a file that an apply reads, in each format that there is of it.
+func TestGoldenLab(t *testing.T) {
+	list := []*echov1.Endpoint{
+		{
+			Name: "web-1", Protocol: echov1.Protocol_TCP, Listen: ":7000", Labels: map[string]string{"no": "7", "tls": "yes", "v": "1.10", "when": "2026-11-22"},
+			Description: "two\nlines: # here", Tcp: &echov1.TcpOptions{IdleTimeout: durationpb.New(40 * time.Millisecond), MaxConnections: proto.Uint32(0), MaxBytes: 1 << 53},
+		},
+		{Name: "dns-1", Protocol: echov1.Protocol_UDP, Udp: &echov1.UdpOptions{LoopGuard: proto.Bool(false)}, Sources: &echov1.Sources{Allow: []string{"::1/128"}}},
+	}
+	for file, c := range map[string]struct {
+		format Format
+		list   []*echov1.Endpoint
+	}{
+		"lab.yaml": {YAML, list}, "lab.json": {JSON, list}, "lab-empty.yaml": {Table, nil},
+	} {
+		compareWith(t, file, func(w io.Writer) error { return Lab(w, c.format, c.list) })
+	}
+	if err := Lab(failing{}, YAML, list); !errors.Is(err, errFull) {
+		t.Errorf("error %v, want %v", err, errFull)
+	}
+}
+
 func samples() []*echov1.Sample {
 	return []*echov1.Sample{
 		{Seq: 1, Outcome: echov1.Sample_RECEIVED, Rtt: us(71), Connect: us(120)},
@@ -309,6 +366,11 @@ var scenes = map[string]func(Writer) error{
 	"endpoints-leased":     func(w Writer) error { return w.DescribeEndpoints(leased()[:2]) },
 	"deleted":              func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
 	"info":                 func(w Writer) error { return w.Info(info()) },
+	"changes":              func(w Writer) error { return w.Changes(changes()) },
+	"changes-of-none":      func(w Writer) error { return w.Changes(nil) },
+	"purged": func(w Writer) error {
+		return w.Purged(&echov1.PurgeEndpointsResponse{Count: 2, Names: []string{"web-1", "web-2"}})
+	},
 	"version": func(w Writer) error {
 		return w.Version(Version{
 			Client: ClientVersion{Version: "1.2.3", Platform: "go1.26 linux/amd64"},
@@ -347,7 +409,7 @@ func TestGolden(t *testing.T) {
 }
 
 // terminalScenes are those that are written for a terminal, too.
-var terminalScenes = []string{"endpoint-list", "endpoints-described", "probe-list", "followed", "reports-in-full"}
+var terminalScenes = []string{"endpoint-list", "changes", "endpoints-described", "probe-list", "followed", "reports-in-full"}
 
 func TestGoldenOnATerminal(t *testing.T) {
 	terminal := Options{Color: true, Width: 76, Histogram: true, Unicode: true}
@@ -370,8 +432,13 @@ func TestGoldenHistogramElsewhere(t *testing.T) {
 func compare(t *testing.T, file string, o Options, write func(Writer) error) {
 	t.Helper()
 	o.Now = func() time.Time { return now }
+	compareWith(t, file, func(w io.Writer) error { return write(New(w, o)) })
+}
+
+func compareWith(t *testing.T, file string, write func(io.Writer) error) {
+	t.Helper()
 	var b bytes.Buffer
-	if err := write(New(&b, o)); err != nil {
+	if err := write(&b); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join("testdata", file)
@@ -399,8 +466,8 @@ func (failing) Write([]byte) (int, error) { return 0, errFull }
 func TestWriteErrorsAreTold(t *testing.T) {
 	for scene, write := range scenes {
 		for _, format := range Formats {
-			silent := scene == "endpoint-list-empty" && format != JSON && format != YAML ||
-				scene == "deleted" && (format == Table || format == Wide) ||
+			silent := (scene == "endpoint-list-empty" || scene == "changes-of-none") && format != JSON && format != YAML ||
+				(scene == "deleted" || scene == "purged") && (format == Table || format == Wide) ||
 				scene == "followed-fast" && format != Table && format != Wide
 			if err := write(New(failing{}, Options{Format: format})); !silent && !errors.Is(err, errFull) {
 				t.Errorf("%s as %s: error %v, want %v", scene, format, err, errFull)

@@ -79,7 +79,15 @@ func (t *tableWriter) reports(l []*echov1.ProbeReport, wide bool) error {
 	return nil
 }
 
-func (t *tableWriter) Deleted([]string) error { return nil }
+func (t *tableWriter) Changes(l []*echov1.EndpointChange) error {
+	if len(l) == 0 {
+		return nil
+	}
+	return t.lines(changeLines(l, t.options)...)
+}
+
+func (t *tableWriter) Purged(*echov1.PurgeEndpointsResponse) error { return nil }
+func (t *tableWriter) Deleted([]string) error                      { return nil }
 
 func (t *tableWriter) Info(i *echov1.Info) error {
 	return describe(t, []*echov1.Info{i}, func(i *echov1.Info) *pairs { return describeInfo(i, t.options.Now()) })
