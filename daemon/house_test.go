@@ -52,7 +52,8 @@ var mayImport = map[string][]string{
 	},
 	// The client knows the contract, and the service that stands in for a daemon.
 	"ctl/internal/render": {"gen/echo/v1"},
-	"ctl/internal/cli":    {"gen/echo/v1", "ctl/internal/render", "daemon/local"},
+	"ctl/internal/lab":    {"gen/echo/v1"},
+	"ctl/internal/cli":    {"gen/echo/v1", "ctl/internal/render", "ctl/internal/lab", "daemon/local"},
 	"ctl/echoctl":         {"ctl/internal/cli"},
 	"gen/echo/v1":         {},
 	"gen/openapi":         {},

@@ -63,13 +63,16 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// build makes a folder that looks like the project's to who follows the pages: with the binaries in bin.
+// build makes a folder that looks like the project's to who follows the pages: with the binaries in bin, and the examples.
 func build(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	command := exec.Command("go", "build", "-o", filepath.Join(root, "bin")+string(filepath.Separator), "../daemon/echod", "../ctl/echoctl")
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.CopyFS(filepath.Join(root, "examples"), os.DirFS("../examples")); err != nil {
+		t.Fatal(err)
 	}
 	return root
 }

@@ -32,6 +32,8 @@ type Env struct {
 	// TakeSignals is called, if it is not nil, by a command that hands signals on: from then on they end neither the run's
 	// context nor the process.
 	TakeSignals func()
+	// StdinTerminal tells that Stdin is one: there is somebody who can be asked.
+	StdinTerminal bool
 	// Root tells that the user is root, whose daemon has its socket elsewhere.
 	Root bool
 }
@@ -52,6 +54,7 @@ func SystemEnv() Env {
 		env.StderrTerminal = true
 		env.StderrWidth, _, _ = term.GetSize(fd)
 	}
+	env.StdinTerminal = term.IsTerminal(int(os.Stdin.Fd()))
 	return env
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	echov1 "github.com/echod/echod/gen/echo/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -50,7 +51,7 @@ shell, as the examples show.`),
 func (a *app) completeEndpoints(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion,
 	cobra.ShellCompDirective) {
 	return a.complete(cmd, args, typed, func(ctx context.Context, s *session) (map[string]string, error) {
-		list, err := s.listEndpoints(ctx, "", pageSize)
+		list, err := s.listEndpoints(ctx, "", echov1.ListEndpointsRequest_BASIC, pageSize)
 		names := make(map[string]string, len(list))
 		for _, e := range list {
 			names[e.GetName()] = e.GetProtocol().String() + " " + e.GetAddress() + " " + e.GetState().String()

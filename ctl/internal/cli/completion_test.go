@@ -30,7 +30,7 @@ func TestCompletionOfLiveNames(t *testing.T) {
 	s.ok("create", "udp", "--name", "web-2")
 	s.ok("probe", "start", "web-1", "--name", "p-1", "-c", "1")
 	s.ok("probe", "start", "web-1", "--name", "p-2", "-c", "0")
-	const noFiles, noSpace = ":4", ":6"
+	const noFiles, noSpace, filesOf = ":4", ":6", ":8"
 	for _, c := range []struct {
 		line string
 		want string
@@ -56,6 +56,12 @@ func TestCompletionOfLiveNames(t *testing.T) {
 		{"create |tcp|", noFiles},
 		{"list |-o|", "table|wide|json|yaml|name|" + noFiles},
 		{"list |--limit|", noFiles},
+		{"export |-o|", "yaml|json|" + noFiles},
+		{"apply |-o|", "table|wide|json|yaml|name|" + noFiles},
+		{"apply |", noFiles},
+		{"apply |-f|", "yaml|yml|json|" + filesOf},
+		{"diff |-f|lab", "yaml|yml|json|" + filesOf},
+		{"create |tcp|--count|", noFiles},
 		{"probe |-o|", "table|wide|json|yaml|name|junit|" + noFiles},
 		{"probe |stop|-o|", "table|wide|json|yaml|name|junit|" + noFiles},
 		{"probe |get|-o|", "table|wide|json|yaml|name|junit|" + noFiles},

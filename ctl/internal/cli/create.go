@@ -9,6 +9,7 @@ import (
 
 type createOptions struct {
 	name         string
+	count        countFlag
 	labels       labelsFlag
 	description  string
 	ttl          durationFlag
@@ -21,12 +22,17 @@ func newCreateCommand(a *app) *cobra.Command {
 	o := &createOptions{}
 	cmd := &cobra.Command{
 		Use:   "create tcp|udp [LISTEN]",
-		Short: "Create an echo endpoint and start it",
+		Short: "Create echo endpoints and start them",
 		Long: long(`Creates a TCP or UDP echo endpoint. It is bound and answers when this returns.
 
 LISTEN is where: "127.0.0.1:7", ":7" (every address of the host), "0.0.0.0:7"
 (IPv4 only), "[::]:7" (IPv6 only), "[fe80::1%eth0]:7". Port 0 picks a free port;
 without LISTEN it is a free port of the daemon's default host.
+
+A range of ports, ":20000-20999", makes one endpoint for each; --count N makes
+N, on consecutive ports from that of LISTEN on, or each on a free port. Up to
+10,000 are created as one change: all of them, or none. They are named NAME-1,
+NAME-2, ... after --name, without zeros in front.
 
 With --ttl it expires so long after its creation, unless echoctl renew gives it
 as long again. With --session it is deleted when that session ends; within
@@ -40,6 +46,8 @@ interface or VRF alone.`),
   echoctl create tcp --one-shot --idle-timeout 30s --max-connections 100
   echoctl create tcp :7 --max-bytes 10MiB --stall-timeout 30s --allow 10.0.0.0/8
   echoctl create udp :7 --source-datagrams 100 --deny 192.0.2.0/24,2001:db8::/32
+  echoctl create udp :20000-20999 --name rack --label rack=r1
+  echoctl create tcp --count 500 --label run=1234 -o name
   echoctl create tcp --ttl 10m
   echoctl create tcp :7 --netns lab-a --interface eth1
   echoctl create tcp -o json | jq -r .address`,
@@ -54,6 +62,7 @@ interface or VRF alone.`),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
+	flags.Var(&o.count, "count", "create `N` of them")
 	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` to select by; may be repeated")
 	flags.StringVar(&o.description, "description", "", "a `SENTENCE` for people")
 	flags.Var(&o.ttl, "ttl", "delete it `DURATION` from now unless it is renewed; 0 is never (the default)")
@@ -77,9 +86,16 @@ func runCreate(a *app, cmd *cobra.Command, o *createOptions, args []string) erro
 	if !cmd.Flags().Changed("session") {
 		endpoint.Session = a.getenv(sessionVariable)
 	}
+	many, err := newSeries(endpoint.GetListen(), &o.count)
+	if err != nil {
+		return err
+	}
 	s, err := a.connect()
 	if err != nil {
 		return err
+	}
+	if many != nil {
+		return s.createMany(cmd.Context(), many, endpoint, o.validateOnly)
 	}
 	ctx, cancel := s.call(cmd.Context(), 0)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	echov1 "github.com/echod/echod/gen/echo/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -62,33 +63,33 @@ func unique(names []string) []string {
 	return result
 }
 
-// selection is how a command is told what to work on: by names or by a selector.
+// selection is how a command is told what to work on: by names, or by what the endpoints are.
 type selection struct {
-	selector selectorFlag
+	matching
 }
 
-// check wants either names or a selector: neither must never mean all.
+// check wants either names or a selector or filter: neither must never mean all.
 func (o *selection) check(args []string) error {
 	switch {
-	case len(args) == 0 && !o.selector.given():
-		return usagef("say which: NAME... or --selector")
-	case len(args) > 0 && o.selector.given():
-		return usagef("say either NAME... or --selector, not both")
+	case len(args) == 0 && !o.given():
+		return usagef("say which: NAME..., --selector or --filter")
+	case len(args) > 0 && o.given():
+		return usagef("say either NAME... or --selector and --filter, not both")
 	}
 	return nil
 }
 
-// names are those given or those that the selector finds; with none found it says so.
+// names are those given or those that match; with none found it says so.
 func (o *selection) names(cmd *cobra.Command, s *session, args []string) ([]string, error) {
-	if !o.selector.given() {
+	if !o.given() {
 		return args, nil
 	}
-	list, err := s.listEndpoints(cmd.Context(), o.selector.filter(), 0)
+	list, err := s.listEndpoints(cmd.Context(), o.expression(), echov1.ListEndpointsRequest_BASIC, 0)
 	if err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
-		s.app.talk("no endpoint has %s", o.selector.String())
+		s.app.talk("no endpoint matches %s", o)
 	}
 	names := make([]string, len(list))
 	for i, e := range list {

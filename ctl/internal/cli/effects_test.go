@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -59,6 +60,10 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"create --name": func(t *testing.T, s *shell) {
 		s.remove("e-name")
 		wantField(t, s.json("create", "tcp", "--name", "e-name"), "name", `"e-name"`)
+	},
+	"create --count": func(t *testing.T, s *shell) {
+		s.remove("e-count-1", "e-count-2")
+		s.run("create", "udp", "--name", "e-count", "--count", "2", "-o", "name").want(t, 0, "e-count-1\ne-count-2\n", "created 2 endpoints\n")
 	},
 	"create --label": func(t *testing.T, s *shell) {
 		s.remove("e-label")
@@ -245,9 +250,61 @@ var effects = map[string]func(t *testing.T, s *shell){
 		s.run("session", "--grace", "25h").want(t, 1, "", "echoctl: *grace: must be 0 to 24h*\n")
 	},
 
-	"start --selector":  selectorEffect("start", "SERVING"),
-	"stop --selector":   selectorEffect("stop", "STOPPED"),
-	"delete --selector": selectorEffect("delete", ""),
+	"start --selector":  selectorEffect("start", "SERVING", "--selector", "e=sel"),
+	"stop --selector":   selectorEffect("stop", "STOPPED", "--selector", "e=sel"),
+	"delete --selector": selectorEffect("delete", "", "--selector", "e=sel", "--yes"),
+	"start --filter":    selectorEffect("start", "SERVING", "--filter", `labels.e = "sel"`),
+	"stop --filter":     selectorEffect("stop", "STOPPED", "--filter", `labels.e = "sel"`),
+	"delete --filter":   selectorEffect("delete", "", "--filter", `labels.e = "sel"`, "-y"),
+	"delete --yes": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-yes", "-l", "e=yes")
+		if r := s.run("delete", "-l", "e=yes"); r.code != 1 {
+			t.Errorf("without --yes: exit %d", r.code)
+		}
+		s.run("delete", "-l", "e=yes", "--yes").want(t, 0, "", "deleted e-yes\n")
+	},
+	"delete --dry-run": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-dry", "-l", "e=dry")
+		s.run("delete", "-l", "e=dry", "--dry-run", "--yes", "-o", "name").want(t, 0, "e-dry\n", "would delete e-dry\n")
+		s.ok("get", "e-dry")
+	},
+	"delete --all": func(t *testing.T, _ *shell) {
+		s := at(t, ownDaemon(t).GRPC)
+		s.ok("create", "tcp", "--name", "e-all", "--count", "2")
+		s.run("delete", "--all", "--yes").want(t, 0, "", "deleted e-all-1\ndeleted e-all-2\ndeleted 2 endpoints\n")
+		s.run("delete", "--all").want(t, 0, "", "there are no endpoints\n")
+	},
+
+	"apply --file": func(t *testing.T, s *shell) {
+		s.remove("e-file")
+		s.run("apply", "--file", s.lab("{name: e-file, protocol: TCP}"), "-o", "name").want(t, 0, "e-file\n", "1 created\n")
+		s.ok("get", "e-file")
+	},
+	"apply --recursive": recursiveEffect("apply", 0),
+	"apply --prune":     pruneEffect("apply", 0, "--selector", "e=prune"),
+	"apply --selector":  pruneEffect("apply", 0, "--selector", "e=prune"),
+	"apply --filter":    pruneEffect("apply", 0, "--filter", `labels.e = "prune"`),
+	"apply --replace": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-replace")
+		file := s.lab("{name: e-replace, protocol: TCP, listen: '127.0.0.2:0'}")
+		if r := s.run("apply", "-f", file); r.code != 1 || !strings.HasSuffix(r.stderr, "\n"+replaceHint+"\n") {
+			t.Errorf("without --replace: exit %d, %s", r.code, r.stderr)
+		}
+		s.ok("apply", "-f", file, "--replace")
+		wantField(t, s.json("get", "e-replace"), "host", `"127.0.0.2"`)
+	},
+	"apply --validate-only": applyCheckEffect("--validate-only"),
+	"apply --dry-run":       applyCheckEffect("--dry-run"),
+	"diff --file": func(t *testing.T, s *shell) {
+		s.run("diff", "--file", s.lab("{name: e-diff, protocol: TCP}"), "-o", "name").want(t, 1, "e-diff\n", "1 to create\n")
+		s.run("get", "e-diff").want(t, 1, "", "echoctl: *\n*\n")
+	},
+	"diff --recursive":  recursiveEffect("diff", 1),
+	"diff --prune":      pruneEffect("diff", 1, "--selector", "e=prune"),
+	"diff --selector":   pruneEffect("diff", 1, "--selector", "e=prune"),
+	"diff --filter":     pruneEffect("diff", 1, "--filter", `labels.e = "prune"`),
+	"export --selector": exportEffect("--selector", "e=export"),
+	"export --filter":   exportEffect("--filter", `labels.e = "export"`),
 	"stop --drain-timeout": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-drain")
 		// The daemon's own bound shows that the value gets there.
@@ -467,7 +524,7 @@ func updateCheckEffect(flag string) func(*testing.T, *shell) {
 }
 
 // selectorEffect has a verb work on two of three endpoints, and wants them in a state after it.
-func selectorEffect(verb, state string) func(*testing.T, *shell) {
+func selectorEffect(verb, state string, flags ...string) func(*testing.T, *shell) {
 	return func(t *testing.T, s *shell) {
 		for _, name := range []string{"e-sel-1", "e-sel-2", "e-sel-3"} {
 			label := "e=sel"
@@ -481,7 +538,7 @@ func selectorEffect(verb, state string) func(*testing.T, *shell) {
 			s.ok("stop", "e-sel-1", "e-sel-2", "e-sel-3")
 			other = `"STOPPED"`
 		}
-		s.ok(verb, "--selector", "e=sel")
+		s.ok(append([]string{verb}, flags...)...)
 		wantField(t, s.json("get", "e-sel-3"), "state", other)
 		for _, name := range []string{"e-sel-1", "e-sel-2"} {
 			if state == "" {
@@ -490,6 +547,59 @@ func selectorEffect(verb, state string) func(*testing.T, *shell) {
 			}
 			wantField(t, s.json("get", name), "state", `"`+state+`"`)
 		}
+	}
+}
+
+// recursiveEffect reads a folder in a folder.
+func recursiveEffect(verb string, code int) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.remove("e-top", "e-below")
+		folder := t.TempDir()
+		write(t, filepath.Join(folder, "a.yaml"), "endpoints: [{name: e-top, protocol: TCP}]")
+		write(t, filepath.Join(folder, "below", "b.json"), `{"endpoints": [{"name": "e-below", "protocol": "TCP"}]}`)
+		if r := s.run(verb, "-f", folder, "-o", "name"); r.code != code || r.stdout != "e-top\n" {
+			t.Errorf("%s of a folder: exit %d, %s", verb, r.code, r.stdout)
+		}
+		if r := s.run(verb, "-f", folder, "--recursive", "-o", "name"); r.code != code || !strings.HasSuffix(r.stdout, "e-below\n") {
+			t.Errorf("%s of a folder with what is below: exit %d, %s", verb, r.code, r.stdout)
+		}
+	}
+}
+
+// pruneEffect has one endpoint of two be in no file any more.
+func pruneEffect(verb string, code int, which ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-kept", "-l", "e=prune")
+		s.newEndpoint("tcp", "e-other", "-l", "e=other")
+		s.newEndpoint("tcp", "e-pruned", "-l", "e=prune")
+		file := s.lab("{name: e-kept, protocol: TCP, labels: {e: prune}}")
+		s.run(verb, "-f", file, "-o", "name").want(t, 0, "", "1 unchanged\n")
+		args := append([]string{verb, "-f", file, "--prune", "-o", "name"}, which...)
+		if r := s.run(args...); r.code != code || r.stdout != "e-pruned\n" {
+			t.Errorf("exit %d: %s", r.code, r.stdout)
+		}
+	}
+}
+
+func applyCheckEffect(flag string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.run("apply", "-f", s.lab("{name: e-check, protocol: TCP}"), flag).want(t, 0, "+ e-check\n",
+			"1 to create\nchecked only; nothing was changed\n")
+		s.run("get", "e-check").want(t, 1, "", "echoctl: *\n*\n")
+	}
+}
+
+func exportEffect(flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("udp", "e-export", "-l", "e=export")
+		s.newEndpoint("udp", "e-other", "-l", "e=other")
+		s.run(append([]string{"export"}, flags...)...).want(t, 0, `endpoints:
+ - name: e-export
+ protocol: UDP
+ listen: 127.0.0.1:*
+ labels:
+ e: export
+`, "")
 	}
 }
 

@@ -157,10 +157,16 @@ func TestSelectors(t *testing.T) {
 	s.run("stop", "-l", "app/name=sel", "-o", "name").want(t, 0, "select-1\nselect-2\n", "")
 	s.run("list", "-l", "n=1", "--filter", "state = STOPPED", "-o", "name").want(t, 0, "select-1\n", "")
 	s.run("start", "-l", "app/name=sel", "-o", "name").want(t, 0, "select-1\nselect-2\n", "")
-	s.run("delete", "-l", "app/name=sel", "-o", "name").want(t, 0, "select-1\nselect-2\n", "")
-	for _, verb := range []string{"start", "stop", "delete"} {
-		s.run(verb, "-l", "app/name=sel").want(t, 0, "", "no endpoint has app/name=sel\n")
+	s.run("list", "-l", "app/name,n!=1", "-o", "name").want(t, 0, "select-2\n", "")
+	s.run("list", "-l", "!app/name,n=1", "-o", "name").want(t, 0, "select-3\n", "")
+	s.run("list", "-l", "app/name=s*", "-o", "name").want(t, 0, "select-1\nselect-2\n", "")
+	s.run("stop", "-l", "n=1", "--filter", `name = "select-3"`, "-o", "name").want(t, 0, "select-3\n", "")
+	s.run("start", "--filter", `name = "select-*" AND state = STOPPED`, "-o", "name").want(t, 0, "select-3\n", "")
+	s.run("delete", "-l", "app/name=sel", "-y", "-o", "name").want(t, 0, "select-1\nselect-2\n", "deleted 2 endpoints\n")
+	for _, args := range [][]string{{"start"}, {"stop"}, {"delete"}, {"delete", "--yes"}, {"delete", "--dry-run"}} {
+		s.run(append(args, "-l", "app/name=sel")...).want(t, 0, "", "no endpoint matches app/name=sel\n")
 	}
+	s.run("stop", "-l", "app/name=sel", "--filter", "port > 1").want(t, 0, "", "no endpoint matches port > 1, app/name=sel\n")
 	s.run("list", "--filter", "nonsense here =").want(t, 1, "", "echoctl: filter: *\n")
 }
 
@@ -176,7 +182,7 @@ func TestAllPages(t *testing.T) {
 		return pages[i][:min(int(size), len(pages[i]))], next, nil
 	}
 	for limit, want := range map[uint32]string{0: "abcde", 1: "a", 2: "ab", 3: "abc", 4: "abcd", 99: "abcde"} {
-		got, err := readPages(limit, read)
+		got, err := readPages(limit, pageSize, read)
 		if err != nil || strings.Join(got, "") != want {
 			t.Errorf("limit %d: %q, %v, want %s", limit, got, err, want)
 		}

@@ -55,6 +55,9 @@ type callError struct {
 	kind kind
 	name string
 	err  error
+	// locate says in the user's words what a field of the request was, such as its place in a file; empty when it cannot.
+	// Nil: fields are told by their paths.
+	locate func(field string) string
 }
 
 func (e *callError) Error() string { return e.err.Error() }
@@ -65,7 +68,7 @@ func about(k kind, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &callError{k, name, err}
+	return &callError{kind: k, name: name, err: err}
 }
 
 // finish tells the user of an error, if there is one, and answers the exit code.
@@ -136,6 +139,18 @@ func isForeign(s *status.Status) bool {
 		func(sign string) bool { return strings.Contains(s.Message(), sign) })
 }
 
+// needsReplace is the reason of an apply that only a new socket would do for.
+const needsReplace = "NEEDS_REPLACE"
+
+// reasonOf is the reason in an error of the daemon's; empty when there is none.
+func reasonOf(err error) string {
+	if s := statusOf(err); s != nil {
+		info, _ := details(s)
+		return info.GetReason()
+	}
+	return ""
+}
+
 func details(s *status.Status) (*errdetails.ErrorInfo, []*errdetails.BadRequest_FieldViolation) {
 	var info *errdetails.ErrorInfo
 	var violations []*errdetails.BadRequest_FieldViolation
@@ -165,7 +180,9 @@ func (a *app) words(err error, s *status.Status, info *errdetails.ErrorInfo,
 		message = call.name + ": " + message
 	}
 	lines := append([]string{message}, violationLines(message, violations)...)
-	if len(violations) > 1 && len(lines) == 1 {
+	if located := locatedLines(message, info, violations, call.locate); located != nil {
+		lines = located
+	} else if len(violations) > 1 && len(lines) == 1 {
 		// The message has all of them in a row, which is hard to read when there are several.
 		lines = append([]string{"the daemon refuses these values:"}, violationLines("", violations)...)
 		if all, _ := strconv.Atoi(info.GetMetadata()["violations"]); all > len(violations) {
@@ -176,6 +193,35 @@ func (a *app) words(err error, s *status.Status, info *errdetails.ErrorInfo,
 		lines = append(lines, hint)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// locatedLines are what the daemon objects to, each with its place; nil when there is one without.
+func locatedLines(message string, info *errdetails.ErrorInfo, violations []*errdetails.BadRequest_FieldViolation,
+	locate func(string) string) []string {
+	if locate == nil || len(violations) == 0 {
+		return nil
+	}
+	var lines []string
+	for _, v := range violations {
+		where := locate(v.GetField())
+		if where == "" {
+			return nil
+		}
+		lines = append(lines, "  "+where+": "+v.GetDescription())
+	}
+	all := len(violations)
+	if n, _ := strconv.Atoi(info.GetMetadata()["violations"]); n > all {
+		lines, all = append(lines, fmt.Sprintf("  and %d more", n-all)), n
+	}
+	// What stands before the first of them says how many there are, and what became of the rest.
+	head, _, ok := strings.Cut(message, ": "+violations[0].GetField()+": ")
+	switch {
+	case !ok && all == 1:
+		return []string{strings.TrimSpace(lines[0]), "nothing was changed"}
+	case !ok:
+		head = fmt.Sprintf("the daemon refuses %d values, and nothing was changed", all)
+	}
+	return append([]string{head + ":"}, lines...)
 }
 
 // violationLines are the fields that the daemon objects to, without those that the message names already.
@@ -201,6 +247,8 @@ func hint(code codes.Code, reason string, call *callError) string {
 	switch reason {
 	case "NO_TTL":
 		return "give it one: echoctl renew " + call.name + " --ttl 10m"
+	case needsReplace:
+		return replaceHint
 	case "SESSION_NOT_FOUND":
 		return "echoctl session holds one"
 	}

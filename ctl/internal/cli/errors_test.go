@@ -150,20 +150,6 @@ func TestUpdateLabelsTriesTwice(t *testing.T) {
 	}
 }
 
-// TestDeleteBySelectorRaces has somebody else delete the same endpoints.
-func TestDeleteBySelectorRaces(t *testing.T) {
-	gone := failure(t, codes.NotFound, "no web-1", reason("NOT_FOUND"))
-	f := &fake{
-		list: func(context.Context, *echov1.ListEndpointsRequest) (*echov1.ListEndpointsResponse, error) {
-			return &echov1.ListEndpointsResponse{Endpoints: []*echov1.Endpoint{{Name: "web-1"}}}, nil
-		},
-		remove: func(context.Context, *echov1.DeleteEndpointRequest) error { return gone },
-	}
-	s := at(t, f.start(t))
-	s.run("delete", "-l", "k=v").want(t, 0, "", "deleted web-1\n")
-	s.run("delete", "web-1").want(t, 1, "", "echoctl: no web-1\nechoctl list shows those there are\n")
-}
-
 // broken is a standard output whose reader has left.
 type broken struct{}
 

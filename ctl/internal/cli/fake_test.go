@@ -25,6 +25,9 @@ type fake struct {
 	create func(*echov1.CreateEndpointRequest) (*echov1.Endpoint, error)
 	list   func(context.Context, *echov1.ListEndpointsRequest) (*echov1.ListEndpointsResponse, error)
 	remove func(context.Context, *echov1.DeleteEndpointRequest) error
+	batch  func(*echov1.BatchCreateEndpointsRequest) (*echov1.BatchCreateEndpointsResponse, error)
+	purge  func(context.Context, *echov1.PurgeEndpointsRequest) (*echov1.PurgeEndpointsResponse, error)
+	apply  func(*echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error)
 	stream func(grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error
 	// asked is where the request for a stream is copied to, unless nil.
 	asked *echov1.StreamProbeRequest
@@ -94,6 +97,30 @@ func (f *fake) DeleteEndpoint(ctx context.Context, r *echov1.DeleteEndpointReque
 		return nil, errUnimplemented
 	}
 	return &emptypb.Empty{}, f.remove(ctx, r)
+}
+
+func (f *fake) BatchCreateEndpoints(_ context.Context,
+	r *echov1.BatchCreateEndpointsRequest) (*echov1.BatchCreateEndpointsResponse, error) {
+	if f.batch == nil {
+		return nil, errUnimplemented
+	}
+	return f.batch(r)
+}
+
+func (f *fake) PurgeEndpoints(ctx context.Context,
+	r *echov1.PurgeEndpointsRequest) (*echov1.PurgeEndpointsResponse, error) {
+	if f.purge == nil {
+		return nil, errUnimplemented
+	}
+	return f.purge(ctx, r)
+}
+
+func (f *fake) ApplyEndpoints(_ context.Context,
+	r *echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error) {
+	if f.apply == nil {
+		return nil, errUnimplemented
+	}
+	return f.apply(r)
 }
 
 func (f *fake) StreamProbe(r *echov1.StreamProbeRequest,

@@ -64,7 +64,10 @@ type shell struct {
 	// stderrTerminal and stderrWidth are the same of standard error.
 	stderrTerminal bool
 	stderrWidth    int
-	stdout         interface {
+	// stdin is what is typed, at a terminal or not.
+	stdin         string
+	stdinTerminal bool
+	stdout        interface {
 		Write([]byte) (int, error)
 		String() string
 	}
@@ -89,7 +92,7 @@ func (s *shell) run(args ...string) result {
 	}
 	var stderr bytes.Buffer
 	env := Env{
-		Stdin: strings.NewReader(""), Stdout: out, Stderr: &stderr, Terminal: s.terminal, Width: s.width,
+		Stdin: strings.NewReader(s.stdin), StdinTerminal: s.stdinTerminal, Stdout: out, Stderr: &stderr, Terminal: s.terminal, Width: s.width,
 		StderrTerminal: s.stderrTerminal, StderrWidth: s.stderrWidth,
 		LookupEnv: func(key string) (string, bool) { v, ok := s.env[key]; return v, ok },
 	}

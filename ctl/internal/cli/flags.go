@@ -185,46 +185,6 @@ func (f *labelsFlag) String() string {
 
 func (f *labelsFlag) Type() string { return "KEY=VALUE" }
 
-// selectorFlag is "k=v,k2=v2": all of these labels. Given more than once, all of all.
-type selectorFlag struct{ labelsFlag }
-
-func (f *selectorFlag) Set(text string) error {
-	for pair := range strings.SplitSeq(text, ",") {
-		if f.labelsFlag.Set(strings.TrimSpace(pair)) != nil {
-			return errors.New("say KEY=VALUE, or KEY=VALUE,KEY2=VALUE2")
-		}
-	}
-	return nil
-}
-
-func (f *selectorFlag) Type() string { return "KEY=VALUE,..." }
-
-// given tells whether there is a selector at all.
-func (f *selectorFlag) given() bool { return len(f.values) > 0 }
-
-// filter is the selector as an AIP-160 filter, by key.
-func (f *selectorFlag) filter() string {
-	var terms []string
-	for _, key := range slices.Sorted(maps.Keys(f.values)) {
-		terms = append(terms, "labels."+filterField(key)+" = "+filterString(f.values[key]))
-	}
-	return strings.Join(terms, " AND ")
-}
-
-// filterField writes a label's key as a field in a filter. Keys with dots, dashes or slashes, and those that are
-// keywords, need quotes there.
-func filterField(key string) string {
-	letters := strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
-	if letters && !slices.Contains([]string{"AND", "OR", "NOT"}, key) {
-		return key
-	}
-	return filterString(key)
-}
-
-func filterString(value string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
-}
-
 // formatFlag is --output.
 type formatFlag struct {
 	format render.Format

@@ -91,37 +91,6 @@ func FuzzParseSize(f *testing.F) {
 	})
 }
 
-func TestSelectorBecomesAFilter(t *testing.T) {
-	for text, want := range map[string]string{
-		"k=v":             `labels.k = "v"`,
-		"b=2,a=1":         `labels.a = "1" AND labels.b = "2"`,
-		"app/name=web":    `labels."app/name" = "web"`,
-		"k=":              `labels.k = ""`,
-		"k=a=b":           `labels.k = "a=b"`,
-		`k=say "hi\"`:     `labels.k = "say \"hi\\\""`,
-		"NOT=x":           `labels."NOT" = "x"`,
-		"k1=v, under_s=w": `labels."k1" = "v" AND labels.under_s = "w"`,
-	} {
-		var f selectorFlag
-		if err := f.Set(text); err != nil {
-			t.Errorf("%q: %v", text, err)
-		} else if got := f.filter(); got != want {
-			t.Errorf("%q becomes %s, want %s", text, got, want)
-		}
-	}
-	for _, text := range []string{"", "k", "=v", "a=b,", "a=b,c"} {
-		if err := new(selectorFlag).Set(text); err == nil {
-			t.Errorf("%q is taken for a selector", text)
-		}
-	}
-}
-
-func TestBothFilters(t *testing.T) {
-	if got, want := bothFilters("a = b OR c = d", `labels.k = "v"`), `(a = b OR c = d) AND labels.k = "v"`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
 func TestDSCP(t *testing.T) {
 	for text, want := range map[string]uint32{
 		"0": 0, "63": 63, "ef": 46, "EF": 46, "va": 44, "le": 1, "cs0": 0, "cs1": 8, "cs7": 56, "af11": 10, "af41": 34, "AF43": 38,

@@ -4,17 +4,20 @@ import (
 	"context"
 	"math"
 
+	"github.com/echod/echod/ctl/internal/render"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 	"github.com/spf13/cobra"
 )
 
-// pageSize is the most that the daemon answers at once.
-const pageSize = 1000
+// The most that the daemon answers at once, of endpoints without their counters, and of all else.
+const (
+	basicPageSize = 10_000
+	pageSize      = 1000
+)
 
 type listOptions struct {
-	filter   string
-	selector selectorFlag
-	limit    countFlag
+	matching
+	limit countFlag
 }
 
 func newListCommand(a *app) *cobra.Command {
@@ -29,24 +32,22 @@ is given.
 A table shows when endpoints expire where one of them does; -o wide always, and
 the session that each belongs to.
 
-A filter speaks of name, protocol, state, port, listen, address, description and
-labels (AIP-160).`),
+A selector is KEY=VALUE, KEY!=VALUE, KEY (has the label) or !KEY (lacks it),
+with commas between several, all of which must be true; a VALUE may begin or end
+with '*'. A filter (AIP-160) speaks of name, uid, protocol, state, port, listen,
+address, host, description, session, network_namespace, interface, labels.KEY,
+create_time, update_time, expire_time and ttl.`),
 		Example: `  echoctl list
   echoctl list -o wide
-  echoctl list --selector rack=r1,role=web
+  echoctl list --selector 'rack=r1,role!=web,run'
   echoctl list --filter 'protocol = TCP AND NOT state = STOPPED'
   echoctl list -o name --limit 10`,
 		Args: argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runList(a, cmd, o) },
 	}
-	cmd.Flags().StringVar(&o.filter, "filter", "", "only those that match the AIP-160 `EXPRESSION`")
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	cmd.Flags().Var(&o.limit, "limit", "at most `N`; 0 is all")
 	return cmd
-}
-
-func addSelector(cmd *cobra.Command, selector *selectorFlag) {
-	cmd.Flags().VarP(selector, "selector", "l", "those with all of these labels: `KEY=VALUE,KEY2=VALUE2`")
 }
 
 func runList(a *app, cmd *cobra.Command, o *listOptions) error {
@@ -54,12 +55,17 @@ func runList(a *app, cmd *cobra.Command, o *listOptions) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.listEndpoints(cmd.Context(), bothFilters(o.filter, o.selector.filter()), o.limit.value)
+	// Without the columns that show them, nobody looks at the counters.
+	view := echov1.ListEndpointsRequest_FULL
+	if s.format == render.Table || s.format == render.Name {
+		view = echov1.ListEndpointsRequest_BASIC
+	}
+	list, err := s.listEndpoints(cmd.Context(), o.expression(), view, o.limit.value)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		if o.filter == "" && !o.selector.given() {
+		if !o.given() {
 			a.talk("no endpoints; create one with: echoctl create tcp")
 		} else {
 			a.talk("no endpoint matches")
@@ -68,39 +74,32 @@ func runList(a *app, cmd *cobra.Command, o *listOptions) error {
 	return s.out.EndpointList(list)
 }
 
-// bothFilters matches what matches both; an empty filter matches all.
-func bothFilters(filter, selector string) string {
-	switch {
-	case filter == "":
-		return selector
-	case selector == "":
-		return filter
-	default:
-		return "(" + filter + ") AND " + selector
-	}
-}
-
 // listEndpoints reads page after page, up to limit endpoints; 0 is all.
-func (s *session) listEndpoints(ctx context.Context, filter string, limit uint32) ([]*echov1.Endpoint, error) {
-	return readPages(limit, func(size int32, token string) ([]*echov1.Endpoint, string, error) {
+func (s *session) listEndpoints(ctx context.Context, filter string, view echov1.ListEndpointsRequest_View,
+	limit uint32) ([]*echov1.Endpoint, error) {
+	most := uint32(pageSize)
+	if view == echov1.ListEndpointsRequest_BASIC {
+		most = basicPageSize
+	}
+	return readPages(limit, most, func(size int32, token string) ([]*echov1.Endpoint, string, error) {
 		ctx, cancel := s.call(ctx, 0)
 		defer cancel()
 		page, err := s.endpoints.ListEndpoints(ctx, &echov1.ListEndpointsRequest{
-			PageSize: size, PageToken: token, Filter: filter,
+			PageSize: size, PageToken: token, Filter: filter, View: view,
 		})
 		return page.GetEndpoints(), page.GetNextPageToken(), err
 	})
 }
 
-// readPages collects pages until there is none left or the limit is reached; 0 is no limit.
-func readPages[T any](limit uint32, read func(size int32, token string) ([]T, string, error)) ([]T, error) {
+// readPages collects pages of at most pageSize until there is none left or the limit is reached; 0 is no limit.
+func readPages[T any](limit, pageSize uint32, read func(size int32, token string) ([]T, string, error)) ([]T, error) {
 	most := uint64(limit)
 	if limit == 0 {
 		most = math.MaxUint64
 	}
 	var all []T
 	for token := ""; ; {
-		page, next, err := read(int32(min(pageSize, most-uint64(len(all)))), token)
+		page, next, err := read(int32(min(uint64(pageSize), most-uint64(len(all)))), token)
 		if err != nil {
 			return nil, err
 		}

@@ -146,13 +146,13 @@ description and labels (AIP-160).`),
 			if err != nil {
 				return err
 			}
-			list, err := s.listMonitors(cmd.Context(), bothFilters(o.filter, o.selector.filter()), o.limit.value)
+			list, err := s.listMonitors(cmd.Context(), o.expression(), o.limit.value)
 			if err != nil {
 				return err
 			}
 			switch {
 			case len(list) > 0:
-			case o.filter == "" && !o.selector.given():
+			case !o.given():
 				a.talk("no monitors; create one with: echoctl monitor create TARGET")
 			default:
 				a.talk("no monitor matches")
@@ -160,15 +160,14 @@ description and labels (AIP-160).`),
 			return s.out.MonitorList(list)
 		},
 	}
-	cmd.Flags().StringVar(&o.filter, "filter", "", "only those that match the AIP-160 `EXPRESSION`")
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	cmd.Flags().Var(&o.limit, "limit", "at most `N`; 0 is all")
 	return cmd
 }
 
 // listMonitors reads page after page, up to limit monitors; 0 is all.
 func (s *session) listMonitors(ctx context.Context, filter string, limit uint32) ([]*echov1.Monitor, error) {
-	return readPages(limit, func(size int32, token string) ([]*echov1.Monitor, string, error) {
+	return readPages(limit, pageSize, func(size int32, token string) ([]*echov1.Monitor, string, error) {
 		ctx, cancel := s.call(ctx, 0)
 		defer cancel()
 		page, err := s.monitors.ListMonitors(ctx, &echov1.ListMonitorsRequest{PageSize: size, PageToken: token, Filter: filter})
@@ -274,7 +273,7 @@ Exit code 0: all is as expected; 3: it is not, or the probe could not be run.`),
 func newMonitorPauseCommand(a *app) *cobra.Command {
 	o := &selection{}
 	cmd := &cobra.Command{
-		Use:   "pause NAME... | --selector KEY=VALUE,...",
+		Use:   "pause NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Short: "Pause monitors",
 		Long: long(`Pauses monitors by name, or all that have the labels of the selector: a run that
 is under way is ended, and no other begins. One that is paused is left as it is.`),
@@ -288,14 +287,14 @@ is under way is ended, and no other begins. One that is paused is left as it is.
 		},
 		ValidArgsFunction: a.completeMonitors,
 	}
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	return cmd
 }
 
 func newMonitorResumeCommand(a *app) *cobra.Command {
 	o := &selection{}
 	cmd := &cobra.Command{
-		Use:   "resume NAME... | --selector KEY=VALUE,...",
+		Use:   "resume NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Short: "Let paused monitors run again",
 		Long: long(`Lets monitors run again, by name, or all that have the labels of the selector.
 One that is not paused is left as it is.`),
@@ -309,7 +308,7 @@ One that is not paused is left as it is.`),
 		},
 		ValidArgsFunction: a.completeMonitors,
 	}
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	return cmd
 }
 
@@ -338,15 +337,15 @@ func changeMonitors(a *app, cmd *cobra.Command, o *selection, args []string,
 
 // monitorNames are those given or those that the selector finds; with none found it says so.
 func (s *session) monitorNames(ctx context.Context, o *selection, args []string) ([]string, error) {
-	if !o.selector.given() {
+	if !o.given() {
 		return args, nil
 	}
-	list, err := s.listMonitors(ctx, o.selector.filter(), 0)
+	list, err := s.listMonitors(ctx, o.expression(), 0)
 	if err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
-		s.app.talk("no monitor has %s", o.selector.String())
+		s.app.talk("no monitor matches %s", o)
 	}
 	names := make([]string, len(list))
 	for i, m := range list {
@@ -358,7 +357,7 @@ func (s *session) monitorNames(ctx context.Context, o *selection, args []string)
 func newMonitorDeleteCommand(a *app) *cobra.Command {
 	o := &selection{}
 	cmd := &cobra.Command{
-		Use:     "delete NAME... | --selector KEY=VALUE,...",
+		Use:     "delete NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Aliases: []string{"rm"},
 		Short:   "Forget monitors and their histories",
 		Long: long(`Deletes monitors by name, or all that have the labels of the selector, with
@@ -380,7 +379,7 @@ selector that matches none is no failure.`),
 				ctx, cancel := s.call(cmd.Context(), 0)
 				defer cancel()
 				_, err := s.monitors.DeleteMonitor(ctx, &echov1.DeleteMonitorRequest{Name: name})
-				if o.selector.given() && codeOf(err) == codes.NotFound {
+				if o.given() && codeOf(err) == codes.NotFound {
 					return nil // somebody else deleted it since it was listed, which is as well
 				}
 				return about(aMonitor, name, err)
@@ -388,7 +387,7 @@ selector that matches none is no failure.`),
 		},
 		ValidArgsFunction: a.completeMonitors,
 	}
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	return cmd
 }
 

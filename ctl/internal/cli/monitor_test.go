@@ -80,7 +80,7 @@ func TestLifeOfAMonitor(t *testing.T) {
 
 	s.run("monitor", "rm", "m-1", "nope").want(t, 1, "", "echoctl: *\"nope\"*\nechoctl monitor list shows those there are\ndeleted m-1\n")
 	wantField(t, s.json("monitor", "delete", "m-2"), "names", `["m-2"]`)
-	s.run("monitor", "delete", "-l", "a=b").want(t, 0, "", "no monitor has a=b\n")
+	s.run("monitor", "delete", "-l", "a=b").want(t, 0, "", "no monitor matches a=b\n")
 }
 
 func TestMonitorUsage(t *testing.T) {
@@ -95,9 +95,9 @@ func TestMonitorUsage(t *testing.T) {
 		{"monitor get", "monitor get", `NAME is missing`},
 		{"monitor run a b", "monitor run", `unexpected argument "b"`},
 		{"monitor history", "monitor history", `NAME is missing`},
-		{"monitor pause", "monitor pause", `say which: NAME... or --selector`},
-		{"monitor resume a -l k=v", "monitor resume", `say either NAME... or --selector, not both`},
-		{"monitor delete", "monitor delete", `say which: NAME... or --selector`},
+		{"monitor pause", "monitor pause", `say which: NAME..., --selector or --filter`},
+		{"monitor resume a -l k=v", "monitor resume", `say either NAME... or --selector and --filter, not both`},
+		{"monitor delete", "monitor delete", `say which: NAME..., --selector or --filter`},
 		{"monitor update a", "monitor update", `nothing to change: give at least one of the flags`},
 		{"monitor update a -l k=v --remove-label k", "monitor update", `label "k" is both to be set and to be removed`},
 		{"monitor update a --target h:1", "monitor update", `target "h:1": say NAME, tcp://HOST:PORT or udp://HOST:PORT`},
@@ -224,22 +224,12 @@ func init() {
 		"update --validate-only": monitorCheckEffect("--validate-only"),
 		"update --dry-run":       monitorCheckEffect("--dry-run"),
 
-		"pause --selector": func(t *testing.T, s *shell) {
-			s.newMonitor("e-mon", "-l", "e=mon")
-			s.ok("monitor", "resume", "e-mon")
-			s.run("monitor", "pause", "--selector", "e=mon", "-o", "name").want(t, 0, "e-mon\n", "")
-			wantField(t, s.json("monitor", "get", "e-mon"), "paused", "true")
-		},
-		"resume --selector": func(t *testing.T, s *shell) {
-			s.newMonitor("e-mon", "-l", "e=mon")
-			s.run("monitor", "resume", "--selector", "e=mon", "-o", "name").want(t, 0, "e-mon\n", "")
-			wantField(t, s.json("monitor", "get", "e-mon"), "paused", "false")
-		},
-		"delete --selector": func(t *testing.T, s *shell) {
-			s.newMonitor("e-mon", "-l", "e=mon")
-			s.run("monitor", "delete", "--selector", "e=mon", "-o", "name").want(t, 0, "e-mon\n", "")
-			s.run("monitor", "get", "e-mon").want(t, 1, "", "echoctl: *\n*\n")
-		},
+		"pause --selector":  monitorPauseEffect("--selector", "e=mon"),
+		"pause --filter":    monitorPauseEffect("--filter", `labels.e = "mon"`),
+		"resume --selector": monitorResumeEffect("--selector", "e=mon"),
+		"resume --filter":   monitorResumeEffect("--filter", `labels.e = "mon"`),
+		"delete --selector": monitorDeleteEffect("--selector", "e=mon"),
+		"delete --filter":   monitorDeleteEffect("--filter", `labels.e = "mon"`),
 	} {
 		effects["monitor "+name] = see
 	}
@@ -271,5 +261,30 @@ func monitorCheckEffect(flag string) func(*testing.T, *shell) {
 		}
 		wantField(t, s.json("monitor", "get", "e-mon"), "description", `""`)
 		wantField(t, s.json("monitor", "get", "e-mon"), "labels", "{}")
+	}
+}
+
+func monitorPauseEffect(flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newMonitor("e-mon", "-l", "e=mon")
+		s.ok("monitor", "resume", "e-mon")
+		s.run(append([]string{"monitor", "pause", "-o", "name"}, flags...)...).want(t, 0, "e-mon\n", "")
+		wantField(t, s.json("monitor", "get", "e-mon"), "paused", "true")
+	}
+}
+
+func monitorResumeEffect(flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newMonitor("e-mon", "-l", "e=mon")
+		s.run(append([]string{"monitor", "resume", "-o", "name"}, flags...)...).want(t, 0, "e-mon\n", "")
+		wantField(t, s.json("monitor", "get", "e-mon"), "paused", "false")
+	}
+}
+
+func monitorDeleteEffect(flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newMonitor("e-mon", "-l", "e=mon")
+		s.run(append([]string{"monitor", "delete", "-o", "name"}, flags...)...).want(t, 0, "e-mon\n", "")
+		s.run("monitor", "get", "e-mon").want(t, 1, "", "echoctl: *\n*\n")
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/echod/echod/ctl/internal/render"
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -55,8 +56,14 @@ func moreFormats(cmd *cobra.Command) []render.Format {
 	return []render.Format{render.JUnit}
 }
 
+// onlyFormats is the annotation of a command that writes no others than these, with commas between.
+const onlyFormats = "formats"
+
 // completeFormats offers the formats that the command on the line writes.
 func completeFormats(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if only := cmd.Annotations[onlyFormats]; only != "" {
+		return strings.Split(only, ","), cobra.ShellCompDirectiveNoFileComp
+	}
 	var offers []cobra.Completion
 	for _, f := range slices.Concat(render.Formats, moreFormats(cmd)) {
 		offers = append(offers, string(f))

@@ -79,7 +79,7 @@ func newProbeListCommand(a *app) *cobra.Command {
 
 // listProbes reads page after page, up to limit probes; 0 is all.
 func (s *session) listProbes(ctx context.Context, limit uint32) ([]*echov1.Probe, error) {
-	return readPages(limit, func(size int32, token string) ([]*echov1.Probe, string, error) {
+	return readPages(limit, pageSize, func(size int32, token string) ([]*echov1.Probe, string, error) {
 		ctx, cancel := s.call(ctx, 0)
 		defer cancel()
 		page, err := s.probes.ListProbes(ctx, &echov1.ListProbesRequest{PageSize: size, PageToken: token})

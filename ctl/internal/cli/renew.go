@@ -8,9 +8,8 @@ import (
 )
 
 type renewOptions struct {
-	selector selectorFlag
-	filter   string
-	ttl      durationFlag
+	selection
+	ttl durationFlag
 }
 
 func newRenewCommand(a *app) *cobra.Command {
@@ -19,9 +18,9 @@ func newRenewCommand(a *app) *cobra.Command {
 		Use:   "renew NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Short: "Give endpoints that would expire a new life",
 		Long: long(`Has endpoints expire their ttl from now: those named, or all that have a ttl and
-the labels of the selector, or match the filter (AIP-160; "*" is all). --ttl
-gives them another ttl first; one that is named may have none until then. All
-names are tried; the exit code is 1 when any failed.`),
+match a selector and a filter (see list; a filter "*" is all). --ttl gives them
+another ttl first; one that is named may have none until then. All names are
+tried; the exit code is 1 when any failed.`),
 		Example: `  echoctl renew web-1 web-2
   echoctl renew web-1 --ttl 1h
   echoctl renew --selector run=1234
@@ -30,28 +29,9 @@ names are tried; the exit code is 1 when any failed.`),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runRenew(a, cmd, o, args) },
 		ValidArgsFunction: a.completeEndpoints,
 	}
-	addSelector(cmd, &o.selector)
-	cmd.Flags().StringVar(&o.filter, "filter", "", "those that match the AIP-160 `EXPRESSION`; \"*\" is all")
+	o.addTo(cmd)
 	cmd.Flags().Var(&o.ttl, "ttl", "their ttl from now on is `DURATION` (default: the one they have)")
 	return cmd
-}
-
-// check wants one way to say which, since none must never mean all.
-func (o *renewOptions) check(args []string) error {
-	given := 0
-	for _, is := range []bool{len(args) > 0, o.selector.given(), o.filter != ""} {
-		if is {
-			given++
-		}
-	}
-	switch given {
-	case 0:
-		return usagef("say which: NAME..., --selector or --filter")
-	case 1:
-		return nil
-	default:
-		return usagef("say either NAME..., --selector or --filter, not more than one of them")
-	}
 }
 
 func runRenew(a *app, cmd *cobra.Command, o *renewOptions, args []string) error {
@@ -76,10 +56,7 @@ func runRenew(a *app, cmd *cobra.Command, o *renewOptions, args []string) error 
 
 // renewMatching renews by a filter, in one call, and writes what the endpoints are then.
 func (o *renewOptions) renewMatching(cmd *cobra.Command, s *session) error {
-	filter := o.filter
-	if o.selector.given() {
-		filter = o.selector.filter()
-	}
+	filter := o.expression()
 	ctx, cancel := s.call(cmd.Context(), 0)
 	defer cancel()
 	renewed, err := s.endpoints.RenewEndpoints(ctx, &echov1.RenewEndpointsRequest{Filter: filter, Ttl: o.ttl.proto()})
@@ -89,10 +66,10 @@ func (o *renewOptions) renewMatching(cmd *cobra.Command, s *session) error {
 	if renewed.GetCount() == 0 {
 		s.app.talk("no endpoint with a ttl matches")
 	}
-	if filter == "*" {
+	if filter == allFilter {
 		filter = ""
 	}
-	list, err := s.listEndpoints(cmd.Context(), filter, 0)
+	list, err := s.listEndpoints(cmd.Context(), filter, echov1.ListEndpointsRequest_FULL, 0)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ const defaultCallTimeout = 30 * time.Second
 // The groups of commands in the help.
 const (
 	groupEndpoints = "endpoints"
+	groupFiles     = "files"
 	groupProbes    = "probes"
 	groupOther     = "other"
 )
@@ -55,11 +56,13 @@ func newRootCommand(a *app) *cobra.Command {
 	addGlobalFlags(root, a)
 	root.AddGroup(
 		&cobra.Group{ID: groupEndpoints, Title: "Endpoints:"},
+		&cobra.Group{ID: groupFiles, Title: "Endpoints in files:"},
 		&cobra.Group{ID: groupProbes, Title: "Round trips:"},
 		&cobra.Group{ID: groupOther, Title: "Besides:"},
 	)
 	addTo(root, groupEndpoints, newCreateCommand(a), newListCommand(a), newGetCommand(a), newUpdateCommand(a),
 		newStartCommand(a), newStopCommand(a), newRenewCommand(a), newDeleteCommand(a), newSessionCommand(a))
+	addTo(root, groupFiles, newApplyCommand(a), newDiffCommand(a), newExportCommand(a))
 	addTo(root, groupProbes, newProbeCommand(a), newMonitorCommand(a))
 	addTo(root, groupOther, newInfoCommand(a), newVersionCommand(a), newCompletionCommand())
 	help := newHelpCommand()

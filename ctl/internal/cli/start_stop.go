@@ -8,13 +8,14 @@ import (
 func newStartCommand(a *app) *cobra.Command {
 	o := &selection{}
 	cmd := &cobra.Command{
-		Use:   "start NAME... | --selector KEY=VALUE,...",
+		Use:   "start NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Short: "Start stopped endpoints",
-		Long: long(`Starts endpoints by name, or all that have the labels of the selector, at the
-address and port that they had. One that serves is left as it is. All names are
+		Long: long(`Starts endpoints by name, or all that match a selector and a filter (see list),
+at the address and port that they had. One that serves is left as it is. All are
 tried; the exit code is 1 when any failed.`),
 		Example: `  echoctl start web-1 web-2
-  echoctl start --selector rack=r1`,
+  echoctl start --selector rack=r1
+  echoctl start --filter 'state = FAILED'`,
 		Args: func(_ *cobra.Command, args []string) error { return o.check(args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runOnEach(a, cmd, o, args, func(s *session, name string) (*echov1.Endpoint, error) {
@@ -25,18 +26,18 @@ tried; the exit code is 1 when any failed.`),
 		},
 		ValidArgsFunction: a.completeEndpoints,
 	}
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	return cmd
 }
 
 func newStopCommand(a *app) *cobra.Command {
 	o, drain := &selection{}, &durationFlag{}
 	cmd := &cobra.Command{
-		Use:   "stop NAME... | --selector KEY=VALUE,...",
+		Use:   "stop NAME... | --selector KEY=VALUE,... | --filter EXPRESSION",
 		Short: "Stop endpoints but keep them",
-		Long: long(`Stops endpoints by name, or all that have the labels of the selector. Their
-ports are free when this returns; what they are and their port numbers are kept
-for a later start. All names are tried; the exit code is 1 when any failed.`),
+		Long: long(`Stops endpoints by name, or all that match a selector and a filter (see list).
+Their ports are free when this returns; what they are and their port numbers are
+kept for a later start. All are tried; the exit code is 1 when any failed.`),
 		Example: `  echoctl stop web-1 web-2
   echoctl stop --selector rack=r1 --drain-timeout 5s`,
 		Args: func(_ *cobra.Command, args []string) error { return o.check(args) },
@@ -49,7 +50,7 @@ for a later start. All names are tried; the exit code is 1 when any failed.`),
 		},
 		ValidArgsFunction: a.completeEndpoints,
 	}
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	addDrain(cmd, drain)
 	return cmd
 }
