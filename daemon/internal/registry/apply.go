@@ -266,10 +266,10 @@ func (e *entry) keepsListen(listen string) bool {
 }
 
 // movedAddress answers the address that an entry is to have when it listens elsewhere: where the definition leaves the port
-// open, with the port that it has, else none until it is bound.
+// open, with the port that it has, if that was given by the same protocol; else none until it is bound.
 func movedAddress(now *entry, def Definition) netip.AddrPort {
 	wanted, err := echo.ParseListen(def.Listen)
-	if err != nil || wanted.Port != 0 || now.address.Port() == 0 {
+	if err != nil || wanted.Port != 0 || now.address.Port() == 0 || def.Protocol != now.def.Protocol {
 		return netip.AddrPort{}
 	}
 	ip := wanted.IP

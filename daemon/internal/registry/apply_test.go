@@ -329,12 +329,17 @@ func TestStoppedStaysStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustApply(t, r, want(tcp("a")), ApplyOptions{}, "=a")
+	mustApply(t, r, want(at("a", ":0")), ApplyOptions{}, "~a")
+	now := mustGet(t, r, "a")
+	if now.State != Stopped || now.Listen != ":0" || now.Address.Port() != a.Address.Port() || !strings.Contains(string(store.records["a"]), `"running":false`) {
+		t.Errorf("%+v, %s", now, store.records["a"])
+	}
+	// The port that TCP gave it may be somebody else's over UDP.
 	changed := at("a", ":0")
 	changed.Protocol = echo.UDP
 	mustApply(t, r, want(changed), ApplyOptions{}, "~a")
-	now := mustGet(t, r, "a")
-	if now.State != Stopped || now.Protocol != echo.UDP || now.Address.Port() != a.Address.Port() || !strings.Contains(string(store.records["a"]), `"running":false`) {
-		t.Errorf("%+v, %s", now, store.records["a"])
+	if now := mustGet(t, r, "a"); now.State != Stopped || now.Protocol != echo.UDP || now.Address.IsValid() {
+		t.Errorf("%+v", now)
 	}
 	mustApply(t, r, nil, ApplyOptions{Prune: everything}, "-a")
 }

@@ -1393,7 +1393,7 @@ func (x *BatchCreateEndpointsResponse) GetEndpoints() []*Endpoint {
 type ApplyEndpointsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is to be there. Each has a name of its own; a field that it lacks is the daemon's default. A listen with port 0, or
-	// none, keeps the port that the endpoint has. An etag, where given, must be the present one.
+	// none, keeps the port that the endpoint has, unless its protocol changes. An etag, where given, must be the present one.
 	Endpoints []*Endpoint `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Delete the endpoints that this filter matches and that are not among those above; "*" matches all. Empty: delete none.
 	PruneFilter string `protobuf:"bytes,2,opt,name=prune_filter,json=pruneFilter,proto3" json:"prune_filter,omitempty"`
