@@ -1,8 +1,10 @@
-// Package event keeps what happened in the daemon lately: one bounded, numbered log, written by the rooms that change something
-// and read by watches, which can go on where they were. It knows nothing of what the events are about.
+// Package event keeps what happened in the daemon lately, and what is there now: one bounded, numbered log, written by the
+// rooms that change something and read by watches, which can go on where they were. It knows nothing of what the events are
+// about, and calls nobody; rpc reads it.
 package event
 
 import (
+	"crypto/rand"
 	"sync"
 	"time"
 )
@@ -18,6 +20,10 @@ const (
 	Deleted
 	Expired  // deleted since its time was over, or its session ended
 	RunEnded // a monitor's run has ended
+
+	// What a watch tells besides, which is in no log.
+	Existing // it is there
+	Synced   // all that is there was told
 )
 
 // Kind is what an event is about.
@@ -39,17 +45,50 @@ type Event struct {
 	Kind     Kind
 	Name     string // of the subject
 	Subject  any    // a value of the room that wrote it, as the subject was after the event; nobody changes it any more
+	Bytes    int    // about how much memory Subject takes
+	Before   any    // set by Append: the Subject of the event before it about the same thing; nil: it was not there
+}
+
+// Limits are what a log may take.
+type Limits struct {
+	Events  int // that are kept; at least 1
+	Bytes   int // of the subjects that they hold; the last event is kept whatever it holds. 0: no limit
+	Watches int // at once; 0: no limit
 }
 
 // Log is the log of one daemon's life. It is safe for concurrent use. The zero Log is not ready; see [New].
 type Log struct {
-	mu     sync.Mutex
-	last   uint64
-	events []Event // a ring: the event of revision r is at r % len
+	limits Limits
+	life   [lifeBytes]byte // tells this log from others
+
+	mu      sync.Mutex // guards what follows; held for moments only, so that writers may have locks of their own
+	there   map[key]*record
+	ring    []*record     // the event of revision r is at r % len
+	first   uint64        // the revision of the oldest event that is kept
+	last    uint64        // that of the newest; one less than first when none is kept
+	bytes   int           // that the kept events hold
+	watches int           // that are open
+	more    chan struct{} // closed by the next event; nil when nobody waits for it
 }
 
-// New makes a log that keeps the last so many events.
-func New(capacity int) *Log { return &Log{events: make([]Event, capacity)} }
+// record is an event as the log has it. It changes no more, so that watches share it.
+type record struct {
+	Event
+	holds int // bytes: of the subject, and of the one before
+}
+
+// key is what an event is about.
+type key struct {
+	kind Kind
+	name string
+}
+
+// New makes an empty log.
+func New(limits Limits) *Log {
+	l := &Log{limits: limits, there: map[key]*record{}, ring: make([]*record, limits.Events), first: 1}
+	_, _ = rand.Read(l.life[:]) // never fails, says crypto/rand
+	return l
+}
 
 // Append writes an event and answers its revision. It never waits for a reader, so it may be called with locks held: events
 // that are written under one lock are in the order of what they tell of. A nil Log takes all and keeps nothing.
@@ -64,6 +103,51 @@ func (l *Log) Append(e Event) uint64 {
 	defer l.mu.Unlock()
 	l.last++
 	e.Revision = l.last
-	l.events[l.last%uint64(len(l.events))] = e
+	r := &record{e, e.Bytes}
+	if before := l.there[key{e.Kind, e.Name}]; before != nil {
+		r.Before = before.Subject
+		r.holds += before.Bytes
+	}
+	l.enterLocked(r)
+	l.keepLocked(r)
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
 	return l.last
+}
+
+// Found enters what is there without an event, since it was there before this log was. A nil Log takes that, too.
+func (l *Log) Found(e Event) {
+	if l == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.enterLocked(&record{Event: e})
+}
+
+// enterLocked brings what is there up to date.
+func (l *Log) enterLocked(r *record) {
+	if k := (key{r.Kind, r.Name}); r.Type == Deleted || r.Type == Expired {
+		delete(l.there, k)
+	} else {
+		l.there[k] = r
+	}
+}
+
+// keepLocked puts the newest event into the ring, in place of the oldest, if need be.
+func (l *Log) keepLocked(r *record) {
+	l.bytes += r.holds
+	size := uint64(len(l.ring))
+	for l.first < l.last && (l.last-l.first >= size || l.limits.Bytes > 0 && l.bytes > l.limits.Bytes) {
+		oldest := &l.ring[l.first%size]
+		l.bytes -= (*oldest).holds
+		*oldest = nil
+		l.first++
+	}
+	l.ring[l.last%size] = r
 }

@@ -39,8 +39,12 @@ import (
 const (
 	// maxMessageBytes is the largest gRPC message; the same holds for a REST body.
 	maxMessageBytes = 8 << 20
-	// keptEvents is how many events a watch can go back.
-	keptEvents = 16384
+	// keptEvents is how many events a watch can go back, as long as what they tell of does not take more than
+	// keptEventBytes.
+	keptEvents     = 16384
+	keptEventBytes = 64 << 20
+	// maxWatches is how many watches there may be at once, over gRPC and REST together.
+	maxWatches = 1000
 	// controlGrace is how long control calls may take to end once everything else has: what a client keeps open
 	// does not hold up a stop.
 	controlGrace = time.Second
@@ -105,7 +109,7 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	}
 	d.targets = targets.New(allowed)
 	limits := c.ProbeLimits.limits()
-	d.events = event.New(keptEvents)
+	d.events = event.New(event.Limits{Events: keptEvents, Bytes: keptEventBytes, Watches: maxWatches})
 	registryConfig := registry.Config{Events: d.events, Engine: echo.New(echo.Options{MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit())}), DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
