@@ -29,6 +29,7 @@ type Endpoint struct {
 	mu   sync.Mutex // guards what follows; never held over anything else
 	over bool
 	err  error         // why, once it is over
+	fail func(error)   // is told of err
 	done chan struct{} // made when it is asked for: most of thousands of endpoints are never waited for
 }
 
@@ -69,12 +70,20 @@ func (e *Endpoint) finish(err error) {
 		err = nil
 	}
 	e.engine.forget(e)
+	if fail := e.end(err); fail != nil && err != nil {
+		fail(err)
+	}
+}
+
+// end notes why the endpoint is over, and answers who is to be told when it was not closed.
+func (e *Endpoint) end(err error) (fail func(error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.over, e.err = true, err
 	if e.done != nil {
 		close(e.done)
 	}
+	return e.fail
 }
 
 // Addr returns the address as bound: with the port that was picked for port 0, and "[::]:port" for a socket of all
@@ -131,6 +140,16 @@ func (e *Endpoint) Done() <-chan struct{} {
 func (e *Endpoint) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.err
+}
+
+// OnFailure has fail called when the endpoint ends without being closed, once, with what Err returns from then on. It is
+// called by what serves, and so must not wait, nor call the endpoint or its engine. When that has happened already,
+// OnFailure returns the reason, and fail is not called. A later call takes the place of an earlier one.
+func (e *Endpoint) OnFailure(fail func(error)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = fail
 	return e.err
 }
 

@@ -243,6 +243,10 @@ func TestErrTellsWhyAnEndpointEnded(t *testing.T) {
 	if e.Err() != nil {
 		t.Errorf("while serving: %v", e.Err())
 	}
+	told := make(chan error, 2)
+	if err := e.OnFailure(func(err error) { told <- err }); err != nil {
+		t.Errorf("OnFailure while serving: %v", err)
+	}
 	if err := e.server.(*tcpServer).listener.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -250,8 +254,24 @@ func TestErrTellsWhyAnEndpointEnded(t *testing.T) {
 	if !errors.Is(e.Err(), net.ErrClosed) {
 		t.Errorf("got %v, want the listener's error", e.Err())
 	}
-	if err := errors.Join(e.Close(context.Background()), g.Close(context.Background())); err != nil {
+	if err := <-told; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("told of %v, want the listener's error", err)
+	}
+	if err := e.OnFailure(func(err error) { told <- err }); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("OnFailure after the end: %v, want the listener's error", err)
+	}
+	other, err := g.Listen(t.Context(), Spec{Protocol: TCP, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.OnFailure(func(err error) { told <- err }); err != nil {
 		t.Error(err)
+	}
+	if err := errors.Join(e.Close(context.Background()), other.Close(context.Background()), g.Close(context.Background())); err != nil {
+		t.Error(err)
+	}
+	if len(told) > 0 {
+		t.Errorf("told of %v, and the endpoint was closed", <-told)
 	}
 }
 

@@ -426,20 +426,20 @@ func (r *Registry) keepAll(steps []*step, now time.Time) error {
 		switch s.Action {
 		case ActionNone:
 			if s.After.TTL > 0 { // else it is left alone, its record too
-				puts = append(puts, s.record(now))
+				puts = append(puts, s.record(now, r.running(s.entry)))
 			}
 		case ActionDelete:
 			deletes = append(deletes, s.Name)
 		default:
-			puts = append(puts, s.record(now))
+			puts = append(puts, s.record(now, r.running(s.entry)))
 		}
 	}
 	return r.write(puts, deletes)
 }
 
 // record is what the store is to keep of an endpoint that is there afterwards.
-func (s *step) record(now time.Time) record {
-	rec := s.entry.record(s.address, s.entry.running())
+func (s *step) record(now time.Time, running bool) record {
+	rec := s.entry.record(s.address, running)
 	if s.redefines() {
 		rec.Definition, rec.UpdateTime = s.After, now
 	}
@@ -454,7 +454,7 @@ func (s *step) record(now time.Time) record {
 func (s *step) redefines() bool { return s.entry.tag != s.After.etag() }
 
 // becomeLocked makes an entry what the step makes of it.
-func (s *step) becomeLocked(now time.Time) {
+func (r *Registry) becomeLocked(s *step, now time.Time) {
 	e := s.entry
 	if s.redefines() {
 		e.define(s.After)
@@ -462,7 +462,7 @@ func (s *step) becomeLocked(now time.Time) {
 	}
 	e.address = s.address
 	if s.socket != nil {
-		e.servesLocked(s.socket.live)
+		r.servesLocked(e, s.socket.live)
 	}
 }
 
@@ -476,14 +476,15 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	case ActionNone:
 		if s.After.TTL > 0 {
 			r.leaseLocked(e, s.After.expiry(now))
+			r.renewedLocked(e)
 		}
 	case ActionCreate:
-		s.becomeLocked(now)
+		r.becomeLocked(s, now)
 		e.expires = s.After.expiry(now)
 		r.announceLocked(e)
 	case ActionUpdate, ActionReplace:
 		changed := s.redefines()
-		s.becomeLocked(now)
+		r.becomeLocked(s, now)
 		r.leaseLocked(e, s.After.expiry(now))
 		if changed {
 			r.tellLocked(event.Updated, e)
@@ -542,7 +543,7 @@ func (r *Registry) comeBack(ctx context.Context, s *step) error {
 	defer r.mu.Unlock()
 	e.past, e.live = sum(e.past, s.old.Stats()), nil
 	if err == nil {
-		e.servesLocked(live)
+		r.servesLocked(e, live)
 		return nil
 	}
 	e.state, e.reason = Failed, err.Error()

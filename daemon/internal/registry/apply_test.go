@@ -78,7 +78,7 @@ func (p peer) echo() error {
 
 func TestASecondApplyTouchesNothing(t *testing.T) {
 	store := &memory{records: map[string][]byte{}}
-	log := event.New(64)
+	log := event.New(event.Limits{Events: 64})
 	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: log})
 	defer r.Close(ended())
 	lab := want(tcp("a"), at("b", ":0"), Definition{Name: "c", Protocol: echo.UDP, Labels: map[string]string{"k": "v"}})
@@ -203,7 +203,7 @@ func TestAFailedApplyLeavesAllAsItWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &memory{records: map[string][]byte{}}
-			log := event.New(64)
+			log := event.New(event.Limits{Events: 64})
 			r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: log})
 			defer r.Close(ended())
 			ctx, cancel := context.WithCancel(context.Background())
@@ -281,7 +281,7 @@ func (s *thief) Write(kind string, puts map[string][]byte, deletes []string) err
 // store fail then: there is no way back.
 func TestWhatCannotComeBackIsFailed(t *testing.T) {
 	store := &thief{memory: &memory{records: map[string][]byte{}}}
-	log := event.New(64)
+	log := event.New(event.Limits{Events: 64})
 	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: log})
 	defer r.Close(ended())
 	ctx := context.Background()
@@ -495,7 +495,7 @@ func TestApplyRefusesATwin(t *testing.T) {
 }
 
 func TestApplyTellsEachChange(t *testing.T) {
-	log := event.New(64)
+	log := event.New(event.Limits{Events: 64})
 	r := New(Config{Engine: echo.New(echo.Options{}), Events: log})
 	defer r.Close(ended())
 	mustApply(t, r, want(tcp("a"), tcp("b"), tcp("c"), tcp("d")), ApplyOptions{}, "+a +b +c +d")

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"net/netip"
 	"time"
@@ -42,8 +41,10 @@ func (r *Registry) CreateAll(ctx context.Context, defs []Definition, validateOnl
 		}
 	}
 	made := make([]Endpoint, 0, len(entries))
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, e := range entries {
-		made = append(made, e.snapshotLocked()) // whoever else knows the entry waits for the turn
+		made = append(made, r.snapshotLocked(e))
 	}
 	return made, nil
 }
@@ -120,7 +121,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
-		e.servesLocked(sockets[i].live)
+		r.servesLocked(e, sockets[i].live)
 		r.announceLocked(e)
 	}
 	return nil
@@ -157,16 +158,10 @@ func (r *Registry) Purge(ctx context.Context, match func(*Endpoint) bool, drain 
 	if err := r.write(nil, deleted); err != nil {
 		return nil, err
 	}
-	failed := make([]error, len(going))
 	parallel(len(going), drain, func(i int) {
-		failed[i] = r.retire(going[i], drain)
+		r.retire(going[i], drain)
 		r.forget(going[i])
 	})
-	for i, err := range failed {
-		if err != nil {
-			return nil, fmt.Errorf("cannot close endpoint %q: %w", deleted[i], err)
-		}
-	}
 	return deleted, nil
 }
 

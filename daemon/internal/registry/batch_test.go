@@ -143,7 +143,7 @@ func TestADaemonThatStopsTakesNoBatch(t *testing.T) {
 }
 
 func TestABatchIsToldWhenAllOfItIsThere(t *testing.T) {
-	log := event.New(64)
+	log := event.New(event.Limits{Events: 64})
 	store := &memory{records: map[string][]byte{}}
 	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: log})
 	defer r.Close(ended())

@@ -29,7 +29,9 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 		return Endpoint{}, err
 	}
 	if validateOnly {
-		return e.snapshotLocked(), nil // nobody else has this entry
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.snapshotLocked(e), nil
 	}
 	live, err := r.bind(ctx, spec(e.def, netip.AddrPort{}))
 	if err != nil {
@@ -43,9 +45,9 @@ func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.servesLocked(live)
+	r.servesLocked(e, live)
 	r.announceLocked(e)
-	return e.snapshotLocked(), nil
+	return r.snapshotLocked(e), nil
 }
 
 // complete fills in what a definition leaves open.

@@ -11,7 +11,8 @@ import (
 )
 
 // entry is one endpoint. A change takes the turn first and keeps it over binding and writing; only the map and the fields
-// need the registry's lock, for the moment of reading or writing them.
+// need the registry's lock, for the moment of reading or writing them. What can change without the turn is that an entry which
+// serves has failed.
 type entry struct {
 	turn chan struct{} // holds a token while somebody changes the entry
 
@@ -57,12 +58,36 @@ func (e *entry) define(def Definition) { e.def, e.tag = def, def.etag() }
 
 func (e *entry) release() { <-e.turn }
 
-func (e *entry) servesLocked(live *echo.Endpoint) {
+// servesLocked notes that an entry serves. The caller tells of it.
+func (r *Registry) servesLocked(e *entry, live *echo.Endpoint) {
 	e.live, e.address, e.state, e.reason = live, live.Addr(), Serving, ""
+	if err := live.OnFailure(func(err error) { r.failed(e, live, err) }); err != nil {
+		e.state, e.reason = Failed, err.Error()
+	}
+}
+
+// failed notes that the engine has given up what served an entry.
+func (r *Registry) failed(e *entry, live *echo.Endpoint, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.live == live && e.state == Serving {
+		e.state, e.reason = Failed, err.Error()
+		r.tellLocked(event.StateChanged, e)
+	}
 }
 
 // running says whether the entry is meant to serve.
-func (e *entry) running() bool { return e.state == Serving || e.state == Failed }
+func (r *Registry) running(e *entry) bool {
+	s := r.stateOf(e)
+	return s == Serving || s == Failed
+}
+
+// stateOf answers an entry's state. Who has the turn has to ask, too: what serves may fail at any time.
+func (r *Registry) stateOf(e *entry) State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return e.state
+}
 
 func (e *entry) checkETag(etag string) error {
 	if etag != "" && etag != e.tag {
@@ -75,7 +100,7 @@ func (e *entry) checkETag(etag string) error {
 // the entry, so that the log has the changes in their order.
 func (r *Registry) tellLocked(what event.Type, e *entry) {
 	if e.announced {
-		r.events.Append(event.Event{Type: what, Kind: event.Endpoint, Name: e.def.Name, Subject: e.snapshotLocked()})
+		r.events.Append(r.eventLocked(what, e))
 	}
 }
 
@@ -86,18 +111,32 @@ func (r *Registry) announceLocked(e *entry) {
 	r.tellLocked(event.Created, e)
 }
 
-// snapshotLocked reads an entry. An endpoint whose engine gave it up is told as failed.
-func (e *entry) snapshotLocked() Endpoint {
+// eventLocked is an event about an entry. It shares the definition, which is replaced as a whole and never changed.
+func (r *Registry) eventLocked(what event.Type, e *entry) event.Event {
+	return event.Event{
+		Type: what, Kind: event.Endpoint, Name: e.def.Name, Subject: r.bareLocked(e), Bytes: endpointBytes + e.def.bytes(),
+	}
+}
+
+// snapshotLocked reads an entry.
+func (r *Registry) snapshotLocked(e *entry) Endpoint {
+	s := r.bareLocked(e)
+	s.Definition = e.def.clone()
+	s.Stats = e.past
+	if e.live != nil {
+		s.Stats = sum(e.past, e.live.Stats())
+	}
+	return s
+}
+
+// bareLocked reads an entry without what it counts.
+func (r *Registry) bareLocked(e *entry) Endpoint {
 	s := Endpoint{
-		Definition: e.def.clone(), UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, Stats: e.past,
-		CreateTime: e.created, UpdateTime: e.updated, ExpireTime: e.expires, ETag: e.tag,
+		Definition: e.def, UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, CreateTime: e.created,
+		UpdateTime: e.updated, ExpireTime: e.expires, ETag: e.tag,
 	}
-	if e.live == nil {
-		return s
-	}
-	s.Stats = sum(e.past, e.live.Stats())
-	if err := e.live.Err(); err != nil && e.state == Serving {
-		s.State, s.Reason = Failed, err.Error()
+	if r.closing && s.State == Serving {
+		s.State = Draining
 	}
 	return s
 }

@@ -201,9 +201,7 @@ func (r *Registry) expireTaken(taken []*entry) {
 		return
 	}
 	for _, e := range over {
-		if err := r.retire(e, 0); err != nil {
-			r.log.Error("an endpoint that has expired did not close well", "endpoint", e.def.Name, "error", err)
-		}
+		r.retire(e, 0)
 		r.forgetAs(e, event.Expired)
 	}
 	r.mu.Lock()
@@ -245,11 +243,9 @@ func (r *Registry) refusedLocked(text string, args ...any) {
 	}
 }
 
-// beginLeases gives what was restored its time: what is left of it, but afterStart at least. A wall clock that was set back
+// beginLeasesLocked gives what was restored its time: what is left of it, but afterStart at least. A wall clock that was set back
 // while the daemon was down gives nobody more than a whole ttl.
-func (r *Registry) beginLeases() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *Registry) beginLeasesLocked() {
 	now := time.Now()
 	for _, e := range r.entries {
 		if e.def.TTL > 0 {
@@ -350,7 +346,7 @@ func (r *Registry) renewTaken(entries []*entry, ttl time.Duration) error {
 	now := time.Now()
 	records := make([]record, 0, len(entries))
 	for _, e := range entries {
-		rec := e.record(e.address, e.running())
+		rec := e.record(e.address, r.running(e))
 		if ttl != 0 && ttl != e.def.TTL {
 			rec.TTL, rec.UpdateTime = ttl, now
 		}
@@ -369,10 +365,15 @@ func (r *Registry) renewTaken(entries []*entry, ttl time.Duration) error {
 			e.define(records[i].Definition)
 			e.updated = now
 			r.tellLocked(event.Updated, e)
+		} else {
+			r.renewedLocked(e)
 		}
 	}
 	return nil
 }
+
+// renewedLocked has watches that begin later told of the new time of an entry; others are not.
+func (r *Registry) renewedLocked(e *entry) { r.events.Found(r.eventLocked(event.Existing, e)) }
 
 // leaseQueue is ordered by time; container/heap keeps it so.
 type leaseQueue []*lease

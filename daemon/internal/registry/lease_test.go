@@ -243,7 +243,7 @@ func TestRenewAll(t *testing.T) {
 			keepStopped(t, store, withTTL(name, 10*time.Second), start.Add(10*time.Second))
 		}
 		keepStopped(t, store, withTTL("ever", 0), time.Time{})
-		events := event.New(16)
+		events := event.New(event.Limits{Events: 16})
 		r := restored(t, Config{Store: store, Events: events})
 		defer r.Close(ended())
 		ctx := context.Background()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/echod/echod/daemon/internal/event"
 )
 
 // recordKind is what the store calls our records.
@@ -94,7 +96,12 @@ func (r *Registry) Restore(ctx context.Context) error {
 		}
 	}
 	err = binding.Wait()
-	r.beginLeases()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.beginLeasesLocked()
+	for _, e := range found {
+		r.events.Found(r.eventLocked(event.Existing, e))
+	}
 	return err
 }
 
@@ -108,7 +115,7 @@ func (r *Registry) revive(ctx context.Context, e *entry) {
 		r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
 		return
 	}
-	e.servesLocked(live)
+	r.servesLocked(e, live)
 }
 
 // clone makes a copy that shares nothing.
@@ -116,6 +123,22 @@ func (d Definition) clone() Definition {
 	d.Labels = maps.Clone(d.Labels)
 	d.Sources = Sources{Allow: slices.Clone(d.Sources.Allow), Deny: slices.Clone(d.Sources.Deny)}
 	return d
+}
+
+// What an endpoint takes in the log of events besides its texts, about.
+const (
+	endpointBytes = 512
+	labelBytes    = 32 // besides its texts
+	prefixBytes   = 32
+)
+
+// bytes is about how much memory the texts and lists of a definition take.
+func (d Definition) bytes() int {
+	n := len(d.Name) + len(d.Listen) + len(d.Description) + prefixBytes*(len(d.Sources.Allow)+len(d.Sources.Deny))
+	for key, value := range d.Labels {
+		n += len(key) + len(value) + labelBytes
+	}
+	return n
 }
 
 // etag is a digest of all that a caller can set.

@@ -161,11 +161,7 @@ func (r *Registry) Get(name string) (Endpoint, error) {
 	if e == nil || !e.announced {
 		return Endpoint{}, notFound(name)
 	}
-	s := e.snapshotLocked()
-	if r.closing && s.State == Serving {
-		s.State = Draining
-	}
-	return s, nil
+	return r.snapshotLocked(e), nil
 }
 
 // List answers up to limit endpoints for which match is true, by name, from the first after the name after; more tells

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +32,9 @@ func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Dur
 			return fmt.Errorf("%w: %w", ErrNotStored, err)
 		}
 	}
-	err = r.retire(e, drain)
+	r.retire(e, drain)
 	r.forget(e)
-	return err
+	return nil
 }
 
 // Start binds a stopped or failed endpoint again, where it was. One that serves is answered as it is. The error is
@@ -43,25 +45,35 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	defer e.release()
-	if e.live != nil && e.live.Err() != nil { // the engine gave it up
-		if err := r.retire(e, 0); err != nil {
-			return Endpoint{}, err
-		}
+	given := e.live != nil && e.live.Err() != nil
+	if given { // the engine gave it up
+		r.retire(e, 0)
 	}
 	if e.live == nil {
-		live, err := r.bind(ctx, spec(e.def, e.address))
-		if err != nil {
+		if err := r.start(ctx, e); err != nil {
+			if given {
+				r.tell(event.StateChanged, e) // it is stopped now
+			}
 			return Endpoint{}, err
 		}
-		if err := r.keep(e.record(live.Addr(), true)); err != nil {
-			return Endpoint{}, errors.Join(err, live.Close(ended()))
-		}
-		r.mu.Lock()
-		e.servesLocked(live)
-		r.tellLocked(event.StateChanged, e)
-		r.mu.Unlock()
 	}
 	return r.Get(name)
+}
+
+// start binds an entry where it was, and tells of it. The caller has the turn.
+func (r *Registry) start(ctx context.Context, e *entry) error {
+	live, err := r.bind(ctx, spec(e.def, e.address))
+	if err != nil {
+		return err
+	}
+	if err := r.keep(e.record(live.Addr(), true)); err != nil {
+		return errors.Join(err, live.Close(ended()))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.servesLocked(e, live)
+	r.tellLocked(event.StateChanged, e)
+	return nil
 }
 
 // Stop gives an endpoint's port back and keeps the rest. Open connections have drain to finish by themselves; 0 cuts
@@ -73,13 +85,12 @@ func (r *Registry) Stop(ctx context.Context, name string, drain time.Duration) (
 		return Endpoint{}, err
 	}
 	defer e.release()
-	if e.state != Stopped {
+	if r.stateOf(e) != Stopped {
 		if err := r.keep(e.record(e.address, false)); err != nil {
 			return Endpoint{}, err
 		}
-		if err := r.retire(e, drain); err != nil {
-			return Endpoint{}, err
-		}
+		r.retire(e, drain)
+		r.tell(event.StateChanged, e)
 	}
 	return r.Get(name)
 }
@@ -108,46 +119,66 @@ func (r *Registry) hurry(ctx context.Context, name, etag string, drain time.Dura
 	}
 }
 
-// retire ends what serves an entry. The caller has the turn.
-func (r *Registry) retire(e *entry, drain time.Duration) error {
+// retire ends what serves an entry. It tells when the entry drains; what comes of it is the caller's to tell: it is stopped,
+// or gone, or serves again. The caller has the turn.
+func (r *Registry) retire(e *entry, drain time.Duration) {
 	live := e.live
-	if live == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if e.state != Stopped {
-			e.state, e.reason = Stopped, ""
-			r.tellLocked(event.StateChanged, e)
-		}
-		return nil
+	if live != nil {
+		ctx, cancel := drainContext(r.drains(e, drain))
+		defer cancel()
+		_ = live.Close(ctx) // always nil
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if live != nil {
+		e.past = sum(e.past, live.Stats())
+	}
+	e.live, e.state, e.reason = nil, Stopped, ""
+}
+
+// drains notes that an entry is on the way to Stopped, and answers how long it has: not at all when it is over anyhow. It is
+// told when it may take a while.
+func (r *Registry) drains(e *entry, drain time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if e.overLocked(time.Now()) {
 		drain = 0
 	}
-	e.state = Draining
-	if drain > 0 {
+	served := e.state == Serving
+	e.state, e.reason = Draining, ""
+	if served && drain > 0 {
 		r.tellLocked(event.StateChanged, e)
 	}
-	r.mu.Unlock()
-	ctx, cancel := drainContext(drain)
-	defer cancel()
-	err := live.Close(ctx)
+	return drain
+}
+
+func (r *Registry) tell(what event.Type, e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.past = sum(e.past, live.Stats())
-	e.live, e.state, e.reason = nil, Stopped, ""
-	r.tellLocked(event.StateChanged, e)
-	return err
+	r.tellLocked(what, e)
 }
 
 // Close drains every endpoint until ctx ends, then cuts; definitions stay as they are, so that a restart brings back
 // what served. Nothing expires from here on.
 func (r *Registry) Close(ctx context.Context) error {
-	r.mu.Lock()
-	r.closing = true
-	r.mu.Unlock()
+	r.close()
 	r.closeLeases()
 	return r.engine.Close(ctx)
+}
+
+// close tells, once, that what serves drains.
+func (r *Registry) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing {
+		return
+	}
+	r.closing = true
+	for _, name := range slices.Sorted(maps.Keys(r.entries)) {
+		if e := r.entries[name]; e.state == Serving {
+			r.tellLocked(event.StateChanged, e)
+		}
+	}
 }
 
 // bind has the engine listen, unless the daemon is stopping.

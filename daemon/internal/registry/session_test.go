@@ -43,7 +43,7 @@ func soon(t *testing.T, what string, done func() bool) {
 
 func TestASessionTakesItsEndpointsWithIt(t *testing.T) {
 	store := &memory{records: map[string][]byte{}}
-	events := event.New(64)
+	events := event.New(event.Limits{Events: 64})
 	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: events})
 	t.Cleanup(func() {
 		if err := r.Close(ended()); err != nil {

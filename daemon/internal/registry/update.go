@@ -45,14 +45,14 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 		expires = def.expiry(now)
 	}
 	if opt.ValidateOnly || e.tag == def.etag() {
-		wanted := *e
+		wanted := r.copyOf(e)
 		wanted.define(def)
 		wanted.address, wanted.expires = address, expires
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return wanted.snapshotLocked(), nil
+		return r.snapshotLocked(wanted), nil
 	}
-	before := e.record(e.address, e.running())
+	before := e.record(e.address, r.running(e))
 	changed := before
 	changed.Definition, changed.Address, changed.UpdateTime, changed.ExpireTime = def, address, now, expires
 	if err := r.keep(changed); err != nil {
@@ -71,7 +71,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 		r.leaseLocked(e, expires)
 	}
 	r.tellLocked(event.Updated, e)
-	return e.snapshotLocked(), nil
+	return r.snapshotLocked(e), nil
 }
 
 // admit says whether an entry may become def as it stands, and which address it would keep.
