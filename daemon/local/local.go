@@ -35,7 +35,7 @@ func New() *Service {
 	// The rules of targets that hold everywhere hold here. Limits do not: whoever has this process has its host's sockets.
 	policy := targets.New(targets.Config{})
 	prober := probe.New(probe.Options{Permit: policy.Permit})
-	s := &Service{runs: runs.New(prober, budget.New(budget.Limits{})), stop: stop}
+	s := &Service{runs: runs.New(prober, budget.New(budget.Limits{}), nil), stop: stop}
 	unary, stream := rpc.Interceptors(stopping, slog.New(slog.DiscardHandler))
 	s.channel.WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	echov1.RegisterProbeServiceServer(&s.channel, rpc.NewProbeService(s.runs, noEndpoints{}, policy))

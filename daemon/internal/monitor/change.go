@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/verdict"
 )
 
@@ -58,6 +59,7 @@ func (m *Manager) Create(ctx context.Context, def Definition, validateOnly bool)
 		return m.wholeLocked(e), nil
 	}
 	m.addLocked(e)
+	m.tellLocked(event.Created, e)
 	m.wakeUp()
 	return m.wholeLocked(e), nil
 }
@@ -147,18 +149,27 @@ func (m *Manager) redefine(e, wanted *entry) {
 	m.mu.Lock()
 	var ended *flight
 	work := !e.def.sameWork(wanted.def)
+	before, unjudged := e.def, work && e.verdict != Unknown
 	if work || wanted.def.Paused && !e.def.Paused {
 		ended = m.interruptLocked(e, fmt.Errorf("%w: %q", ErrChanged, e.def.Name))
 	}
 	if work {
 		e.verdict, e.since = Unknown, time.Time{}
 	}
-	replan := wanted.def.Paused != e.def.Paused || wanted.def.Interval != e.def.Interval
+	paused := wanted.def.Paused != e.def.Paused
+	replan := paused || wanted.def.Interval != e.def.Interval
 	m.history += wanted.def.HistoryLimit - e.def.HistoryLimit
 	e.def, e.tag, e.expect, e.noExpect, e.updated = wanted.def, wanted.tag, wanted.expect, wanted.noExpect, wanted.updated
 	e.trim()
 	if replan && !m.closed {
 		m.planLocked(e)
+	}
+	before.Paused = e.def.Paused // that is a change of the state
+	if tag, err := before.etag(); err != nil || tag != e.tag {
+		m.tellLocked(event.Updated, e)
+	}
+	if paused || unjudged {
+		m.tellLocked(event.StateChanged, e)
 	}
 	m.mu.Unlock()
 	m.wakeUp()
@@ -193,6 +204,7 @@ func (m *Manager) Delete(ctx context.Context, name, etag string) error {
 	m.unwaitLocked(e)
 	delete(m.entries, name)
 	m.history -= e.def.HistoryLimit
+	m.tellLocked(event.Deleted, e)
 	m.mu.Unlock()
 	if ended != nil {
 		<-ended.done
@@ -220,6 +232,7 @@ func (m *Manager) Restore() error {
 		}
 		m.mu.Lock()
 		m.addLocked(e)
+		m.Events.Found(m.eventLocked(event.Existing, e))
 		m.mu.Unlock()
 		m.wakeUp()
 		return nil

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/probe"
 	"github.com/echod/echod/daemon/verdict"
 )
@@ -158,6 +159,7 @@ type Config struct {
 	// Prepare says what a definition's Probe comes to at this moment. Its error is why a run failed. Required.
 	Prepare func(json.RawMessage) (Target, probe.Plan, error)
 	Store   Store        // nil: in memory only
+	Events  *event.Log   // is told of every change and every run, in order; nil: nobody is
 	Log     *slog.Logger // nil: nobody is told
 }
 
@@ -261,7 +263,7 @@ func (m *Manager) snapshotLocked(e *entry) Monitor {
 		s.NextRun = e.dueAt
 	}
 	switch {
-	case e.underWay():
+	case e.underWay() && e.run.void == nil:
 		s.State = Running
 	case e.def.Paused:
 		s.State = Paused
@@ -279,6 +281,34 @@ func (m *Manager) wholeLocked(e *entry) Monitor {
 	s.History = slices.Clone(e.history)
 	slices.Reverse(s.History)
 	return s
+}
+
+// tellLocked writes into the log of events what has happened to an entry. The caller holds the lock, since before it changed
+// the entry.
+func (m *Manager) tellLocked(what event.Type, e *entry) { m.Events.Append(m.eventLocked(what, e)) }
+
+// What a monitor takes in the log of events besides its texts, about: most of it is the report of its last run.
+const monitorBytes = 4096
+
+// eventLocked is an event about an entry. It shares the definition, which is replaced as a whole and never changed.
+func (m *Manager) eventLocked(what event.Type, e *entry) event.Event {
+	s := m.snapshotLocked(e)
+	s.Definition = e.def
+	size := monitorBytes + len(e.def.Name) + len(e.def.Description) + len(e.def.Probe)
+	for key, value := range e.def.Labels {
+		size += len(key) + len(value)
+	}
+	for _, text := range e.def.Expect {
+		size += len(text)
+	}
+	if s.Last != nil {
+		s.Last.Report = Slim(s.Last.Report)
+		size += len(s.Last.Failure)
+		for _, v := range s.Last.Verdicts {
+			size += len(v.Expect) + 64
+		}
+	}
+	return event.Event{Type: what, Kind: event.Monitor, Name: e.def.Name, Subject: s, Bytes: size}
 }
 
 // now is the time since the epoch.

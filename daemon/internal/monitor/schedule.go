@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/probe"
 	"github.com/echod/echod/daemon/verdict"
 )
@@ -177,8 +178,14 @@ func (m *Manager) finish(e *entry, f *flight, r Run, err error) {
 	if f.void != nil || err == nil {
 		m.ended++
 	}
+	if err == nil && m.entries[e.def.Name] == e {
+		m.tellLocked(event.RunEnded, e)
+		if e.verdict != before {
+			m.tellLocked(event.StateChanged, e)
+		}
+	}
 	m.tryWaitingLocked()
-	skips, again := e.tellLocked(err)
+	skips, again := e.logLocked(err)
 	name, after := e.def.Name, e.verdict
 	m.mu.Unlock()
 	close(f.done)
@@ -194,9 +201,9 @@ func (m *Manager) finish(e *entry, f *flight, r Run, err error) {
 	}
 }
 
-// tellLocked says what belongs into the log at the end of a run: that turns are skipped, or, after againAfter runs in a row
+// logLocked says what belongs into the log at the end of a run: that turns are skipped, or, after againAfter runs in a row
 // at their turns, that they are not any more. One that is skipped now and then fills no log.
-func (e *entry) tellLocked(err error) (skips, again bool) {
+func (e *entry) logLocked(err error) (skips, again bool) {
 	if e.missed > 0 {
 		e.kept = 0
 	} else if err == nil {

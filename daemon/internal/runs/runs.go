@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/echod/echod/daemon/internal/budget"
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/probe"
 	"github.com/echod/echod/daemon/verdict"
 )
@@ -71,10 +72,12 @@ type Run struct {
 type Manager struct {
 	prober *probe.Prober
 	budget *budget.Budget
-	wg     sync.WaitGroup
+	events *event.Log
+	wg     sync.WaitGroup // the runs, and expiry
 
 	mu     sync.Mutex // guards what follows and the fields of the runs
 	runs   map[string]*run
+	expiry *time.Timer // forgets what was kept for long enough; nil when nothing is kept
 	closed bool
 }
 
@@ -93,9 +96,10 @@ type run struct {
 	err     error
 }
 
-// New makes an empty set; prober runs its plans, as far as there is room for them in the budget.
-func New(prober *probe.Prober, b *budget.Budget) *Manager {
-	return &Manager{prober: prober, budget: b, runs: map[string]*run{}}
+// New makes an empty set; prober runs its plans, as far as there is room for them in the budget. events is told of each run:
+// that it was created, that it has ended, that it is kept no more. nil: nobody is.
+func New(prober *probe.Prober, b *budget.Budget, events *event.Log) *Manager {
+	return &Manager{prober: prober, budget: b, events: events, runs: map[string]*run{}}
 }
 
 // Handle is one run, whatever becomes of its name. It is safe for concurrent use, but for Next.
@@ -159,8 +163,12 @@ func (m *Manager) add(r *run) error {
 	if m.closed {
 		return ErrClosed
 	}
-	if old := m.runs[r.name]; old != nil && old.ended.IsZero() {
+	old := m.runs[r.name]
+	if old != nil && old.ended.IsZero() {
 		return fmt.Errorf("%w: probe %q runs; choose another, or stop that one", ErrExists, r.name)
+	}
+	if old != nil {
+		m.dropLocked(old, event.Deleted)
 	}
 	for r.name == "" {
 		if name := "probe-" + uuid.NewString()[:6]; m.runs[name] == nil {
@@ -168,6 +176,7 @@ func (m *Manager) add(r *run) error {
 		}
 	}
 	m.runs[r.name] = r
+	m.tellLocked(event.Created, r)
 	m.wg.Add(1)
 	return nil
 }
@@ -181,16 +190,19 @@ func (m *Manager) finish(r *run, report probe.Report, err error) {
 		r.stopped = true
 	}
 	close(r.done)
+	m.tellLocked(event.StateChanged, r)
+	m.pruneLocked()
+	m.expireLocked()
 }
 
 // pruneLocked drops what ended too long ago, and the oldest of what is too much.
 func (m *Manager) pruneLocked() {
 	var ended []*run
-	for name, r := range m.runs {
+	for _, r := range m.runs {
 		switch {
 		case r.ended.IsZero():
-		case time.Since(r.ended) > keepTime:
-			delete(m.runs, name)
+		case time.Since(r.ended) >= keepTime:
+			m.dropLocked(r, event.Expired)
 		default:
 			ended = append(ended, r)
 		}
@@ -200,8 +212,48 @@ func (m *Manager) pruneLocked() {
 	}
 	slices.SortFunc(ended, func(a, b *run) int { return a.ended.Compare(b.ended) })
 	for _, r := range ended[:len(ended)-keepCount] {
-		delete(m.runs, r.name)
+		m.dropLocked(r, event.Expired)
 	}
+}
+
+// dropLocked forgets a run, and tells why.
+func (m *Manager) dropLocked(r *run, why event.Type) {
+	delete(m.runs, r.name)
+	m.tellLocked(why, r)
+}
+
+// expireLocked has the run that has been kept for the longest forgotten in time, whether anybody looks or not.
+func (m *Manager) expireLocked() {
+	if m.expiry != nil || m.closed {
+		return
+	}
+	var first time.Time
+	for _, r := range m.runs {
+		if !r.ended.IsZero() && (first.IsZero() || r.ended.Before(first)) {
+			first = r.ended
+		}
+	}
+	if first.IsZero() {
+		return
+	}
+	m.wg.Add(1)
+	m.expiry = time.AfterFunc(time.Until(first.Add(keepTime)), func() {
+		defer m.wg.Done()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.expiry = nil
+		if !m.closed {
+			m.pruneLocked()
+			m.expireLocked()
+		}
+	})
+}
+
+// tellLocked writes into the log what has happened to a run.
+func (m *Manager) tellLocked(what event.Type, r *run) {
+	s := r.snapshotLocked()
+	s.Plan.Tally, s.Plan.Admit, s.Plan.Ledger = nil, nil, nil // of a run under way they are alive
+	m.events.Append(event.Event{Type: what, Kind: event.Probe, Name: r.name, Subject: s, Bytes: s.bytes()})
 }
 
 // Get answers one run, or ErrNotFound.
@@ -277,7 +329,7 @@ func (m *Manager) Delete(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.runs[name] == r {
-		delete(m.runs, name)
+		m.dropLocked(r, event.Deleted)
 	}
 	return nil
 }
@@ -288,6 +340,10 @@ func (m *Manager) Close() {
 	m.closed = true
 	for _, r := range m.runs {
 		r.stopLocked()
+	}
+	if m.expiry != nil && m.expiry.Stop() {
+		m.expiry = nil
+		m.wg.Done()
 	}
 	m.mu.Unlock()
 	m.wg.Wait()

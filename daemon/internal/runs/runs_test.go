@@ -29,7 +29,7 @@ func newManager(t *testing.T) (*Manager, probe.Plan) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(probe.New(probe.Options{}), budget.New(budget.Limits{Probes: 3}))
+	m := New(probe.New(probe.Options{}), budget.New(budget.Limits{Probes: 3}), nil)
 	t.Cleanup(func() {
 		m.Close()
 		if err := engine.Close(context.Background()); err != nil {
@@ -243,7 +243,7 @@ func TestRefusals(t *testing.T) {
 			return nil, no
 		},
 	})
-	m := New(prober, budget.New(budget.Limits{TargetRoundsPerSecond: 1}))
+	m := New(prober, budget.New(budget.Limits{TargetRoundsPerSecond: 1}), nil)
 	defer m.Close()
 	plan := probe.Plan{Protocol: probe.TCP, Address: "192.0.2.1:7", Interval: 100 * time.Millisecond, Timeout: time.Second, PayloadBytes: 1}
 	if _, err := m.Start("literal", Target{}, plan); !errors.Is(err, no) {

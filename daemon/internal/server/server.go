@@ -122,9 +122,9 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
-	d.runs = runs.New(prober, account)
+	d.runs = runs.New(prober, account, d.events)
 	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
-	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Log: c.Log}
+	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Events: d.events, Log: c.Log}
 	if d.store != nil {
 		monitorConfig.Store = d.store
 	}
