@@ -26,6 +26,8 @@ type Config struct {
 	// AllowedHosts are host names that requests may be addressed to, besides IP addresses and localhost. A page of
 	// somebody else's that a browser was lured to (DNS rebinding) is addressed to a name, and so gets nowhere.
 	AllowedHosts []string
+	// BodyTime is how long the body of a request may take to come; 0: 30 s. It is no bound of what is answered.
+	BodyTime time.Duration
 	// WriteTime is how long a client may take to take what is written to it at once; 0: 30 s. A stream may last for ever,
 	// a client that does not read may not.
 	WriteTime time.Duration
@@ -66,6 +68,9 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 			return echov1.RegisterMonitorServiceHandlerClient(ctx, mux, echov1.NewMonitorServiceClient(c.Channel))
 		},
 		func() error {
+			return echov1.RegisterEventServiceHandlerClient(ctx, mux, echov1.NewEventServiceClient(c.Channel))
+		},
+		func() error {
 			return echov1.RegisterDaemonServiceHandlerClient(ctx, mux, echov1.NewDaemonServiceClient(c.Channel))
 		},
 	} {
@@ -74,14 +79,14 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 		}
 	}
 	top := http.NewServeMux()
-	top.Handle("/v1/", checkBody(mux))
+	top.Handle("/v1/", checkBody(cmp.Or(c.BodyTime, bodyTime), mux))
 	top.HandleFunc("/healthz", getOnly(healthz))
 	top.HandleFunc("/readyz", getOnly(readyz(grpc_health_v1.NewHealthClient(c.Channel))))
 	top.HandleFunc("/openapi.json", getOnly(serveOpenAPI))
 	top.HandleFunc("/", notFound)
 	ownPages := http.NewCrossOriginProtection()
 	ownPages.SetDenyHandler(http.HandlerFunc(denyCrossOrigin))
-	return withWriteTime(cmp.Or(c.WriteTime, writeTime), checkHost(c.AllowedHosts, ownPages.Handler(checkPath(top)))), nil
+	return withWriteTime(cmp.Or(c.WriteTime, writeTime), checkHost(c.AllowedHosts, ownPages.Handler(routes.checkPath(top)))), nil
 }
 
 // noHeaders lets nothing of HTTP's headers become gRPC metadata, or the other way round: whoever could set metadata could

@@ -27,6 +27,7 @@ type route struct {
 	template string          // "/v1/endpoints/{name}:stop"
 	path     *regexp.Regexp  // what the template matches
 	body     string          // the field that is the body; "*": all that the path has not; empty: there is none
+	stream   bool            // what is answered comes bit by bit
 	query    map[string]bool // the query parameters it takes, in lowerCamelCase and snake_case
 }
 
@@ -40,7 +41,7 @@ func contractRoutes() (routeTable, error) {
 	var table routeTable
 	for _, file := range []protoreflect.FileDescriptor{
 		echov1.File_echo_v1_endpoint_proto, echov1.File_echo_v1_probe_proto, echov1.File_echo_v1_ledger_proto,
-		echov1.File_echo_v1_monitor_proto,
+		echov1.File_echo_v1_monitor_proto, echov1.File_echo_v1_event_proto,
 		echov1.File_echo_v1_daemon_proto, echov1.File_echo_v1_session_proto,
 	} {
 		for i := range file.Services().Len() {
@@ -74,7 +75,7 @@ func newRoute(method protoreflect.MethodDescriptor) (route, error) {
 	}
 	pattern := variable.ReplaceAllString(regexp.QuoteMeta(r.template), `[^/]+`)
 	r.path = regexp.MustCompile("^" + pattern + "$")
-	r.body = rule.GetBody()
+	r.body, r.stream = rule.GetBody(), method.IsStreamingServer()
 	r.query = queryParameters(method.Input(), r.template, r.body)
 	return r, nil
 }
@@ -173,6 +174,13 @@ func (t routeTable) find(r *http.Request) *route {
 		}
 	}
 	return nil
+}
+
+// streams says whether a path answers GET with a stream.
+func (t routeTable) streams(r *http.Request) bool {
+	return slices.ContainsFunc(t, func(row route) bool {
+		return row.stream && row.method == http.MethodGet && row.path.MatchString(r.URL.Path)
+	})
 }
 
 // templateOf writes a pattern as the contract has it: grpc-gateway says {name=*} for {name}.

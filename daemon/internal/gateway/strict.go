@@ -22,7 +22,8 @@ import (
 const (
 	// maxBodyBytes is the largest body; the same holds for a gRPC message.
 	maxBodyBytes = 8 << 20
-	// bodyTime is how long a body may take to arrive. It ends with the body: streams that are answered last longer.
+	// bodyTime is how long a body may take to arrive, unless the configuration says otherwise. It ends with the body: streams
+	// that are answered last longer.
 	bodyTime = 30 * time.Second
 	// writeTime is how long a client may take to take what is written to it, unless the configuration says otherwise.
 	writeTime = 30 * time.Second
@@ -62,11 +63,11 @@ func hostAllowed(host string, allowed []string) bool {
 
 // checkBody reads a body as a whole, within its limit, and refuses one that does not call itself JSON. A form that some
 // page posts is no JSON.
-func checkBody(next http.Handler) http.Handler {
+func checkBody(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Not every ResponseWriter has deadlines (a test's has none); then the body is only bounded in size.
 		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Now().Add(bodyTime))
+		_ = control.SetReadDeadline(time.Now().Add(patience))
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 		_ = control.SetReadDeadline(time.Time{})
 		var tooLarge *http.MaxBytesError
@@ -104,11 +105,15 @@ func parseQuery(r *http.Request) (url.Values, error) {
 }
 
 // checkPath refuses paths that are not written as ours are, so that there is one spelling of each, and lets HEAD be a
-// GET whose body net/http keeps back.
-func checkPath(next http.Handler) http.Handler {
+// GET whose body net/http keeps back. A stream has no HEAD: it would never end.
+func (t routeTable) checkPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !utf8.ValidString(r.URL.Path) || path.Clean(r.URL.Path) != r.URL.Path {
 			notFound(w, r)
+			return
+		}
+		if r.Method == http.MethodHead && t.streams(r) {
+			writeNotAllowed(w, r, []string{http.MethodGet})
 			return
 		}
 		if r.Method == http.MethodHead {

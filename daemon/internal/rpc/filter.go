@@ -13,6 +13,7 @@ import (
 	"go.einride.tech/aip/filtering"
 	expr "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	echov1 "github.com/echod/echod/gen/echo/v1"
@@ -79,6 +80,21 @@ var monitorFilter = newFilterable(filterable[monitor.Monitor]{
 	fields: "name, endpoint, address, state, verdict, description, labels.KEY",
 }, echov1.Monitor_State_name, echov1.Monitor_Verdict_name)
 
+// eventFilter is what a filter may say of an event.
+var eventFilter = newFilterable(filterable[event.Event]{
+	texts: map[string]func(*event.Event) string{
+		"type":  func(e *event.Event) string { return eventTypeToProto(e.Type).String() },
+		"kind":  func(e *event.Event) string { return string(e.Kind) },
+		"name":  func(e *event.Event) string { return e.Name },
+		"state": eventState,
+	},
+	labels: eventLabels,
+	fields: "type, kind, name, state, labels.KEY",
+}, echov1.Event_Type_name, echov1.Endpoint_State_name, echov1.Probe_State_name, echov1.Monitor_State_name, echov1.DaemonEvent_State_name, eventKinds)
+
+// eventKinds may be written bare in a filter, too.
+var eventKinds = map[int32]string{0: "endpoint", 1: "probe", 2: "monitor", 3: "daemon", 4: "traffic"}
+
 // targetOf answers what a monitor probes.
 func targetOf(m *monitor.Monitor) *echov1.ProbeTarget {
 	p, err := probeFromJSON(m.Probe)
@@ -107,9 +123,13 @@ func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterabl
 	for _, name := range slices.Concat(slices.Collect(maps.Keys(f.texts)), slices.Collect(maps.Keys(f.times)), slices.Collect(maps.Keys(f.durations))) {
 		options = append(options, filtering.DeclareIdent(name, filtering.TypeString))
 	}
+	declared := map[string]bool{} // several enums may have a value of one name
 	for _, values := range enums {
 		for _, value := range values {
-			options = append(options, filtering.DeclareIdent(value, filtering.TypeString))
+			if !declared[value] {
+				declared[value] = true
+				options = append(options, filtering.DeclareIdent(value, filtering.TypeString))
+			}
 		}
 	}
 	declarations, err := filtering.NewDeclarations(options...)

@@ -20,6 +20,7 @@ type Services struct {
 	Probe    *ProbeService
 	Ledger   *LedgerService
 	Monitor  *MonitorService
+	Event    *EventService
 	Daemon   *DaemonService
 }
 
@@ -30,6 +31,7 @@ func (s Services) Register(to grpc.ServiceRegistrar) {
 	echov1.RegisterProbeServiceServer(to, s.Probe)
 	echov1.RegisterLedgerServiceServer(to, s.Ledger)
 	echov1.RegisterMonitorServiceServer(to, s.Monitor)
+	echov1.RegisterEventServiceServer(to, s.Event)
 	echov1.RegisterDaemonServiceServer(to, s.Daemon)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
+	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/runs"
@@ -98,6 +99,9 @@ var table = []struct {
 	{monitor.ErrBusy, codes.ResourceExhausted, "TOO_MANY_PROBES", ""},
 	{monitor.ErrBadExpect, codes.InvalidArgument, "BAD_VALUE", ""},
 	{monitor.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
+	{event.ErrExpired, codes.OutOfRange, "RESUME_TOKEN_EXPIRED", ""},
+	{event.ErrTooSlow, codes.OutOfRange, "WATCH_TOO_SLOW", "watch anew, with a filter or a faster reader"},
+	{event.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_WATCHES", "end others first"},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{registry.ErrClosing, codes.Unavailable, "SHUTTING_DOWN", ""},

@@ -33,7 +33,16 @@ type Config struct {
 	Insecure     bool          // let control listeners be open to the network, unprotected
 	Log          *slog.Logger  // required
 
-	silence time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
+	silence   time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
+	httpTimes httpTimes
+}
+
+// httpTimes are the timeouts of REST, which a test may shorten; 0 is the time that is right. None of them is one of a stream.
+type httpTimes struct {
+	header time.Duration // for the head of a request to come
+	idle   time.Duration // between requests of a connection
+	body   time.Duration // for the body of a request to come
+	write  time.Duration // for a client to take what is written to it at once
 }
 
 // check says what is wrong with a configuration before anything is done.

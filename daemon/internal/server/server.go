@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,7 @@ func (d *daemon) assembleControl() error {
 		Probe:    d.probes,
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
+		Event:    rpc.NewEventService(d.events, nil),
 		Daemon:   rpc.NewDaemonService(d.info, d.registry),
 	}
 	stopping, stop := context.WithCancel(context.Background())
@@ -169,12 +171,15 @@ func (d *daemon) assembleControl() error {
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	services.Register(channel)
 	grpc_health_v1.RegisterHealthServer(channel, d.health)
-	handler, err := gateway.New(stopping, gateway.Config{Channel: channel, AllowedHosts: d.config.AllowHosts})
+	handler, err := gateway.New(stopping, gateway.Config{
+		Channel: channel, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
+	})
 	if err != nil {
 		return err
 	}
+	times := d.config.httpTimes
 	d.http = &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: handler, ReadHeaderTimeout: cmp.Or(times.header, 5*time.Second), IdleTimeout: cmp.Or(times.idle, time.Minute), MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
 	return nil
@@ -244,6 +249,7 @@ func (d *daemon) announce() error {
 		d.health.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING) // the daemon as a whole
+	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonReady})
 	ready := d.listeners.ready()
 	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
 		return err
@@ -261,6 +267,7 @@ func (d *daemon) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
 	defer cancel()
 	d.health.Shutdown()
+	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonStopping})
 	d.monitors.Close()
 	d.runs.Close()
 	err := d.registry.Close(ctx)

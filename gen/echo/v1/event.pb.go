@@ -38,11 +38,13 @@ const (
 	Event_CREATED Event_Type = 3
 	// Its definition changed.
 	Event_UPDATED Event_Type = 4
-	// Its state changed, or, of a monitor, its verdict.
+	// Its state changed, or, of a monitor, its verdict or whether it is paused. Between being paused and not, a monitor waits
+	// and runs by turns, which is not told.
 	Event_STATE_CHANGED Event_Type = 5
-	// It was deleted; told as it was last.
+	// It was deleted; told as it was last: an endpoint STOPPED.
 	Event_DELETED Event_Type = 6
-	// It was deleted since its time was over, or its session ended; told as it was last.
+	// It was deleted since its time was over, or its session ended; told as it was last. So is a probe that has ended and is
+	// kept no longer.
 	Event_EXPIRED Event_Type = 7
 	// A connection was opened (traffic).
 	Event_CONNECTION_OPENED Event_Type = 8
@@ -172,7 +174,7 @@ type Event struct {
 	// Grows with each event of a daemon's life, by one; several watches see the same event with the same revision. 0 for traffic
 	// events, which are not kept. EXISTING, SYNCED and HEARTBEAT have that of the last event before them.
 	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// When it happened.
+	// When it happened; of EXISTING, when it became as it is, as far as the daemon knows.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// What happened.
 	Type Event_Type `protobuf:"varint,3,opt,name=type,proto3,enum=echo.v1.Event_Type" json:"type,omitempty"`
@@ -308,7 +310,7 @@ type Event_Probe struct {
 }
 
 type Event_Monitor struct {
-	// A monitor, without its history.
+	// A monitor, without its history and, as in a list, without the large parts of its last report.
 	Monitor *Monitor `protobuf:"bytes,6,opt,name=monitor,proto3,oneof"`
 }
 
@@ -623,7 +625,7 @@ type WatchEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened.
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// Goes on behind this event, in a later watch with the same filter.
+	// Goes on behind this event, in a later watch of the same method with the same filter. Empty before SYNCED.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Traffic events that this watch has lost so far.
 	TrafficDropped uint64 `protobuf:"varint,3,opt,name=traffic_dropped,json=trafficDropped,proto3" json:"traffic_dropped,omitempty"`

@@ -29,13 +29,16 @@ const (
 //
 // EventService tells what changes in the daemon, as it changes.
 //
-// A watch without a resume token begins with what is there, an EXISTING event for each, then SYNCED, then what happens from
-// then on. One with the resume token of an earlier answer goes on behind it, without missing or repeating an event: the daemon
-// keeps the last 16,384 of them. OUT_OF_RANGE with reason RESUME_TOKEN_EXPIRED when the token is older than that, or of a
-// daemon that has been started anew since: watch without one then.
+// A watch without a resume token begins with what is there, an EXISTING event for each, as it was at one moment, then SYNCED,
+// then each event behind that moment. One with the resume token of an earlier answer goes on behind it, without missing or
+// repeating an event, and begins with a HEARTBEAT when there is nothing to tell yet. The daemon keeps the last 16,384 events,
+// or fewer when what they are about takes more than 64 MiB. OUT_OF_RANGE with reason RESUME_TOKEN_EXPIRED when the token is
+// older than that, or of a daemon that has been started anew since: watch without one then. INVALID_ARGUMENT with reason
+// BAD_RESUME_TOKEN when no daemon gave it for this method and this filter.
 //
-// A watch lasts until its client leaves or the daemon stops (UNAVAILABLE). One that reads so slowly that what it is to be told
-// next is no longer kept ends, OUT_OF_RANGE with reason WATCH_TOO_SLOW; resumed from its last token it would be told so again.
+// A watch lasts until its client leaves or the daemon stops (UNAVAILABLE, SHUTTING_DOWN). It never holds up what it is told
+// of: one that reads so slowly that what it is to be told next is no longer kept ends, OUT_OF_RANGE with reason
+// WATCH_TOO_SLOW. There may be 1,000 watches at once; one more is RESOURCE_EXHAUSTED, TOO_MANY_WATCHES.
 type EventServiceClient interface {
 	// Tells of endpoints, probes, monitors and the daemon.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
@@ -95,13 +98,16 @@ type EventService_WatchEndpointsClient = grpc.ServerStreamingClient[WatchEventsR
 //
 // EventService tells what changes in the daemon, as it changes.
 //
-// A watch without a resume token begins with what is there, an EXISTING event for each, then SYNCED, then what happens from
-// then on. One with the resume token of an earlier answer goes on behind it, without missing or repeating an event: the daemon
-// keeps the last 16,384 of them. OUT_OF_RANGE with reason RESUME_TOKEN_EXPIRED when the token is older than that, or of a
-// daemon that has been started anew since: watch without one then.
+// A watch without a resume token begins with what is there, an EXISTING event for each, as it was at one moment, then SYNCED,
+// then each event behind that moment. One with the resume token of an earlier answer goes on behind it, without missing or
+// repeating an event, and begins with a HEARTBEAT when there is nothing to tell yet. The daemon keeps the last 16,384 events,
+// or fewer when what they are about takes more than 64 MiB. OUT_OF_RANGE with reason RESUME_TOKEN_EXPIRED when the token is
+// older than that, or of a daemon that has been started anew since: watch without one then. INVALID_ARGUMENT with reason
+// BAD_RESUME_TOKEN when no daemon gave it for this method and this filter.
 //
-// A watch lasts until its client leaves or the daemon stops (UNAVAILABLE). One that reads so slowly that what it is to be told
-// next is no longer kept ends, OUT_OF_RANGE with reason WATCH_TOO_SLOW; resumed from its last token it would be told so again.
+// A watch lasts until its client leaves or the daemon stops (UNAVAILABLE, SHUTTING_DOWN). It never holds up what it is told
+// of: one that reads so slowly that what it is to be told next is no longer kept ends, OUT_OF_RANGE with reason
+// WATCH_TOO_SLOW. There may be 1,000 watches at once; one more is RESOURCE_EXHAUSTED, TOO_MANY_WATCHES.
 type EventServiceServer interface {
 	// Tells of endpoints, probes, monitors and the daemon.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error

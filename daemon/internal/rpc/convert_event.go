@@ -1,0 +1,93 @@
+package rpc
+
+import (
+	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/monitor"
+	"github.com/echod/echod/daemon/internal/registry"
+	"github.com/echod/echod/daemon/internal/runs"
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// eventToProto writes an event with its subject.
+func eventToProto(e event.Event) (*echov1.Event, error) {
+	out := &echov1.Event{Revision: e.Revision, Time: timestamp(e.Time), Type: eventTypeToProto(e.Type)}
+	switch s := e.Subject.(type) {
+	case registry.Endpoint:
+		endpoint := endpointToProto(s)
+		endpoint.Counters = nil // they have none, and 0 would be a claim
+		out.Subject = &echov1.Event_Endpoint{Endpoint: endpoint}
+	case runs.Run:
+		out.Subject = &echov1.Event_Probe{Probe: probeToProto(s)}
+	case monitor.Monitor:
+		m, err := briefMonitorToProto(s)
+		if err != nil {
+			return nil, err
+		}
+		out.Subject = &echov1.Event_Monitor{Monitor: m}
+	case DaemonState:
+		out.Subject = &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{State: daemonStateToProto(s)}}
+	}
+	return out, nil
+}
+
+// eventState is the state of an event's subject, as a filter compares it.
+func eventState(e *event.Event) string {
+	switch s := e.Subject.(type) {
+	case registry.Endpoint:
+		return stateToProto(s.State).String()
+	case runs.Run:
+		return runStateToProto(s.State).String()
+	case monitor.Monitor:
+		return monitorStateToProto(s.State).String()
+	case DaemonState:
+		return daemonStateToProto(s).String()
+	default:
+		return ""
+	}
+}
+
+// eventLabels are the labels of an event's subject.
+func eventLabels(e *event.Event) map[string]string {
+	switch s := e.Subject.(type) {
+	case registry.Endpoint:
+		return s.Labels
+	case monitor.Monitor:
+		return s.Labels
+	default:
+		return nil
+	}
+}
+
+func eventTypeToProto(t event.Type) echov1.Event_Type {
+	switch t {
+	case event.Existing:
+		return echov1.Event_EXISTING
+	case event.Synced:
+		return echov1.Event_SYNCED
+	case event.Created:
+		return echov1.Event_CREATED
+	case event.Updated:
+		return echov1.Event_UPDATED
+	case event.StateChanged:
+		return echov1.Event_STATE_CHANGED
+	case event.Deleted:
+		return echov1.Event_DELETED
+	case event.Expired:
+		return echov1.Event_EXPIRED
+	case event.RunEnded:
+		return echov1.Event_RUN_ENDED
+	default:
+		return echov1.Event_TYPE_UNSPECIFIED
+	}
+}
+
+func daemonStateToProto(s DaemonState) echov1.DaemonEvent_State {
+	switch s {
+	case DaemonReady:
+		return echov1.DaemonEvent_READY
+	case DaemonStopping:
+		return echov1.DaemonEvent_STOPPING
+	default:
+		return echov1.DaemonEvent_STATE_UNSPECIFIED
+	}
+}
