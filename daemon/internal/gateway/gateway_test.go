@@ -39,13 +39,13 @@ func TestTheTableKnowsEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(table) != 31 {
+	if len(table) != 33 {
 		t.Errorf("%d routes", len(table))
 	}
 	for path, methods := range map[string]string{
 		"/v1/endpoints": "GET POST", "/v1/endpoints/web-1": "GET PATCH DELETE", "/v1/endpoints/web-1:stop": "POST GET PATCH DELETE",
 		"/v1/probes:run": "POST", "/v1/ledgers/0123456789abcdef": "GET", "/v1/monitors/m:run": "POST GET PATCH DELETE",
-		"/v1/endpoints/a/b": "", "/v1/endpoints/": "", "/v1/info": "GET",
+		"/v1/events:watch": "GET", "/v1/endpoints/a/b": "", "/v1/endpoints/": "", "/v1/info": "GET",
 	} {
 		var got []string
 		for _, row := range table {
