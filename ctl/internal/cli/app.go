@@ -39,6 +39,7 @@ type session struct {
 	sessions  echov1.SessionServiceClient
 	probes    echov1.ProbeServiceClient
 	monitors  echov1.MonitorServiceClient
+	events    echov1.EventServiceClient
 	daemon    echov1.DaemonServiceClient
 	out       render.Writer
 	format    render.Format
@@ -72,6 +73,7 @@ func (a *app) session(conn channel, format render.Format) *session {
 		sessions:  echov1.NewSessionServiceClient(a.conn),
 		probes:    echov1.NewProbeServiceClient(a.conn),
 		monitors:  echov1.NewMonitorServiceClient(a.conn),
+		events:    echov1.NewEventServiceClient(a.conn),
 		daemon:    echov1.NewDaemonServiceClient(a.conn),
 		out: render.New(output{a.env.Stdout}, render.Options{
 			Format: format, Color: a.color(), Width: a.width(), Histogram: a.drawn(), Unicode: a.unicode(),

@@ -57,6 +57,21 @@ var effects = map[string]func(t *testing.T, s *shell){
 		}
 	},
 
+	"watch --filter":       watchEffect("--filter", `name = "e-watch"`, true),
+	"watch --selector":     watchEffect("--selector", "watched=yes", true),
+	"watch --kind":         watchEffect("--kind", "endpoint", true),
+	"watch --changes-only": watchEffect("--changes-only", "", false),
+	"wait --for": func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-wait")
+		s.ok("wait", "e-wait", "--for", "exists")
+		s.ok("wait", "e-wait-2", "--for", "deleted")
+	},
+	"wait --timeout": func(t *testing.T, s *shell) {
+		if r := s.run("wait", "e-wait", "--for", "exists", "--timeout", "20ms"); r.code != 1 || !strings.Contains(r.stderr, "after 20ms") {
+			t.Errorf("exit %d: %s", r.code, r.stderr)
+		}
+	},
+
 	"create --name": func(t *testing.T, s *shell) {
 		s.remove("e-name")
 		wantField(t, s.json("create", "tcp", "--name", "e-name"), "name", `"e-name"`)
@@ -678,6 +693,25 @@ func startSourceEffect(field, flag string) func(*testing.T, *shell) {
 		m := s.json("probe", "start", "tcp://127.0.0.1:1", "--name", "e-place", "-c", "1", flag, "nowhere7")
 		wantField(t, m, "source."+field, `"nowhere7"`)
 		s.ok("probe", "rm", "e-place")
+	}
+}
+
+// watchEffect watches with a flag until all that is there was told, and wants the endpoint there, or not, and nothing else.
+func watchEffect(flag, value string, wanted bool) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-watch", "-l", "watched=yes")
+		s.ok("monitor", "create", "e-watch", "--name", "e-watch-2", "--every", "24h")
+		defer s.ok("monitor", "delete", "e-watch-2")
+		args := []string{"watch", flag}
+		if value != "" {
+			args = append(args, value)
+		}
+		w := s.start(args...)
+		w.out.await(t, "SYNCED")
+		out := spaces.ReplaceAllString(w.stop().stdout, " ")
+		if strings.Contains(out, "EXISTING endpoint/e-watch ") != wanted || strings.Contains(out, "monitor/e-watch-2") || strings.Contains(out, "daemon") {
+			t.Errorf("%s %s shows\n%s", flag, value, out)
+		}
 	}
 }
 

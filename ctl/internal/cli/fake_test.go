@@ -19,6 +19,7 @@ type fake struct {
 	echov1.UnimplementedEndpointServiceServer
 	echov1.UnimplementedProbeServiceServer
 	echov1.UnimplementedDaemonServiceServer
+	echov1.UnimplementedEventServiceServer
 
 	get    func(*echov1.GetEndpointRequest) (*echov1.Endpoint, error)
 	update func(*echov1.UpdateEndpointRequest) (*echov1.Endpoint, error)
@@ -29,6 +30,7 @@ type fake struct {
 	purge  func(context.Context, *echov1.PurgeEndpointsRequest) (*echov1.PurgeEndpointsResponse, error)
 	apply  func(*echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error)
 	stream func(grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error
+	watch  func(*echov1.WatchEventsRequest, grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error
 	// asked is where the request for a stream is copied to, unless nil.
 	asked *echov1.StreamProbeRequest
 	stop  func(*echov1.StopProbeRequest) (*echov1.ProbeReport, error)
@@ -51,6 +53,7 @@ func (f *fake) serve(t *testing.T, listener net.Listener) {
 	echov1.RegisterEndpointServiceServer(server, f)
 	echov1.RegisterProbeServiceServer(server, f)
 	echov1.RegisterDaemonServiceServer(server, f)
+	echov1.RegisterEventServiceServer(server, f)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -139,6 +142,13 @@ func (f *fake) StopProbe(_ context.Context, r *echov1.StopProbeRequest) (*echov1
 		return nil, errUnimplemented
 	}
 	return f.stop(r)
+}
+
+func (f *fake) WatchEvents(r *echov1.WatchEventsRequest, stream grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error {
+	if f.watch == nil {
+		return errUnimplemented
+	}
+	return f.watch(r, stream)
 }
 
 // failure makes a status with details.

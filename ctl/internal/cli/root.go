@@ -34,6 +34,7 @@ const (
 	groupEndpoints = "endpoints"
 	groupFiles     = "files"
 	groupProbes    = "probes"
+	groupEvents    = "events"
 	groupOther     = "other"
 )
 
@@ -58,12 +59,14 @@ func newRootCommand(a *app) *cobra.Command {
 		&cobra.Group{ID: groupEndpoints, Title: "Endpoints:"},
 		&cobra.Group{ID: groupFiles, Title: "Endpoints in files:"},
 		&cobra.Group{ID: groupProbes, Title: "Round trips:"},
+		&cobra.Group{ID: groupEvents, Title: "What happens:"},
 		&cobra.Group{ID: groupOther, Title: "Besides:"},
 	)
 	addTo(root, groupEndpoints, newCreateCommand(a), newListCommand(a), newGetCommand(a), newUpdateCommand(a),
 		newStartCommand(a), newStopCommand(a), newRenewCommand(a), newDeleteCommand(a), newSessionCommand(a))
 	addTo(root, groupFiles, newApplyCommand(a), newDiffCommand(a), newExportCommand(a))
 	addTo(root, groupProbes, newProbeCommand(a), newMonitorCommand(a))
+	addTo(root, groupEvents, newWatchCommand(a), newWaitCommand(a))
 	addTo(root, groupOther, newInfoCommand(a), newVersionCommand(a), newCompletionCommand())
 	help := newHelpCommand()
 	addTo(root, groupOther, help)

@@ -14,6 +14,7 @@ import (
 // answers, and emit writes it in its format.
 type documentWriter struct {
 	emit func(doc []byte) error
+	line func(doc []byte) error // the same, for one of many that come one by one
 }
 
 // asREST writes zero values, too, and leaves unknown ones out.

@@ -20,6 +20,17 @@ func writeJSON(w io.Writer, doc []byte) error {
 	return err
 }
 
+// writeJSONLine writes a JSON text on a line of its own.
+func writeJSONLine(w io.Writer, doc []byte) error {
+	var b bytes.Buffer
+	if err := json.Compact(&b, doc); err != nil {
+		return fmt.Errorf("cannot write JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err := w.Write(escapeJSON(b.Bytes()))
+	return err
+}
+
 // escapeJSON writes characters that a terminal might obey (C1 controls, DEL, those that turn the direction of text) as
 // \uXXXX. JSON itself asks for that below U+0020 only. They can stand in strings alone, so the value stays the same.
 func escapeJSON(doc []byte) []byte {

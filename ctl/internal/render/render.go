@@ -107,6 +107,9 @@ type Writer interface {
 	Changes([]*echov1.EndpointChange) error
 	// Purged writes what a purge deleted. Tables write nothing.
 	Purged(*echov1.PurgeEndpointsResponse) error
+	// Event writes an event of a watch as it comes, on a line of its own (YAML: as a document).
+	Event(*echov1.Event) error
+
 	// Deleted writes what is gone now. Tables write nothing: there is no data left to show.
 	Deleted(names []string) error
 	// Info writes what the daemon says of itself.
@@ -122,9 +125,12 @@ func New(w io.Writer, o Options) Writer {
 	}
 	switch o.Format {
 	case JSON:
-		return &documentWriter{emit: func(doc []byte) error { return writeJSON(w, doc) }}
+		return &documentWriter{
+			emit: func(doc []byte) error { return writeJSON(w, doc) }, line: func(doc []byte) error { return writeJSONLine(w, doc) },
+		}
 	case YAML:
-		return &documentWriter{emit: newYAMLEmitter(w)}
+		emit := newYAMLEmitter(w)
+		return &documentWriter{emit: emit, line: emit}
 	case Name:
 		return &nameWriter{w: w}
 	case JUnit:

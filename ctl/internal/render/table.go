@@ -13,6 +13,7 @@ type tableWriter struct {
 	options Options
 	// followed is what ProbeBegin was told of; the lines of its round trips repeat its size and address.
 	followed *echov1.Probe
+	headed   bool // the header of events is written
 }
 
 func (t *tableWriter) EndpointList(l []*echov1.Endpoint) error {
