@@ -191,6 +191,8 @@ func waitFor(a *app, cmd *cobra.Command, o *waitOptions, subject string) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errWaited) && synced:
 		return fmt.Errorf("%s %s is %s after %s, and --for %s was waited for (--timeout)", w.kind, w.name, describeWaited(now), o.timeout.value, w.condition)
+	case errors.Is(context.Cause(ctx), errWaited):
+		return fmt.Errorf("%s %s: echod at %s did not answer within %s (--timeout)", w.kind, w.name, a.peer.server, o.timeout.value)
 	case cmd.Context().Err() != nil:
 		return errInterrupted
 	case err != nil:

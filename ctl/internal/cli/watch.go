@@ -87,7 +87,7 @@ func runWatch(a *app, cmd *cobra.Command, o *eventOptions) error {
 	err = s.watchEvents(cmd.Context(), &echov1.WatchEventsRequest{Filter: filter, ChangesOnly: o.changesOnly}, eventReader{
 		see: func(e *echov1.Event) (bool, error) { return false, s.out.Event(e) },
 	})
-	if cmd.Context().Err() != nil {
+	if errors.Is(err, context.Canceled) {
 		return nil // as it was meant to end
 	}
 	return err
@@ -107,7 +107,10 @@ func (s *session) watchEvents(ctx context.Context, request *echov1.WatchEventsRe
 	for pause := firstAgain; ; pause = min(2*pause, lastAgain) {
 		before := w.answers
 		err := w.read(ctx)
-		if w.done || ctx.Err() != nil || w.answers == 0 || !mayMend(err) {
+		switch {
+		case !w.done && ctx.Err() != nil:
+			return ctx.Err()
+		case w.done, w.answers == 0, !mayMend(err):
 			return err
 		}
 		if w.answers > before {
@@ -210,7 +213,7 @@ func (w *eventWatch) again(ctx context.Context, err error, pause time.Duration) 
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 	return w.session.redial()

@@ -262,6 +262,17 @@ func wantPattern(t *testing.T, got, pattern string) {
 	}
 }
 
+// waitInVain waits for what does not happen, for as long as the machine needs to find out how things are.
+func (s *shell) waitInVain(args ...string) result {
+	s.t.Helper()
+	for timeout := 50 * time.Millisecond; ; timeout *= 4 {
+		r := s.run(append(args, "--timeout", timeout.String())...)
+		if timeout > patience || !strings.Contains(r.stderr, "did not answer") {
+			return r
+		}
+	}
+}
+
 func TestWaitForEndpoints(t *testing.T) {
 	s := at(t, shared.GRPC)
 	s.remove("w-wait")
@@ -271,8 +282,8 @@ func TestWaitForEndpoints(t *testing.T) {
 	for format, want := range map[string]string{"name": "w-wait\n", "json": "{\n \"name\": \"w-wait\",\n(.|\n)*}\n", "yaml": "name: w-wait\n(.|\n)*", "wide": "NAME PROTOCOL (.|\n)*"} {
 		wantPattern(t, s.ok("wait", "w-wait", "--for", "exists", "-o", format), want)
 	}
-	s.run("wait", "endpoint/w-wait", "--for", "state=STOPPED", "--timeout", "50ms").want(t, 1, "",
-		"echoctl: endpoint w-wait is SERVING after 50ms, and --for state=STOPPED was waited for (--timeout)\n")
+	s.waitInVain("wait", "endpoint/w-wait", "--for", "state=STOPPED").want(t, 1, "",
+		"echoctl: endpoint w-wait is SERVING after *, and --for state=STOPPED was waited for (--timeout)\n")
 	w = s.start("wait", "w-wait", "--for", "deleted", "--timeout", "0")
 	s.ok("stop", "w-wait")
 	s.ok("delete", "w-wait")
@@ -281,8 +292,8 @@ func TestWaitForEndpoints(t *testing.T) {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 	s.run("wait", "w-wait", "--for", "deleted", "-o", "name").want(t, 0, "w-wait\n", "")
-	s.run("wait", "w-wait", "--for", "exists", "--timeout", "50ms").want(t, 1, "",
-		"echoctl: endpoint w-wait is not there after 50ms, and --for exists was waited for (--timeout)\n")
+	s.waitInVain("wait", "w-wait", "--for", "exists").want(t, 1, "",
+		"echoctl: endpoint w-wait is not there after *, and --for exists was waited for (--timeout)\n")
 	w = s.start("wait", "w-wait", "--for", "exists")
 	w.stop().want(t, 1, "", "echoctl: interrupted\n")
 }
@@ -295,10 +306,21 @@ func TestWaitForProbesAndMonitors(t *testing.T) {
 	s.ok("probe", "rm", "w-probe")
 	s.ok("monitor", "create", "w-target", "--name", "w-monitor", "--every", "24h", "-c", "1", "-W", "60s")
 	defer s.ok("monitor", "delete", "w-monitor")
-	s.run("wait", "monitor/w-monitor", "--for", "verdict=NOT_MET", "--timeout", "50ms").want(t, 1, "",
+	s.waitInVain("wait", "monitor/w-monitor", "--for", "verdict=NOT_MET").want(t, 1, "",
 		"echoctl: monitor w-monitor is * with verdict *, and --for verdict=NOT_MET was waited for (--timeout)\n")
 	s.ok("monitor", "run", "w-monitor")
 	wantPattern(t, s.ok("wait", "monitor/w-monitor", "--for", "verdict=met", "-o", "name"), "w-monitor\n")
+}
+
+func TestWaitWithoutAnAnswer(t *testing.T) {
+	f := &fake{watch: func(_ *echov1.WatchEventsRequest, stream grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error {
+		<-stream.Context().Done()
+		return nil
+	}}
+	address := f.start(t)
+	at(t, address).run("wait", "a", "--for", "exists", "--timeout", "50ms").want(t, 1, "",
+		"echoctl: endpoint a: echod at "+address+" did not answer within 50ms (--timeout)\n")
+	at(t, closedPort(t)).run("wait", "a", "--for", "exists").want(t, 4, "", "echoctl: cannot reach echod at *\n")
 }
 
 // TestWaitThroughABreak sees that a wait goes on when its connection breaks, and knows nothing of before when it begins anew.
