@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/echod/echod/daemon/echotest"
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
@@ -200,23 +200,14 @@ func TestWatchSurvivesTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	first, err := startDaemon(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	options := echotest.ProcessOptions{Binary: echod, Dir: dir}
+	first := echotest.StartProcess(t, options)
 	s := at(t, "unix:"+first.Socket)
 	s.ok("create", "tcp", "--name", "a")
 	w := s.start("watch", "--kind", "endpoint")
 	w.out.await(t, "SYNCED")
-	first.killed = true
-	if err := errors.Join(first.cmd.Process.Kill(), first.stop(), os.Remove(filepath.Join(dir, "ready"))); err != nil {
-		t.Fatal(err)
-	}
-	second, err := startDaemon(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.stop()
+	first.Kill()
+	echotest.StartProcess(t, options)
 	s.ok("create", "tcp", "--name", "b")
 	w.out.await(t, "endpoint/b")
 	r := w.stop()
