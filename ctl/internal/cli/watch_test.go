@@ -314,30 +314,42 @@ func TestWaitWithoutAnAnswer(t *testing.T) {
 	at(t, closedPort(t)).run("wait", "a", "--for", "exists").want(t, 4, "", "echoctl: cannot reach echod at *\n")
 }
 
-// TestWaitThroughABreak sees that a wait goes on when its connection breaks, and knows nothing of before when it begins anew.
+// TestWaitThroughABreak sees that a wait goes on when its connection breaks, and knows nothing of before when it begins anew:
+// since it broke before all was told, or since its token is no longer good.
 func TestWaitThroughABreak(t *testing.T) {
 	stopping := failure(t, codes.Unavailable, "the daemon is stopping", &errdetails.ErrorInfo{Reason: "SHUTTING_DOWN"})
 	expired := failure(t, codes.OutOfRange, "the resume token is too old", &errdetails.ErrorInfo{Reason: "RESUME_TOKEN_EXPIRED"})
-	calls := 0
-	f := &fake{watch: func(r *echov1.WatchEventsRequest, stream grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error {
-		if want := `kind = "endpoint" AND name = "a"`; r.GetFilter() != want {
-			t.Errorf("the filter is %s, want %s", r.GetFilter(), want)
-		}
-		synced := &echov1.WatchEventsResponse{ResumeToken: "t", Event: &echov1.Event{Type: echov1.Event_SYNCED}}
-		switch calls++; calls {
-		case 1:
-			there := &echov1.Event{Type: echov1.Event_EXISTING, Subject: &echov1.Event_Endpoint{Endpoint: &echov1.Endpoint{Name: "a"}}}
-			if err := errors.Join(stream.Send(&echov1.WatchEventsResponse{Event: there}), stream.Send(synced)); err != nil {
-				return err
-			}
-			return stopping
-		case 2:
-			return expired
-		}
-		return stream.Send(synced)
+	there := &echov1.WatchEventsResponse{Event: &echov1.Event{
+		Type: echov1.Event_EXISTING, Subject: &echov1.Event_Endpoint{Endpoint: &echov1.Endpoint{Name: "a"}},
 	}}
-	r := at(t, f.start(t)).run("wait", "a", "--for", "deleted")
-	if r.code != 0 || calls != 3 || !strings.HasSuffix(r.stderr, "endpoint a is gone\n") {
-		t.Errorf("exit %d after %d calls: %s", r.code, calls, r.stderr)
+	synced := &echov1.WatchEventsResponse{ResumeToken: "t", Event: &echov1.Event{Type: echov1.Event_SYNCED}}
+	type answer struct {
+		all []*echov1.WatchEventsResponse
+		err error
+	}
+	for name, answers := range map[string][]answer{
+		"before all was told": {{[]*echov1.WatchEventsResponse{there}, stopping}, {[]*echov1.WatchEventsResponse{synced}, nil}},
+		"with a token":        {{[]*echov1.WatchEventsResponse{there, synced}, stopping}, {nil, expired}, {[]*echov1.WatchEventsResponse{synced}, nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			f := &fake{watch: func(r *echov1.WatchEventsRequest, stream grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error {
+				if want := `kind = "endpoint" AND name = "a"`; r.GetFilter() != want {
+					t.Errorf("the filter is %s, want %s", r.GetFilter(), want)
+				}
+				a := answers[min(calls, len(answers)-1)]
+				calls++
+				for _, m := range a.all {
+					if err := stream.Send(m); err != nil {
+						return err
+					}
+				}
+				return a.err
+			}}
+			r := at(t, f.start(t)).run("wait", "a", "--for", "deleted")
+			if r.code != 0 || calls != len(answers) || !strings.HasSuffix(r.stderr, "endpoint a is gone\n") {
+				t.Errorf("exit %d after %d calls: %s", r.code, calls, r.stderr)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,4 +254,35 @@ func TestTrafficComesBesides(t *testing.T) {
 			t.Errorf("without a source: %v", err)
 		}
 	})
+}
+
+// lateTraffic does something at the last moment before a watch waits.
+type lateTraffic struct{ do func() }
+
+func (l lateTraffic) Ready() <-chan struct{} { return nil }
+func (l lateTraffic) Take() ([]event.Event, uint64) {
+	l.do()
+	return nil, 0
+}
+func (l lateTraffic) Close() {}
+
+// TestTheLastEventIsTold ends a watch at the moment at which something has happened, more than once: which of both it sees
+// first is a matter of luck.
+func TestTheLastEventIsTold(t *testing.T) {
+	for range 20 {
+		log := event.New(event.Limits{Events: 100})
+		ctx, stop := context.WithCancelCause(t.Context())
+		stream := newEventStream(ctx)
+		late := lateTraffic{sync.OnceFunc(func() {
+			log.Append(endpointEvent(event.Created, anEndpoint("a", "")))
+			stop(ErrStopping)
+		})}
+		s := NewEventService(log, func(uint32, func(*event.Event) bool) TrafficWatch { return late })
+		if err := s.WatchEvents(&echov1.WatchEventsRequest{TrafficOneIn: 1}, stream); !errors.Is(err, ErrStopping) {
+			t.Fatalf("ended with %v", err)
+		}
+		if got, want := stream.text(), "SYNCED , CREATED a, "; got != want {
+			t.Fatalf("told %q, want %q", got, want)
+		}
+	}
 }
