@@ -25,8 +25,7 @@ const (
 var eventKinds = []string{"endpoint", "probe", "monitor", "daemon"}
 
 type eventOptions struct {
-	filter      string
-	selector    selectorFlag
+	matching
 	kinds       []string
 	changesOnly bool
 }
@@ -51,32 +50,31 @@ is an object a line, with -o name KIND/NAME.`),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runWatch(a, cmd, o) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.filter, "filter", "", "only events that match the AIP-160 `EXPRESSION`")
-	addSelector(cmd, &o.selector)
+	o.addTo(cmd)
 	flags.StringSliceVar(&o.kinds, "kind", nil, "only of these `KIND,...`: endpoint, probe, monitor, daemon")
 	flags.BoolVar(&o.changesOnly, "changes-only", false, "not what is there already")
 	mustRegister(cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(eventKinds, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
-// expression is the filter that all flags come to.
-func (o *eventOptions) expression() (string, error) {
+// request is what all flags come to.
+func (o *eventOptions) request() (*echov1.WatchEventsRequest, error) {
 	var kinds []string
 	for _, kind := range trimmed(o.kinds) {
 		if !slices.Contains(eventKinds, kind) {
-			return "", usagef("--kind %q: say endpoint, probe, monitor or daemon", kind)
+			return nil, usagef("--kind %q: say endpoint, probe, monitor or daemon", kind)
 		}
 		kinds = append(kinds, "kind = "+filterString(kind))
 	}
-	filter := bothFilters(o.filter, o.selector.filter())
-	if len(kinds) == 0 {
-		return filter, nil
+	filter := o.expression()
+	if len(kinds) > 0 {
+		filter = bothFilters(filter, "("+strings.Join(kinds, " OR ")+")")
 	}
-	return bothFilters(filter, "("+strings.Join(kinds, " OR ")+")"), nil
+	return &echov1.WatchEventsRequest{Filter: filter, ChangesOnly: o.changesOnly}, nil
 }
 
 func runWatch(a *app, cmd *cobra.Command, o *eventOptions) error {
-	filter, err := o.expression()
+	request, err := o.request()
 	if err != nil {
 		return err
 	}
@@ -84,7 +82,7 @@ func runWatch(a *app, cmd *cobra.Command, o *eventOptions) error {
 	if err != nil {
 		return err
 	}
-	err = s.watchEvents(cmd.Context(), &echov1.WatchEventsRequest{Filter: filter, ChangesOnly: o.changesOnly}, eventReader{
+	err = s.watchEvents(cmd.Context(), request, eventReader{
 		see: func(e *echov1.Event) (bool, error) { return false, s.out.Event(e) },
 	})
 	if errors.Is(err, context.Canceled) {

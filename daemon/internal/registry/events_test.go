@@ -18,7 +18,7 @@ import (
 const patience = 30 * time.Second
 
 var (
-	typeWords  = map[event.Type]string{event.Created: "created", event.Updated: "updated", event.StateChanged: "state", event.Deleted: "deleted", event.Existing: "existing"}
+	typeWords  = map[event.Type]string{event.Created: "created", event.Updated: "updated", event.StateChanged: "state", event.Deleted: "deleted", event.Expired: "expired", event.Existing: "existing"}
 	stateWords = map[State]string{Serving: "serving", Stopped: "stopped", Draining: "draining", Failed: "failed"}
 )
 
@@ -266,4 +266,40 @@ func TestAFailureIsToldWhenItHappens(t *testing.T) {
 	}
 	r.failed(e, before, net.ErrClosed) // late: it is another that serves now
 	wantTold(t, w, "state a serving")
+}
+
+// TestARenewalIsNoEvent renews an endpoint: a watch that is there is not told, one that begins knows until when it lives.
+func TestARenewalIsNoEvent(t *testing.T) {
+	r, w := watched(t, nil, echo.New(echo.Options{}))
+	def := tcp("a")
+	def.TTL = time.Hour
+	before := mustCreate(t, r, def)
+	wantTold(t, w, "created a serving")
+	renewed, err := r.Renew(context.Background(), "a", 0)
+	if err != nil || !renewed.ExpireTime.After(before.ExpireTime) {
+		t.Fatalf("renewed until %v, before until %v: %v", renewed.ExpireTime, before.ExpireTime, err)
+	}
+	wantTold(t, w)
+	later, err := r.events.Watch(event.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer later.Close()
+	e, ok, err := later.Next()
+	if s, _ := e.Subject.(Endpoint); !ok || err != nil || !s.ExpireTime.Equal(renewed.ExpireTime) {
+		t.Errorf("told of %+v, %v, want it until %v", e, err, renewed.ExpireTime)
+	}
+	if _, err := r.Renew(context.Background(), "a", 2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	wantTold(t, w, "updated a serving")
+	if _, err := r.Renew(context.Background(), "a", time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []event.Type{event.Updated, event.Expired} {
+		<-w.More()
+		if e, ok, err := w.Next(); !ok || err != nil || e.Type != want {
+			t.Errorf("told of %+v, %v, want type %d", e, err, want)
+		}
+	}
 }
