@@ -142,9 +142,12 @@ func (w *eventWatch) anew() {
 var errNoAnswer = errors.New("no answer")
 
 // read reads one stream to its end. The daemon answers at once, so that the first answer has the time of any call.
-func (w *eventWatch) read(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (w *eventWatch) read(outer context.Context) error {
+	// gRPC would tell the daemon of a deadline, which may end the stream before we know that our own time is over.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(outer))
 	defer cancel(nil)
+	stop := context.AfterFunc(outer, func() { cancel(context.Cause(outer)) })
+	defer stop()
 	if patience := w.session.app.options.callTimeout.value; patience > 0 {
 		timer := time.AfterFunc(patience, func() { cancel(errNoAnswer) })
 		defer timer.Stop()
