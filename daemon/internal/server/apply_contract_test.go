@@ -88,7 +88,7 @@ func applyCases(taken string) []contractCase {
 		{name: "a stop is somebody's own act", call: "EndpointService/StopEndpoint", request: `{"name": "x-2"}`, fields: map[string]string{"state": "STOPPED"}},
 		{name: "apply leaves what is stopped", call: method, request: apply("", `{"name": "x-2", "protocol": "UDP", "labels": {"lab": "x"}}`), check: does("=x-2")},
 		{name: "and changes it without replace", call: method, request: apply("", `{"name": "x-2", "protocol": "TCP", "listen": "127.0.0.2:0", "labels": {"lab": "x"}}`), check: does("~x-2")},
-		is("it is stopped still", "x-2", map[string]string{"state": "STOPPED", "protocol": "TCP", "host": "127.0.0.2"}),
+		is("it is stopped still", "x-2", map[string]string{"state": "STOPPED", "protocol": "TCP", "listen": "127.0.0.2:0"}),
 
 		{name: "apply and prune, planned", call: method, request: apply(prune+`, "validateOnly": true`, `{"name": "x-3", "protocol": "TCP", "labels": {"lab": "x"}}`), check: does("+x-3 -x-1 -x-2")},
 		is("and not done", "x-1", map[string]string{"state": "SERVING"}),
