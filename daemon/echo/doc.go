@@ -35,6 +35,10 @@
 // keep a [Ledger] of what came of each run ([Engine.Ledger]), so that the prober can tell what was lost on its way there from
 // what was lost on its way back.
 //
+// # Connections
+//
+// Who wants to know of each TCP connection that comes, and why it ended, says so in Options.Observe.
+//
 // # Addresses
 //
 // [ParseListen] says how addresses are written. Where a host has no IPv6, ":7" is IPv4 only, and so it is on OpenBSD

@@ -56,7 +56,7 @@ func (e *Endpoint) bind(ctx context.Context, s Spec) (err error) {
 		e.guard = newGuard(e.engine, s)
 		e.server, e.addr, err = e.engine.sockets.bindUDP(ctx, e.asked, s, e.guard, e.engine.ledgers, &e.counters)
 	} else {
-		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s, &e.engine.budget, &e.counters)
+		e.server, e.addr, err = e.engine.sockets.bindTCP(ctx, e.asked, s, &e.engine.budget, e.engine.observe, &e.counters)
 	}
 	if err != nil {
 		return bindError(s.where(), e.asked, err)

@@ -17,6 +17,8 @@ type Options struct {
 	// process's descriptors is for others. A connection over it is closed as it comes, an endpoint over it is
 	// [ErrTooManyFiles]. 0 is no limit but the system's.
 	MaxSockets int
+	// Observe is told of each TCP connection that comes and, if it wants, of its end. nil: nobody is.
+	Observe Observe
 }
 
 // budget counts the sockets of an engine against their limit.
@@ -38,7 +40,7 @@ func (b *budget) give() { b.open.Add(-1) }
 
 // sockets opens the sockets of an engine's endpoints.
 type sockets interface {
-	bindTCP(context.Context, Address, Spec, *budget, *counters) (server, netip.AddrPort, error)
+	bindTCP(context.Context, Address, Spec, *budget, Observe, *counters) (server, netip.AddrPort, error)
 	bindUDP(context.Context, Address, Spec, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
@@ -48,6 +50,7 @@ type sockets interface {
 type Engine struct {
 	sockets sockets
 	budget  budget
+	observe Observe
 	own     ownEndpoints
 	ledgers *ledgers
 	binding sync.WaitGroup // Listen calls under way
@@ -59,7 +62,7 @@ type Engine struct {
 
 // New returns an engine without endpoints. It holds nothing until the first [Engine.Listen].
 func New(o Options) *Engine {
-	g := &Engine{sockets: portable{}, ledgers: newLedgers(), endpoints: make(map[*Endpoint]struct{})}
+	g := &Engine{sockets: portable{}, observe: o.Observe, ledgers: newLedgers(), endpoints: make(map[*Endpoint]struct{})}
 	g.budget.limit = int64(o.MaxSockets)
 	if !o.Portable {
 		g.sockets = fastest()

@@ -160,7 +160,7 @@ func (l *brokenListener) Close() error { return nil }
 func TestAcceptErrorsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken, c := new(brokenListener), new(counters)
-		s := newTCPServer(broken, Spec{}, new(budget), c)
+		s := newTCPServer(broken, Spec{}, new(budget), nil, c)
 		ended := make(chan error, 1)
 		go func() { ended <- s.serve() }()
 		time.Sleep(time.Minute)

@@ -2,7 +2,6 @@ package echo
 
 import (
 	"math"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,6 +51,7 @@ type loopConn struct {
 	moved   time.Duration
 	unsent  int   // what the peer had not taken at the last look for a stall
 	timer   timer // idle and stall timeout, or the grace after our end
+	told    *told
 }
 
 // init takes the options that the connection came under, and the receive buffer that it is to have; 0: as it is.
@@ -155,7 +155,7 @@ func (c *loopConn) echoSmall() bool {
 	if c.receive != 0 {
 		c.bound()
 	}
-	c.progress(&c.server.counters.bytesIn, n)
+	c.received(n)
 	c.left -= uint64(n)
 	c.bulk = n == smallRead && !c.oneShot
 	return c.write(b[:n], false) && c.goesOn() && c.mayHaveMore(n, b)
@@ -184,8 +184,8 @@ func (c *loopConn) echoBulk() bool {
 		c.fail(errorRead, errno)
 		return false
 	}
-	c.progress(&c.server.counters.bytesIn, taken)
-	c.server.counters.bytesOut.Add(uint64(taken))
+	c.received(taken)
+	c.sent(taken)
 	c.left -= uint64(taken)
 	c.loop.deep.earn(c, taken)
 	if taken < n {
@@ -202,7 +202,7 @@ func (c *loopConn) discard() bool {
 	if n <= 0 || errno != 0 {
 		return c.noBytes(errno)
 	}
-	c.progress(&c.server.counters.bytesIn, n)
+	c.received(n)
 	c.server.counters.count(dropRest, uint64(n))
 	return c.mayHaveMore(n, b)
 }
@@ -232,7 +232,8 @@ func (c *loopConn) write(b []byte, kept bool) bool {
 	for len(b) > 0 {
 		n, errno := writeFD(c.fd, b)
 		if errno == 0 {
-			c.progress(&c.server.counters.bytesOut, n)
+			c.sent(n)
+			c.progress()
 			b = b[n:]
 			continue
 		}
@@ -295,8 +296,20 @@ func (c *loopConn) answer() bool {
 	return true
 }
 
-func (c *loopConn) progress(counter *atomic.Uint64, n int) {
-	counter.Add(uint64(n))
+// received notes bytes that were read.
+func (c *loopConn) received(n int) {
+	c.server.counters.bytesIn.Add(uint64(n))
+	c.told.received(n)
+	c.progress()
+}
+
+// sent notes bytes that were written.
+func (c *loopConn) sent(n int) {
+	c.server.counters.bytesOut.Add(uint64(n))
+	c.told.sent(n)
+}
+
+func (c *loopConn) progress() {
 	c.moved = c.loop.now
 	c.server.counters.lastActivity.Store(c.loop.clock())
 }
@@ -402,6 +415,7 @@ func (c *loopConn) close(reason event) {
 		c.boundLinger()
 	}
 	closeFD(c.fd)
+	c.told.end(reason, c.answered, c.left == 0)
 	c.loop.leave()
 	c.server.gone(c)
 }

@@ -31,7 +31,7 @@ type loopTCP struct {
 	retry    timer
 }
 
-func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) (server, netip.AddrPort, error) {
+func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, o Observe, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -58,7 +58,7 @@ func (g *loops) bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c 
 	}
 	s.home, s.listener = g.assign(nil), fd
 	s.retry.owner = s
-	s.init(spec, b, c)
+	s.init(spec, b, o, c)
 	return s, bound, nil
 }
 
@@ -134,13 +134,15 @@ func (s *loopTCP) tryAgain() {
 // take lets a connection be served by the loop that has the least to do, or turns it away.
 func (s *loopTCP) take(fd int) {
 	c := &loopConn{server: s, loop: s.loops.assign(s.home), fd: fd}
-	options, ok := s.admit(c, sourceOf(&s.home.name).Addr())
+	peer := sourceOf(&s.home.name)
+	options, tag, ok := s.admit(c, peer.Addr())
 	if !ok {
 		closeFD(fd)
 		c.loop.leave()
 		return
 	}
 	c.init(options, s.receive)
+	c.told = s.observer.tell(tag, peer)
 	s.counters.lastActivity.Store(s.home.clock())
 	if c.loop == s.home {
 		c.begin()

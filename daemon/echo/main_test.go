@@ -28,22 +28,20 @@ type maker func() *echo.Engine
 // forEachEngine runs body with each kind of engine that this system has.
 func forEachEngine(t *testing.T, body func(t *testing.T, newEngine maker)) {
 	t.Helper()
-	engines := map[string]maker{
-		"net":  func() *echo.Engine { return echo.New(echo.Options{Portable: true}) },
-		"fast": func() *echo.Engine { return echo.New(echo.Options{}) },
-	}
-	for name, newEngine := range engines {
-		t.Run(name, func(t *testing.T) { body(t, newEngine) })
-	}
+	forEachEngineWith(t, echo.Options{}, body)
 }
 
 // forEachLimitedEngine runs body with engines that may have so many sockets.
 func forEachLimitedEngine(t *testing.T, sockets int, body func(t *testing.T, newEngine maker)) {
 	t.Helper()
+	forEachEngineWith(t, echo.Options{MaxSockets: sockets}, body)
+}
+
+func forEachEngineWith(t *testing.T, o echo.Options, body func(t *testing.T, newEngine maker)) {
+	t.Helper()
 	for name, portable := range map[string]bool{"net": true, "fast": false} {
-		t.Run(name, func(t *testing.T) {
-			body(t, func() *echo.Engine { return echo.New(echo.Options{Portable: portable, MaxSockets: sockets}) })
-		})
+		o.Portable = portable
+		t.Run(name, func(t *testing.T) { body(t, func() *echo.Engine { return echo.New(o) }) })
 	}
 }
 

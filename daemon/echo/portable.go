@@ -8,8 +8,8 @@ import (
 // portable serves by package net: a goroutine for each socket.
 type portable struct{}
 
-func (portable) bindTCP(ctx context.Context, a Address, s Spec, b *budget, c *counters) (server, netip.AddrPort, error) {
-	return bindTCP(ctx, a, s, b, c)
+func (portable) bindTCP(ctx context.Context, a Address, s Spec, b *budget, o Observe, c *counters) (server, netip.AddrPort, error) {
+	return bindTCP(ctx, a, s, b, o, c)
 }
 
 func (portable) bindUDP(ctx context.Context, a Address, s Spec, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {

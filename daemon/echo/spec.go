@@ -68,6 +68,9 @@ type Spec struct {
 	// empty, only those from Allow. Each has at most [MaxSources] prefixes, as [ParseSource] makes them; they are
 	// looked at one by one, for each datagram. Which of two prefixes is the longer does not matter: Deny wins.
 	Allow, Deny []netip.Prefix
+	// Tag is told to [Options].Observe with each connection of a TCP endpoint, so that it knows whose that is. The engine does
+	// not look at it.
+	Tag any
 }
 
 // MaxSources is how many prefixes Spec.Allow and Spec.Deny may have.

@@ -45,11 +45,13 @@ type tcpConn struct {
 	writing  atomic.Bool               // the peer has to take something first
 	oneShot  bool
 	maxBytes uint64 // that are echoed; 0 is no limit
+	told     *told
 
 	// What follows is touched by run alone.
 	moved  time.Time // when the last byte moved, or the connection came
 	echoed uint64
 	still  event // what it is ended for, once its deadline has passed
+	why    event // what ended it, as it was counted; noEvent for the regular end
 
 	mu           sync.Mutex // guards the deadline of conn and what follows
 	deadline     time.Time
@@ -74,23 +76,31 @@ func (c *tcpConn) prepare(conn *net.TCPConn, b buffers) error {
 
 // run echoes until the peer ends its side, something fails or the connection is cut, and closes it.
 func (c *tcpConn) run() {
-	defer func() { _ = c.conn.Close() }() // after the peer's end, this is ours: a FIN behind the last byte
+	answered := c.echo()
+	_ = c.conn.Close() // after the peer's end, this is ours: a FIN behind the last byte
+	c.told.end(c.why, answered, c.spent())
+}
+
+// echo returns when the connection is to be closed. It answers whether our side has ended before that.
+func (c *tcpConn) echo() (answered bool) {
 	c.moved = time.Now()
 	c.arm(c.moved)
 	for {
 		if err := c.echoOnce(); err != nil {
-			return
+			return false
 		}
-		full := c.maxBytes > 0 && c.echoed == c.maxBytes
-		if full {
+		if c.spent() {
 			c.counters.count(dropMaxBytes, 1)
 		}
-		if c.oneShot || full {
+		if c.oneShot || c.spent() {
 			c.discardRest()
-			return
+			return true
 		}
 	}
 }
+
+// spent reports whether as much as may be was echoed.
+func (c *tcpConn) spent() bool { return c.maxBytes > 0 && c.echoed == c.maxBytes }
 
 // echoOnce sends back what one read returns. An error ends the connection and is counted already.
 func (c *tcpConn) echoOnce() error {
@@ -147,7 +157,9 @@ func (c *tcpConn) read(most int) (buf *[tcpReadBytes]byte, n int, err error) {
 		if err = c.await(); err == nil {
 			buf = tcpBuffers.Get().(*[tcpReadBytes]byte)
 			if n, err = c.conn.Read(buf[:most]); n > 0 {
-				c.progress(&c.counters.bytesIn, n)
+				c.counters.bytesIn.Add(uint64(n))
+				c.told.received(n)
+				c.progress()
 				return buf, n, nil
 			}
 			tcpBuffers.Put(buf)
@@ -166,7 +178,9 @@ func (c *tcpConn) write(b []byte) error {
 	for len(b) > 0 {
 		n, err := c.conn.Write(b)
 		if n > 0 {
-			c.progress(&c.counters.bytesOut, n)
+			c.counters.bytesOut.Add(uint64(n))
+			c.told.sent(n)
+			c.progress()
 			b = b[n:]
 		}
 		if err = c.extend(err); err != nil {
@@ -179,8 +193,7 @@ func (c *tcpConn) write(b []byte) error {
 	return nil
 }
 
-func (c *tcpConn) progress(counter *atomic.Uint64, n int) {
-	counter.Add(uint64(n))
+func (c *tcpConn) progress() {
 	c.moved = time.Now()
 	c.counters.active(c.moved)
 }
@@ -261,5 +274,6 @@ func (c *tcpConn) failed(kind event, err error) error {
 		kind = errorReset
 	}
 	c.counters.count(kind, 1)
+	c.why = kind
 	return err
 }

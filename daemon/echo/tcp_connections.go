@@ -12,10 +12,12 @@ import (
 type connections[C comparable] struct {
 	budget   *budget
 	counters *counters
+	observer Observe
 	timeouts atomic.Pointer[timeouts]
 
 	mu      sync.Mutex // guards what follows
 	options TCPOptions
+	tag     any
 	sources *sources
 	stopped bool
 	open    map[C]struct{} // made with the first
@@ -30,22 +32,23 @@ type timeouts struct {
 // without stands for all endpoints that have none.
 var without timeouts
 
-func (o *connections[C]) init(s Spec, b *budget, c *counters) {
-	o.budget, o.counters = b, c
-	o.options, o.sources = s.TCP, newSources(s)
+func (o *connections[C]) init(s Spec, b *budget, observer Observe, c *counters) {
+	o.budget, o.observer, o.counters = b, observer, c
+	o.options, o.tag, o.sources = s.TCP, s.Tag, newSources(s)
 	o.timeouts.Store(&without)
 	if s.TCP.IdleTimeout != 0 || s.TCP.StallTimeout != 0 {
 		o.timeouts.Store(&timeouts{idle: s.TCP.IdleTimeout, stall: s.TCP.StallTimeout})
 	}
 }
 
-// admit makes c one of the open connections and answers the options that it is to have; or it counts why not.
-func (o *connections[C]) admit(c C, from netip.Addr) (TCPOptions, bool) {
+// admit makes c one of the open connections and answers the options that it is to have, and the tag of the
+// endpoint; or it counts why not.
+func (o *connections[C]) admit(c C, from netip.Addr) (options TCPOptions, tag any, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if reason := o.refuseLocked(from); reason != noEvent {
 		o.counters.count(reason, 1)
-		return TCPOptions{}, false
+		return TCPOptions{}, nil, false
 	}
 	if o.open == nil {
 		o.open = make(map[C]struct{})
@@ -53,7 +56,7 @@ func (o *connections[C]) admit(c C, from netip.Addr) (TCPOptions, bool) {
 	o.open[c] = struct{}{}
 	o.counters.connectionsOpen.Add(1)
 	o.counters.connectionsTotal.Add(1)
-	return o.options, true
+	return o.options, o.tag, true
 }
 
 func (o *connections[C]) refuseLocked(from netip.Addr) event {
@@ -104,7 +107,7 @@ func (o *connections[C]) update(s Spec) (timeoutsChanged bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	timeoutsChanged = s.TCP.IdleTimeout != o.options.IdleTimeout || s.TCP.StallTimeout != o.options.StallTimeout
-	o.options, o.sources = s.TCP, newSources(s)
+	o.options, o.tag, o.sources = s.TCP, s.Tag, newSources(s)
 	if timeoutsChanged {
 		o.timeouts.Store(&timeouts{idle: s.TCP.IdleTimeout, stall: s.TCP.StallTimeout, since: time.Now()})
 	}

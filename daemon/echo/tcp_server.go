@@ -21,7 +21,7 @@ type tcpServer struct {
 // A vanished peer is noticed after about two minutes of silence, whatever the idle timeout.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6}
 
-func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) (server, netip.AddrPort, error) {
+func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, o Observe, c *counters) (server, netip.AddrPort, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -38,12 +38,12 @@ func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, c *counters) 
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	return newTCPServer(listener, spec, b, c), boundAs(a, listener.Addr()), nil
+	return newTCPServer(listener, spec, b, o, c), boundAs(a, listener.Addr()), nil
 }
 
-func newTCPServer(listener net.Listener, spec Spec, b *budget, c *counters) *tcpServer {
+func newTCPServer(listener net.Listener, spec Spec, b *budget, o Observe, c *counters) *tcpServer {
 	s := &tcpServer{listener: listener, stopping: make(chan struct{})}
-	s.init(spec, b, c)
+	s.init(spec, b, o, c)
 	return s
 }
 
@@ -115,16 +115,19 @@ func (s *tcpServer) accept() error {
 // take lets conn be served, or turns it away.
 func (s *tcpServer) take(conn *net.TCPConn) {
 	c := &tcpConn{conn: conn, counters: s.counters, timeouts: &s.timeouts}
-	options, ok := s.admit(c, boundAddr(conn.RemoteAddr()).Addr())
+	peer := boundAddr(conn.RemoteAddr())
+	options, tag, ok := s.admit(c, peer.Addr())
 	if !ok {
 		_ = conn.Close()
 		return
 	}
 	c.oneShot, c.maxBytes = options.OneShot, options.MaxBytes
+	c.told = s.observer.tell(tag, peer)
 	s.counters.active(time.Now())
 	if err := c.prepare(conn, options.buffers()); err != nil { // it is dead already
-		s.counters.count(errorAccept, 1)
+		_ = c.failed(errorAccept, err)
 		_ = conn.Close()
+		c.told.end(c.why, false, false)
 		s.leave(c)
 		return
 	}
