@@ -24,6 +24,10 @@ const (
 	// What a watch tells besides, which is in no log.
 	Existing // it is there
 	Synced   // all that is there was told
+
+	// What a watch of connections is told, which is in no log.
+	ConnectionOpened
+	ConnectionClosed
 )
 
 // Kind is what an event is about.
@@ -35,6 +39,7 @@ const (
 	Probe    Kind = "probe"
 	Monitor  Kind = "monitor"
 	Daemon   Kind = "daemon"
+	Traffic  Kind = "traffic"
 )
 
 // Event is one thing that happened.
