@@ -36,6 +36,9 @@ func (r *Registry) CreateAll(ctx context.Context, defs []Definition, validateOnl
 	}
 	if !validateOnly {
 		defer r.giveAll(byName(entries))
+		for i, e := range entries {
+			sockets[i].spec = spec(e.def, netip.AddrPort{}) // with the name that was chosen
+		}
 		if err := r.serveAll(ctx, entries, sockets); err != nil {
 			return nil, err
 		}

@@ -374,6 +374,7 @@ func TestTheEngineIsToldOfEveryLimit(t *testing.T) {
 	} {
 		want.Protocol, want.Listen = protocol, "127.0.0.1:0"
 		want.Allow, want.Deny = prefixes("127.0.0.0/8"), prefixes("127.1.0.0/16")
+		want.Tag = tag{name: "a"}
 		if got := spec(limited(protocol), netip.AddrPort{}); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: the engine gets %+v, want %+v", protocol, got, want)
 		}

@@ -208,6 +208,7 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 	if def.NetworkNamespace != "" {
 		s.Place = namespace(def.NetworkNamespace)
 	}
+	s.Tag = tag{def.Name, def.Labels}
 	s.TCP = echo.TCPOptions{
 		OneShot:           def.TCP.OneShot,
 		IdleTimeout:       def.TCP.IdleTimeout,

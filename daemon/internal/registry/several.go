@@ -80,7 +80,7 @@ func (b *binding) place() (place string, one bool) {
 	address, err := echo.ParseListen(b.spec.Listen)
 	where := b.spec
 	where.Listen = address.String()
-	where.TCP, where.UDP, where.Allow, where.Deny = echo.TCPOptions{}, echo.UDPOptions{}, nil, nil // what is left is where
+	where.TCP, where.UDP, where.Allow, where.Deny, where.Tag = echo.TCPOptions{}, echo.UDPOptions{}, nil, nil, nil // what is left is where
 	return fmt.Sprintf("%+v", where), err == nil && address.Port != 0
 }
 
