@@ -7,8 +7,13 @@ import (
 	"time"
 )
 
-// waitingTraffic is how many events of traffic wait for one watch to take them; more are dropped.
-const waitingTraffic = 4096
+const (
+	// waitingTraffic is how many events of traffic wait for one watch to take them; more are dropped.
+	waitingTraffic = 4096
+	// gathering is how long events gather before a watch is woken up. To wake it up for each costs those who serve more than
+	// all else here.
+	gathering = 20 * time.Millisecond
+)
 
 // Connection is a TCP connection of an endpoint. Nobody changes it any more.
 type Connection struct {
@@ -47,6 +52,7 @@ type ConnectionWatch struct {
 	oneIn uint64
 	match func(*Event) bool
 	ready chan struct{}
+	timer *time.Timer // wakes up who waits for ready; set by the first event that waits
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -62,6 +68,8 @@ type ConnectionWatch struct {
 // in 100 are among those of one in 10. 0 counts as 1.
 func (t *Connections) Watch(oneIn uint32, match func(*Event) bool) *ConnectionWatch {
 	w := &ConnectionWatch{of: t, oneIn: uint64(max(oneIn, 1)), match: match, ready: make(chan struct{}, 1)}
+	w.timer = time.AfterFunc(gathering, w.wake)
+	w.timer.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := append([]*ConnectionWatch{w}, t.all()...)
@@ -75,10 +83,19 @@ func (w *ConnectionWatch) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed, w.waiting = true, nil
+	w.timer.Stop()
 }
 
-// Ready receives when there is something to take. There may be nothing after all.
+// Ready receives when there is something to take, 20 milliseconds after the first of it came; more may have gathered by
+// then. There may be nothing after all.
 func (w *ConnectionWatch) Ready() <-chan struct{} { return w.ready }
+
+func (w *ConnectionWatch) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default: // it is awake
+	}
+}
 
 // Take answers what has happened since it was called last, in order, and how many events the watch has lost in its life.
 func (w *ConnectionWatch) Take() (events []Event, dropped uint64) {
@@ -99,11 +116,10 @@ func (w *ConnectionWatch) tell(e Event) bool {
 		w.dropped++
 		return false
 	}
-	w.waiting = append(w.waiting, e)
-	select {
-	case w.ready <- struct{}{}:
-	default: // it knows
+	if len(w.waiting) == 0 {
+		w.timer.Reset(gathering)
 	}
+	w.waiting = append(w.waiting, e)
 	return true
 }
 

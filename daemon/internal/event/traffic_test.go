@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/echod/echod/daemon/internal/event"
 )
@@ -237,6 +239,34 @@ func TestConnectionsFromManySides(t *testing.T) {
 	if len(events) == 0 || uint64(len(events))+dropped > 2*sides*each {
 		t.Errorf("%d events and %d dropped of %d connections", len(events), dropped, sides*each)
 	}
+}
+
+// A watch is woken up soon, and not for each event.
+func TestConnectionsGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		of := new(event.Connections)
+		w := of.Watch(1, nil)
+		start := time.Now()
+		for turn := range 3 {
+			of.Opened("web", nil, peer)(event.Ending{})
+			time.Sleep(10 * time.Millisecond)
+			of.Opened("web", nil, peer)(event.Ending{})
+			<-w.Ready()
+			if waited := time.Since(start); waited != time.Duration(turn+1)*20*time.Millisecond {
+				t.Errorf("turn %d: after %v", turn, waited)
+			}
+			if events, _ := w.Take(); len(events) != 4 {
+				t.Errorf("turn %d: %d events", turn, len(events))
+			}
+		}
+		of.Opened("web", nil, peer)
+		w.Close()
+		select {
+		case <-w.Ready():
+			t.Error("a closed watch has something")
+		case <-time.After(time.Hour):
+		}
+	})
 }
 
 // BenchmarkOpened is what one connection costs who serves it.
