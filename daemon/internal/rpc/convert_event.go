@@ -26,8 +26,18 @@ func eventToProto(e event.Event) (*echov1.Event, error) {
 		out.Subject = &echov1.Event_Monitor{Monitor: m}
 	case DaemonState:
 		out.Subject = &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{State: daemonStateToProto(s)}}
+	case event.ConnectionEvent:
+		out.Subject = &echov1.Event_Traffic{Traffic: trafficToProto(e.Type, s)}
 	}
 	return out, nil
+}
+
+func trafficToProto(what event.Type, c event.ConnectionEvent) *echov1.Traffic {
+	out := &echov1.Traffic{Endpoint: c.Endpoint, Peer: c.Peer.String(), Connection: c.Number, OpenTime: timestamp(c.Opened)}
+	if what == event.ConnectionClosed {
+		out.BytesIn, out.BytesOut, out.Reason = &c.BytesIn, &c.BytesOut, c.Reason
+	}
+	return out
 }
 
 // eventState is the state of an event's subject, as a filter compares it.
@@ -53,6 +63,8 @@ func eventLabels(e *event.Event) map[string]string {
 		return s.Labels
 	case monitor.Monitor:
 		return s.Labels
+	case event.ConnectionEvent:
+		return s.Labels
 	default:
 		return nil
 	}
@@ -76,6 +88,10 @@ func eventTypeToProto(t event.Type) echov1.Event_Type {
 		return echov1.Event_EXPIRED
 	case event.RunEnded:
 		return echov1.Event_RUN_ENDED
+	case event.ConnectionOpened:
+		return echov1.Event_CONNECTION_OPENED
+	case event.ConnectionClosed:
+		return echov1.Event_CONNECTION_CLOSED
 	default:
 		return echov1.Event_TYPE_UNSPECIFIED
 	}

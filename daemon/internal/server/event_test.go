@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,9 @@ func watchREST(t *testing.T, d *testDaemon, path string, req *echov1.WatchEvents
 	}
 	if req.GetChangesOnly() {
 		query.Set("changesOnly", "true")
+	}
+	if oneIn := req.GetTrafficOneIn(); oneIn > 0 {
+		query.Set("trafficOneIn", strconv.FormatUint(uint64(oneIn), 10))
 	}
 	httpReq, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.HTTP+path+"?"+query.Encode(), nil)
 	if err != nil {

@@ -85,6 +85,7 @@ type daemon struct {
 	listeners *controlListeners
 	store     *store.Store // nil: in memory
 	events    *event.Log
+	traffic   event.Connections // tells of TCP connections, where somebody watches them
 	registry  *registry.Registry
 	targets   *targets.Policy
 	runs      *runs.Manager
@@ -111,7 +112,10 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	d.targets = targets.New(allowed)
 	limits := c.ProbeLimits.limits()
 	d.events = event.New(event.Limits{Events: keptEvents, Bytes: keptEventBytes, Watches: maxWatches})
-	registryConfig := registry.Config{Events: d.events, Engine: echo.New(echo.Options{MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit())}), DefaultHost: c.DefaultHost, Log: c.Log}
+	engine := echo.New(echo.Options{
+		MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit()), Observe: registry.Observe(&d.traffic),
+	})
+	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
 			return nil, err
@@ -142,6 +146,11 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	return d, d.assembleControl()
 }
 
+// watchTraffic tells a client of the connections of endpoints.
+func (d *daemon) watchTraffic(oneIn uint32, match func(*event.Event) bool) rpc.TrafficWatch {
+	return d.traffic.Watch(oneIn, match)
+}
+
 // assembleControl makes the servers: the same services behind the same interceptors, for gRPC and for REST.
 func (d *daemon) assembleControl() error {
 	services := rpc.Services{
@@ -150,7 +159,7 @@ func (d *daemon) assembleControl() error {
 		Probe:    d.probes,
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
-		Event:    rpc.NewEventService(d.events, nil),
+		Event:    rpc.NewEventService(d.events, d.watchTraffic),
 		Daemon:   rpc.NewDaemonService(d.info, d.registry),
 	}
 	stopping, stop := context.WithCancel(context.Background())

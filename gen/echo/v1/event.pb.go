@@ -46,9 +46,9 @@ const (
 	// It was deleted since its time was over, or its session ended; told as it was last. So is a probe that has ended and is
 	// kept no longer.
 	Event_EXPIRED Event_Type = 7
-	// A connection was opened (traffic).
+	// A TCP connection was opened (traffic).
 	Event_CONNECTION_OPENED Event_Type = 8
-	// A connection has ended (traffic).
+	// A TCP connection has ended (traffic).
 	Event_CONNECTION_CLOSED Event_Type = 9
 	// A monitor's run has ended, told with what it found.
 	Event_RUN_ENDED Event_Type = 10
@@ -380,20 +380,23 @@ func (x *DaemonEvent) GetState() DaemonEvent_State {
 	return DaemonEvent_STATE_UNSPECIFIED
 }
 
-// Traffic is a TCP connection of an endpoint that was opened or has ended.
+// Traffic is a TCP connection of an endpoint that was opened or has ended. Connections that are turned away are not told; the
+// endpoint's counters have them, and their reasons.
 type Traffic struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The endpoint's name.
 	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	// Who is at the other end, "ADDRESS:PORT".
 	Peer string `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Tells the connection from others of the daemon's life.
+	// Tells the connection from others that the daemon tells of in its life.
 	Connection uint64 `protobuf:"varint,3,opt,name=connection,proto3" json:"connection,omitempty"`
 	// Payload bytes received; when it has ended.
-	BytesIn uint64 `protobuf:"varint,4,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesIn *uint64 `protobuf:"varint,4,opt,name=bytes_in,json=bytesIn,proto3,oneof" json:"bytes_in,omitempty"`
 	// Payload bytes sent back; when it has ended.
-	BytesOut uint64 `protobuf:"varint,5,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	// Why it has ended: peer_closed, idle, stalled, reset, one_shot, max_bytes, stopped, error.
+	BytesOut *uint64 `protobuf:"varint,5,opt,name=bytes_out,json=bytesOut,proto3,oneof" json:"bytes_out,omitempty"`
+	// Why it has ended: peer_closed (the peer ended its side and has its echo), idle and stalled (its timeouts), reset (by the
+	// peer), one_shot and max_bytes (it had all that it may have), stopped (the endpoint was, or the daemon), error (the system
+	// could not go on with it). When it has ended.
 	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was opened.
 	OpenTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=open_time,json=openTime,proto3" json:"open_time,omitempty"`
@@ -453,15 +456,15 @@ func (x *Traffic) GetConnection() uint64 {
 }
 
 func (x *Traffic) GetBytesIn() uint64 {
-	if x != nil {
-		return x.BytesIn
+	if x != nil && x.BytesIn != nil {
+		return *x.BytesIn
 	}
 	return 0
 }
 
 func (x *Traffic) GetBytesOut() uint64 {
-	if x != nil {
-		return x.BytesOut
+	if x != nil && x.BytesOut != nil {
+		return *x.BytesOut
 	}
 	return 0
 }
@@ -490,9 +493,13 @@ type WatchEventsRequest struct {
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Tell nothing of what is there already: begin with SYNCED. Not with a resume token.
 	ChangesOnly bool `protobuf:"varint,3,opt,name=changes_only,json=changesOnly,proto3" json:"changes_only,omitempty"`
-	// Tell of TCP connections, too, one in so many; 1: of each. Which is decided when a connection is opened, so that both
-	// its events are told or neither. Such events never hold up the echo: those that a watch does not read in time are
-	// dropped, and the next answer says how many. 0: not at all.
+	// Tell of TCP connections, too, one in so many on average; 1: of each. 0: not at all, whatever the filter. Which connections
+	// is decided when they are opened, so that both events of one are told or neither, and those that are open when the watch
+	// begins are not told; the filter's labels are those of the endpoint at that time. Watches with the same number are told of
+	// the same connections.
+	//
+	// Such events never hold up the echo: they are told some hundredths of a second later, and those that a watch does not read
+	// in time are dropped, and the next answer says how many (traffic_dropped). Their order among the other events is not kept.
 	TrafficOneIn  uint32 `protobuf:"varint,4,opt,name=traffic_one_in,json=trafficOneIn,proto3" json:"traffic_one_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,7 +634,8 @@ type WatchEventsResponse struct {
 	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	// Goes on behind this event, in a later watch of the same method with the same filter. Empty before SYNCED.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	// Traffic events that this watch has lost so far.
+	// Traffic events that this watch has lost so far, since it did not read them in time. Where the first of a connection's two
+	// events is lost, so is the other.
 	TrafficDropped uint64 `protobuf:"varint,3,opt,name=traffic_dropped,json=trafficDropped,proto3" json:"traffic_dropped,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -719,17 +727,20 @@ const file_echo_v1_event_proto_rawDesc = "" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05READY\x10\x01\x12\f\n" +
-	"\bSTOPPING\x10\x02\"\xe2\x01\n" +
+	"\bSTOPPING\x10\x02\"\x87\x02\n" +
 	"\aTraffic\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x03 \x01(\x04R\n" +
-	"connection\x12\x19\n" +
-	"\bbytes_in\x18\x04 \x01(\x04R\abytesIn\x12\x1b\n" +
-	"\tbytes_out\x18\x05 \x01(\x04R\bbytesOut\x12\x16\n" +
+	"connection\x12\x1e\n" +
+	"\bbytes_in\x18\x04 \x01(\x04H\x00R\abytesIn\x88\x01\x01\x12 \n" +
+	"\tbytes_out\x18\x05 \x01(\x04H\x01R\bbytesOut\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x127\n" +
-	"\topen_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bopenTime\"\xfe\x01\n" +
+	"\topen_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bopenTimeB\v\n" +
+	"\t_bytes_inB\f\n" +
+	"\n" +
+	"_bytes_out\"\xfe\x01\n" +
 	"\x12WatchEventsRequest\x12 \n" +
 	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12+\n" +
 	"\fresume_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vresumeToken\x12!\n" +
@@ -813,6 +824,7 @@ func file_echo_v1_event_proto_init() {
 		(*Event_Daemon)(nil),
 		(*Event_Traffic)(nil),
 	}
+	file_echo_v1_event_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
