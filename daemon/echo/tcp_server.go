@@ -64,6 +64,13 @@ func boundAs(a Address, got net.Addr) netip.AddrPort {
 	return bound
 }
 
+// peerAddr returns the address of a peer without the zone, which package net reads where the process is and not where the
+// endpoint is; no prefix of sources has one either.
+func peerAddr(a net.Addr) netip.AddrPort {
+	peer := boundAddr(a)
+	return netip.AddrPortFrom(peer.Addr().WithZone(""), peer.Port())
+}
+
 // boundAddr returns the address of a socket without IPv4-mapped forms.
 func boundAddr(a net.Addr) netip.AddrPort {
 	var bound netip.AddrPort
@@ -115,7 +122,7 @@ func (s *tcpServer) accept() error {
 // take lets conn be served, or turns it away.
 func (s *tcpServer) take(conn *net.TCPConn) {
 	c := &tcpConn{conn: conn, counters: s.counters, timeouts: &s.timeouts}
-	peer := boundAddr(conn.RemoteAddr())
+	peer := peerAddr(conn.RemoteAddr())
 	options, tag, ok := s.admit(c, peer.Addr())
 	if !ok {
 		_ = conn.Close()

@@ -3,7 +3,7 @@ package echo
 import "net/netip"
 
 // Observe is told of a TCP connection that an endpoint has taken: the endpoint's [Spec].Tag as it was then, and who is at
-// the other end, whose address is never an IPv4-mapped one. What it answers, if it is not nil, is called once, when the
+// the other end, whose address is never an IPv4-mapped one and has no zone. What it answers, if it is not nil, is called once, when the
 // connection has ended. Connections that are turned away are not told; [Stats] counts them.
 //
 // Both are called by what serves the connections, the one before the first byte is read, the other before the connection is

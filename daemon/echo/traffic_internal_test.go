@@ -1,6 +1,10 @@
 package echo
 
-import "testing"
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
 
 // What the system does to a connection is no other reason, whatever had been said before.
 func TestEndReason(t *testing.T) {
@@ -16,5 +20,13 @@ func TestEndReason(t *testing.T) {
 	}
 	if got := endReason(noEvent, false, true); got != EndedPeerClosed {
 		t.Errorf("the peer's end, with as many bytes as may be: %s", got)
+	}
+}
+
+// A link-local peer is known by its address alone, by the one who is told of it and by the sources.
+func TestPeersHaveNoZone(t *testing.T) {
+	peer := peerAddr(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 7, Zone: "eth0"})
+	if peer != netip.MustParseAddrPort("[fe80::1]:7") || !netip.MustParsePrefix("fe80::/10").Contains(peer.Addr()) {
+		t.Errorf("got %v", peer)
 	}
 }
