@@ -67,7 +67,7 @@ func TestCompletionOfLiveNames(t *testing.T) {
 		{"probe |get|-o|", "table|wide|json|yaml|name|junit|" + noFiles},
 		{"probe |start|-o|", "table|wide|json|yaml|name|" + noFiles},
 		{"probe |web-1|--expect|", noFiles},
-		{"watch |--kind|", "endpoint|probe|monitor|daemon|" + noFiles},
+		{"watch |--kind|", "endpoint|probe|monitor|daemon|traffic|" + noFiles},
 		{"wait |w", "web-1\tTCP *|web-2\tUDP *|" + noFiles},
 		{"wait |pro", "probe/|" + noSpace},
 		{"wait |probe/p-2", "probe/p-2\tRUNNING|" + noFiles},

@@ -61,6 +61,23 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"watch --selector":     watchEffect("--selector", "watched=yes", true),
 	"watch --kind":         watchEffect("--kind", "endpoint", true),
 	"watch --changes-only": watchEffect("--changes-only", "", false),
+	"watch --traffic":      trafficEffect("--traffic"),
+	"watch --traffic-one-in": func(t *testing.T, s *shell) {
+		trafficEffect("--traffic-one-in", "1")(t, s)
+		s.newEndpoint("tcp", "e-seldom")
+		w := s.start("watch", "--traffic-one-in", "1000000", "--filter", `name = "e-seldom"`)
+		all := s.start("watch", "--traffic", "--filter", `name = "e-seldom"`)
+		w.out.await(t, "SYNCED")
+		all.out.await(t, "SYNCED")
+		s.connectOnce("e-seldom")
+		all.out.await(t, "CONNECTION_CLOSED")
+		all.stop()
+		s.ok("delete", "e-seldom")
+		w.out.await(t, "DELETED")
+		if out := w.stop().stdout; strings.Contains(out, "CONNECTION") {
+			t.Errorf("a connection of a million is shown:\n%s", out)
+		}
+	},
 	"wait --for": func(t *testing.T, s *shell) {
 		s.newEndpoint("tcp", "e-wait")
 		s.ok("wait", "e-wait", "--for", "exists")
@@ -691,6 +708,25 @@ func startSourceEffect(field, flag string) func(*testing.T, *shell) {
 		m := s.json("probe", "start", "tcp://127.0.0.1:1", "--name", "e-place", "-c", "1", flag, "nowhere7")
 		wantField(t, m, "source."+field, `"nowhere7"`)
 		s.ok("probe", "rm", "e-place")
+	}
+}
+
+// trafficEffect wants a connection shown with a flag, and none without.
+func trafficEffect(flags ...string) func(*testing.T, *shell) {
+	return func(t *testing.T, s *shell) {
+		s.newEndpoint("tcp", "e-traffic")
+		args := []string{"watch", "--kind", "endpoint", "--filter", `name = "e-traffic"`}
+		without, with := s.start(args...), s.start(append(args, flags...)...)
+		without.out.await(t, "SYNCED")
+		with.out.await(t, "SYNCED")
+		s.connectOnce("e-traffic")
+		with.out.await(t, "CONNECTION_CLOSED")
+		with.stop()
+		s.ok("delete", "e-traffic")
+		without.out.await(t, "DELETED")
+		if out := without.stop().stdout; strings.Contains(out, "CONNECTION") {
+			t.Errorf("without %v there is\n%s", flags, out)
+		}
 	}
 }
 

@@ -21,13 +21,24 @@ const (
 	lastAgain  = 5 * time.Second
 )
 
+// trafficKind is what the daemon tells of only where it is asked to.
+const trafficKind = "traffic"
+
+// maxOneIn is the smallest share of connections that may be asked for, as one in so many.
+const maxOneIn = 1_000_000
+
+// lostEvery is how often at most it is said that events were lost.
+const lostEvery = time.Second
+
 // eventKinds are what a watch can be of.
-var eventKinds = []string{"endpoint", "probe", "monitor", "daemon"}
+var eventKinds = []string{"endpoint", "probe", "monitor", "daemon", trafficKind}
 
 type eventOptions struct {
 	matching
 	kinds       []string
 	changesOnly bool
+	traffic     bool
+	oneIn       countFlag
 }
 
 func newWatchCommand(a *app) *cobra.Command {
@@ -40,19 +51,28 @@ a probe, a monitor or the daemon, a line each, until Ctrl-C. When the connection
 breaks it goes on by itself, without missing or repeating an event; when the
 daemon was started anew it begins anew. Both are said on standard error.
 
+With --traffic, TCP connections of endpoints are shown, too, as they are opened
+and when they have ended, with the bytes and the reason; --traffic-one-in shows
+one in so many of them. Those that come faster than they are shown are lost,
+which is said on standard error, and so are those of a break.
+
 A filter speaks of type, kind, name, state and labels (AIP-160). With -o json it
 is an object a line, with -o name KIND/NAME.`),
 		Example: `  echoctl watch
   echoctl watch --kind endpoint --selector rack=r1
   echoctl watch --changes-only --filter 'type = STATE_CHANGED AND state = FAILED'
+  echoctl watch --traffic --filter 'name = "web-1"'
+  echoctl watch --kind traffic --traffic-one-in 100
   echoctl watch --kind monitor -o json | jq -c .monitor.verdict`,
 		Args: argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runWatch(a, cmd, o) },
 	}
 	flags := cmd.Flags()
 	o.addTo(cmd)
-	flags.StringSliceVar(&o.kinds, "kind", nil, "only of these `KIND,...`: endpoint, probe, monitor, daemon")
+	flags.StringSliceVar(&o.kinds, "kind", nil, "only of these `KIND,...`: endpoint, probe, monitor, daemon, traffic")
 	flags.BoolVar(&o.changesOnly, "changes-only", false, "not what is there already")
+	flags.BoolVar(&o.traffic, "traffic", false, "also each TCP connection that is opened or has ended")
+	flags.Var(&o.oneIn, "traffic-one-in", "also one in `N` of these connections, 1 to 1000000")
 	mustRegister(cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(eventKinds, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -62,15 +82,39 @@ func (o *eventOptions) request() (*echov1.WatchEventsRequest, error) {
 	var kinds []string
 	for _, kind := range trimmed(o.kinds) {
 		if !slices.Contains(eventKinds, kind) {
-			return nil, usagef("--kind %q: say endpoint, probe, monitor or daemon", kind)
+			return nil, usagef("--kind %q: say endpoint, probe, monitor, daemon or traffic", kind)
 		}
 		kinds = append(kinds, "kind = "+filterString(kind))
 	}
+	oneIn, err := o.trafficOneIn()
+	if err != nil {
+		return nil, err
+	}
 	filter := o.expression()
 	if len(kinds) > 0 {
+		if oneIn > 0 {
+			kinds = append(kinds, "kind = "+filterString(trafficKind))
+		}
 		filter = bothFilters(filter, "("+strings.Join(kinds, " OR ")+")")
 	}
-	return &echov1.WatchEventsRequest{Filter: filter, ChangesOnly: o.changesOnly}, nil
+	return &echov1.WatchEventsRequest{Filter: filter, ChangesOnly: o.changesOnly, TrafficOneIn: oneIn}, nil
+}
+
+// asksForTraffic says whether connections are to be told: by any of the flags that speak of them.
+func (o *eventOptions) asksForTraffic() bool {
+	return o.traffic || o.oneIn.set || slices.Contains(trimmed(o.kinds), trafficKind)
+}
+
+// trafficOneIn is how many connections there are to one that is told; 0: none is.
+func (o *eventOptions) trafficOneIn() (uint32, error) {
+	oneIn := o.oneIn.value
+	switch {
+	case o.oneIn.set && (oneIn == 0 || oneIn > maxOneIn):
+		return 0, usagef("--traffic-one-in %d: say 1, for each connection, to %d", oneIn, maxOneIn)
+	case !o.asksForTraffic():
+		return 0, nil
+	}
+	return max(oneIn, 1), nil
 }
 
 func runWatch(a *app, cmd *cobra.Command, o *eventOptions) error {
@@ -129,6 +173,9 @@ type eventWatch struct {
 	answers     uint64
 	broken      bool
 	done        bool
+
+	lost     uint64    // events of connections, of this stream, as was said
+	lostSaid time.Time // and when
 }
 
 func (w *eventWatch) anew() {
@@ -158,6 +205,7 @@ func (w *eventWatch) read(outer context.Context) error {
 
 func (w *eventWatch) receive(ctx context.Context, answered func()) error {
 	stream, err := w.session.events.WatchEvents(ctx, w.request)
+	w.lost = 0
 	for err == nil {
 		var m *echov1.WatchEventsResponse
 		if m, err = stream.Recv(); err != nil {
@@ -174,6 +222,7 @@ func (w *eventWatch) receive(ctx context.Context, answered func()) error {
 				return err
 			}
 		}
+		w.sayLost(m.GetTrafficDropped())
 		if token := m.GetResumeToken(); token != "" {
 			w.request.ResumeToken, w.request.ChangesOnly = token, false
 		}
@@ -182,6 +231,14 @@ func (w *eventWatch) receive(ctx context.Context, answered func()) error {
 		return status.Error(codes.DeadlineExceeded, "")
 	}
 	return err
+}
+
+// sayLost says that events of connections were lost, now and then.
+func (w *eventWatch) sayLost(lost uint64) {
+	if lost > w.lost && time.Since(w.lostSaid) >= lostEvery {
+		w.lost, w.lostSaid = lost, time.Now()
+		w.session.app.talk("echoctl: events of connections lost so far: %d; they came faster than they were read, and --traffic-one-in asks for fewer", lost)
+	}
 }
 
 // mayMend tells of errors that pass.

@@ -3,6 +3,8 @@ package render
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
@@ -24,7 +26,7 @@ func events() []*echov1.Event {
 		{Type: echov1.Event_STATE_CHANGED, Subject: &echov1.Event_Monitor{Monitor: failed}},
 		{Type: echov1.Event_CONNECTION_OPENED, Subject: &echov1.Event_Traffic{Traffic: &echov1.Traffic{Endpoint: "web-1", Peer: "192.0.2.7:40000"}}},
 		{Type: echov1.Event_CONNECTION_CLOSED, Subject: &echov1.Event_Traffic{Traffic: &echov1.Traffic{
-			Endpoint: "an-endpoint-with-a-name-of-some-length", Peer: "192.0.2.7:40000", BytesIn: 64, BytesOut: 60, Reason: "reset",
+			Endpoint: "an-endpoint-with-a-name-of-some-length", Peer: "192.0.2.7:40000", BytesIn: proto.Uint64(64), BytesOut: proto.Uint64(60), Reason: "reset",
 		}}},
 		{Type: 99},
 	}
