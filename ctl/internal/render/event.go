@@ -31,9 +31,9 @@ func EventSubject(e *echov1.Event) string {
 // behind it.
 var (
 	eventHeader     = []string{"TIME", "EVENT", "SUBJECT", "STATE", "DETAIL"}
-	eventWidths     = []int{12, 13, 24, 8, 0}
+	eventWidths     = []int{12, 17, 30, 8, 0}
 	wideEventHeader = []string{"REVISION", "TIME", "EVENT", "SUBJECT", "STATE", "UID", "DETAIL", "LABELS"}
-	wideEventWidths = []int{8, 24, 13, 24, 8, 36, 32, 0}
+	wideEventWidths = []int{8, 24, 17, 30, 8, 36, 32, 0}
 )
 
 // eventCells are the columns of a table, in the time zone of now.
