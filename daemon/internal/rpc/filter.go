@@ -198,10 +198,29 @@ func quoteDurations(filter string) string {
 	})
 }
 
-// nesting answers how deep parentheses and negations go, those in quotes included: the parser follows each down, and
-// tells of an error once for each.
-func nesting(filter string) int {
-	return strings.Count(filter, "(") + strings.Count(filter, "NOT") + strings.Count(filter, "-")
+// nesting answers how deep parentheses and negations go: the parser follows each down, and tells of an error once for each.
+func nesting(filter string) (deepest int) {
+	var lexer filtering.Lexer
+	lexer.Init(filter)
+	open, negations := 0, 0 // parentheses, and the negations in a row
+	for {
+		token, err := lexer.Lex()
+		if err != nil {
+			return deepest // it is the end, or the parser comes no further either
+		}
+		switch token.Type {
+		case filtering.TokenTypeLeftParen:
+			open++
+		case filtering.TokenTypeRightParen:
+			open--
+		case filtering.TokenTypeNot, filtering.TokenTypeMinus:
+			negations++
+		case filtering.TokenTypeWhitespace:
+		default:
+			negations = 0
+		}
+		deepest = max(deepest, open+negations)
+	}
 }
 
 // innermost answers the part of a parser's error that says what is wrong, without the rules that it was found under.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +109,24 @@ func TestBadFiltersAreRefused(t *testing.T) {
 	for _, filter := range badFilters {
 		if _, err := endpointFilter.parse(filter); err == nil {
 			t.Errorf("%s is taken", filter)
+		}
+	}
+}
+
+// TestNestingOfFilters: only what is nested counts, not what is long.
+func TestNestingOfFilters(t *testing.T) {
+	for filter, taken := range map[string]bool{
+		strings.Repeat(`name = "web-1-2" OR `, 100) + `name = "((((-NOT"`:                       true,
+		strings.Repeat(`(name = "a" AND port = 1) OR `, 100) + `(-port = 2)`:                    true,
+		strings.Repeat(`NOT port = 1 AND `, 100) + `-port = 2`:                                  true,
+		strings.Repeat(`(`, maxFilterDepth) + `port = 1` + strings.Repeat(`)`, maxFilterDepth):  true,
+		strings.Repeat(`(`, maxFilterDepth) + `-port = 1` + strings.Repeat(`)`, maxFilterDepth): false,
+		strings.Repeat(`NOT (`, 33) + `port = 1` + strings.Repeat(`)`, 33):                      false,
+		strings.Repeat(`(port = 1 AND `, maxFilterDepth) + `"\\" NOT (port = 1`:                 false,
+	} {
+		_, err := endpointFilter.parse(filter)
+		if deep := err != nil && strings.Contains(err.Error(), "deep"); deep == taken || taken && err != nil {
+			t.Errorf("%s: %v", filter, err)
 		}
 	}
 }
