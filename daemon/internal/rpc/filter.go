@@ -223,6 +223,12 @@ func nesting(filter string) (deepest int) {
 	}
 }
 
+// plainWords are errors of the parser in words that need no knowledge of it.
+var plainWords = map[string]string{
+	"EOF":                  "it ends too early",
+	"non-bool result type": "a comparison is wanted, as in name = \"web-1\"",
+}
+
 // innermost answers the part of a parser's error that says what is wrong, without the rules that it was found under.
 func innermost(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
@@ -232,6 +238,12 @@ func innermost(err error) string {
 	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "^"))
 	for _, layer := range []string{"check call expr: ", "check select expr: "} { // the checker's are in the text
 		text = strings.ReplaceAll(text, layer, "")
+	}
+	if plain := plainWords[text]; plain != "" {
+		text = plain
+	}
+	if name, ok := strings.CutPrefix(text, "undeclared identifier "); ok {
+		text = name + " is no field and no value"
 	}
 	return fmt.Sprintf("%.*s", maxShownError, text)
 }

@@ -131,6 +131,20 @@ func TestNestingOfFilters(t *testing.T) {
 	}
 }
 
+// TestFilterErrors: what the parser says in its own words is said in ours.
+func TestFilterErrors(t *testing.T) {
+	for filter, want := range map[string]string{
+		`port =`:              `it ends too early (fields: name,`,
+		`"web-1"`:             `a comparison is wanted, as in name = "web-1" (fields: name,`,
+		`labels.rack = rack1`: `'rack1' is no field and no value (fields: name,`,
+		`protocol = tcp`:      `'tcp' is no field and no value (fields: name,`,
+	} {
+		if _, err := endpointFilter.parse(filter); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "text in double quotes") {
+			t.Errorf("%s: %v, want %s", filter, err, want)
+		}
+	}
+}
+
 // TestFilterOfDurations has a table of its own, with what an endpoint's may have.
 func TestFilterOfDurations(t *testing.T) {
 	f := newFilterable(filterable[time.Duration]{
