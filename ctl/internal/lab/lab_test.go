@@ -112,6 +112,8 @@ func TestProblems(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		// The form.
 		{"", "f: says nothing; a file for no endpoints says: endpoints: []"},
+		{"{}", "f:1:1: says nothing; a document for no endpoints says: endpoints: []"},
+		{"endpoints: []\n---\n{}\n", "f:3:1: says nothing; a document for no endpoints says: endpoints: []"},
 		{"# only this\n", "f: says nothing; a file for no endpoints says: endpoints: []"},
 		{"endpoints:\n", "f:1:11: endpoints is a list; here is nothing"},
 		{"- name: a\n", `f:1:1: a document is "endpoints:" and a list of them; here is a list`},

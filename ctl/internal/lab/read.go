@@ -85,6 +85,9 @@ func (r *reader) document(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
+	if len(members) == 0 {
+		r.problem(n, "says nothing; a document for no endpoints says: endpoints: []")
+	}
 	for _, m := range members {
 		if m.key.Value != "endpoints" {
 			r.problem(m.key, "unknown key %q%s", m.key.Value, suggest(m.key.Value, []string{"endpoints"}, "a document has"))
