@@ -201,6 +201,12 @@ func TestFiles(t *testing.T) {
 	s.stdin = one("stdin")
 	s.run("diff", "-f", folder, "-o", "name").want(t, 1, "a-1\na-2\nb\nc\n", "4 to create\n")
 	s.run("diff", "-f", "-", "-f", folder, "-R", "-o", "name").want(t, 1, "stdin\na-1\na-2\nb\nc\nd\n", "6 to create\n")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Logf("no links can be made here: %v", err)
+	} else {
+		s.run("diff", "-f", link, "-o", "name").want(t, 1, "a-1\na-2\nb\nc\n", "4 to create\n")
+	}
 	empty := t.TempDir()
 	large := filepath.Join(empty, "large.yaml")
 	for _, c := range []struct{ args, want string }{

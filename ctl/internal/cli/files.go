@@ -81,12 +81,13 @@ func (o *fileOptions) read(stdin io.Reader) (*lab.Lab, error) {
 
 // inFolder finds the files of a folder. That there is none is an error: it is never meant.
 func (o *fileOptions) inFolder(folder string) (paths []string, err error) {
-	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	root := filepath.Clean(folder) + string(filepath.Separator) // with which a link to a folder is that folder
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		hidden := strings.HasPrefix(entry.Name(), ".")
 		switch {
 		case err != nil:
 			return err
-		case path == folder:
+		case path == root:
 			return nil
 		case entry.IsDir() && (hidden || !o.recursive):
 			return fs.SkipDir
