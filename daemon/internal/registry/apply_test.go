@@ -486,6 +486,47 @@ func TestAppliesOfTheSameLabTakeTurns(t *testing.T) {
 	}
 }
 
+// TestAListSeesAnApplyWhole: never a part of what is done as one change.
+func TestAListSeesAnApplyWhole(t *testing.T) {
+	r := newRegistry(t, nil)
+	lab := func(version int) (wanted []Wanted) {
+		for i := range 200 {
+			def := tcp(fmt.Sprintf("e-%03d", i))
+			def.Labels = map[string]string{"version": fmt.Sprint(version)}
+			wanted = append(wanted, Wanted{Definition: def})
+		}
+		return wanted
+	}
+	apply := func(version int) {
+		if _, err := r.Apply(t.Context(), lab(version), ApplyOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	apply(0)
+	var applies sync.WaitGroup
+	defer applies.Wait()
+	end := make(chan struct{})
+	applies.Go(func() {
+		defer close(end)
+		for i := range 50 {
+			apply(i)
+		}
+	})
+	for {
+		select {
+		case <-end:
+			return
+		default:
+		}
+		found, _ := r.List("", 1000, nil)
+		for _, e := range found {
+			if got, first := e.Labels["version"], found[0].Labels["version"]; got != first {
+				t.Fatalf("a list of %d has %s of version %s, and %s of version %s", len(found), found[0].Name, first, e.Name, got)
+			}
+		}
+	}
+}
+
 func TestApplyRefusesATwin(t *testing.T) {
 	r := newRegistry(t, nil)
 	_, err := r.Apply(context.Background(), want(tcp("a"), tcp("b"), tcp("a")), ApplyOptions{})

@@ -165,21 +165,12 @@ func (r *Registry) Get(name string) (Endpoint, error) {
 }
 
 // List answers up to limit endpoints for which match is true, by name, from the first after the name after; more tells
-// whether there are others behind them. A nil match takes all.
+// whether there are others behind them. A nil match takes all. They are as they were at one moment: of what is done as one
+// change, all is seen or nothing.
 func (r *Registry) List(after string, limit int, match func(*Endpoint) bool) (found []Endpoint, more bool) {
-	r.mu.Lock()
-	names := make([]string, 0, len(r.entries))
-	for name, e := range r.entries {
-		if e.announced && name > after {
-			names = append(names, name)
-		}
-	}
-	r.mu.Unlock()
-	slices.Sort(names)
-	for _, name := range names {
-		e, err := r.Get(name)
-		if err != nil || (match != nil && !match(&e)) {
-			continue // deleted meanwhile, or not asked for
+	for _, e := range r.behind(after, limit, match == nil) {
+		if match != nil && !match(&e) {
+			continue
 		}
 		if len(found) == limit {
 			return found, true
@@ -187,6 +178,27 @@ func (r *Registry) List(after string, limit int, match func(*Endpoint) bool) (fo
 		found = append(found, e)
 	}
 	return found, false
+}
+
+// behind answers the endpoints after a name, in order; where every one counts, one more than limit will do.
+func (r *Registry) behind(name string, limit int, every bool) []Endpoint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := make([]string, 0, len(r.entries))
+	for n, e := range r.entries {
+		if e.announced && n > name {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	if every && limit < len(names) {
+		names = names[:limit+1]
+	}
+	all := make([]Endpoint, 0, len(names))
+	for _, n := range names {
+		all = append(all, r.snapshotLocked(r.entries[n]))
+	}
+	return all
 }
 
 // Len answers how many endpoints there are, stopped ones included.
