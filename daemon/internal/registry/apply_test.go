@@ -486,6 +486,22 @@ func TestAppliesOfTheSameLabTakeTurns(t *testing.T) {
 	}
 }
 
+// TestWhatIsDeletedWhileAnApplyBegins: it is pruned already, and nothing is left where it was.
+func TestWhatIsDeletedWhileAnApplyBegins(t *testing.T) {
+	r := newRegistry(t, nil)
+	mustApply(t, r, want(tcp("a"), tcp("b"), tcp("c")), ApplyOptions{}, "+a +b +c")
+	opt := ApplyOptions{Prune: func(e *Endpoint) bool {
+		if err := r.Delete(t.Context(), "b", "", 0); err != nil && !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+		return e.Name != "c"
+	}}
+	mustApply(t, r, want(tcp("a")), opt, "=a")
+	if names := r.Matching(everything); !slices.Equal(names, []string{"a", "c"}) || r.Len() != 2 {
+		t.Errorf("there are %v", names)
+	}
+}
+
 // TestAListSeesAnApplyWhole: never a part of what is done as one change.
 func TestAListSeesAnApplyWhole(t *testing.T) {
 	r := newRegistry(t, nil)

@@ -161,7 +161,7 @@ func (r *Registry) write(puts []record, deletes []string) error {
 }
 
 // takeAll waits for the turns on endpoints, in the order of their names, so that no two calls wait for each other. A name
-// that is not there is passed over, or, if missing makes an entry for it, reserved. The caller owes a giveAll.
+// that is not there is passed over, or, if missing is there and makes an entry for it, reserved. The caller owes a giveAll.
 func (r *Registry) takeAll(ctx context.Context, names []string, missing func(name string) *entry) (map[string]*entry, error) {
 	taken := make(map[string]*entry, len(names))
 	for _, name := range slices.Sorted(slices.Values(names)) {
@@ -186,7 +186,9 @@ func (r *Registry) takeOrReserve(ctx context.Context, name string, missing func(
 		if missing == nil {
 			return nil, nil
 		}
-		e = missing(name)
+		if e = missing(name); e == nil {
+			return nil, nil
+		}
 		r.mu.Lock()
 		free := r.entries[name] == nil
 		if free {
