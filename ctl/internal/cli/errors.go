@@ -129,6 +129,8 @@ func (a *app) explain(err error) (string, int) {
 	case info == nil && s.Code() == codes.Unimplemented:
 		return fmt.Sprintf("the daemon at %s does not know this call; it may be older than this echoctl "+
 			"(echoctl version shows both)", a.peer.server), exitFailed
+	case info == nil && s.Code() == codes.Internal && strings.HasSuffix(s.Message(), "string field contains invalid UTF-8"):
+		return "a name or text of this command is not UTF-8", exitUsage // it was not even sent
 	}
 	return a.words(err, s, info, violations), exitFailed
 }

@@ -26,6 +26,16 @@ func violations(fields ...string) *errdetails.BadRequest {
 	return b
 }
 
+// TestTextThatCannotBeSent: gRPC's words of it say nothing to who typed it.
+func TestTextThatCannotBeSent(t *testing.T) {
+	s := at(t, shared.GRPC)
+	for _, args := range [][]string{
+		{"list", "--filter", "name = \"\xff\""}, {"create", "tcp", "--name", "\xff"}, {"create", "tcp", "--description", "\xff", "--count", "2"}, {"get", "\xff"},
+	} {
+		s.run(args...).want(t, 2, "", "echoctl: a name or text of this command is not UTF-8\n")
+	}
+}
+
 // TestErrorsInWords holds each kind of refusal to its words, its advice and its exit code.
 func TestErrorsInWords(t *testing.T) {
 	many := reason("BAD_VALUE")
