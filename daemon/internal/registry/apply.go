@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
@@ -352,8 +353,9 @@ func sockets(steps []*step) (all []*binding) {
 
 // port is what two sockets may be in each other's way by.
 type port struct {
-	protocol echo.Protocol
-	number   uint16
+	protocol  echo.Protocol
+	number    uint16
+	namespace namespace
 }
 
 // goingSockets are the sockets that are to go, and where they are.
@@ -366,7 +368,7 @@ func oldSockets(steps []*step) goingSockets {
 	g := goingSockets{at: map[port][]*step{}}
 	for _, s := range steps {
 		if s.old != nil {
-			p := port{s.entry.def.Protocol, s.old.Addr().Port()}
+			p := port{s.entry.def.Protocol, s.old.Addr().Port(), namespace(s.entry.def.NetworkNamespace)}
 			g.all, g.at[p] = append(g.all, s), append(g.at[p], s)
 		}
 	}
@@ -380,7 +382,11 @@ func (g goingSockets) blocking(b *binding) []*step {
 	case err != nil:
 		return nil
 	case errors.Is(b.err, echo.ErrAddressInUse):
-		return g.at[port{b.spec.Protocol, address.Port}]
+		where, _ := b.spec.Place.(namespace)
+		return slices.DeleteFunc(slices.Clone(g.at[port{b.spec.Protocol, address.Port, where}]), func(s *step) bool {
+			had := s.old.Addr().Addr()
+			return address.IP.IsValid() && !address.IP.IsUnspecified() && !had.IsUnspecified() && had != address.IP // they are apart
+		})
 	case errors.Is(b.err, echo.ErrTooManyFiles):
 		return g.all
 	default:

@@ -187,6 +187,25 @@ func TestThePortIsKeptElsewhere(t *testing.T) {
 	}
 }
 
+// TestAPortElsewhereIsInNobodysWay: an endpoint that goes keeps its connections where the apply fails, if it has the port that is
+// taken, but on another address.
+func TestAPortElsewhereIsInNobodysWay(t *testing.T) {
+	r := newRegistry(t, nil)
+	busy := occupy(t)
+	_, port, err := net.SplitHostPort(busy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, r, want(at("elsewhere", "127.0.0.2:"+port)), ApplyOptions{}, "+elsewhere")
+	open := connect(t, mustGet(t, r, "elsewhere"))
+	if _, err := r.Apply(t.Context(), want(at("new", busy)), ApplyOptions{Prune: everything}); err == nil {
+		t.Fatal("a port that is taken was bound")
+	}
+	if err := open.echo(); err != nil {
+		t.Errorf("cut for nothing: %v", err)
+	}
+}
+
 // TestAFailedApplyLeavesAllAsItWas has one fail at each of its points, and looks at everything that it had changed by then.
 func TestAFailedApplyLeavesAllAsItWas(t *testing.T) {
 	busy := occupy(t)
