@@ -76,7 +76,17 @@ func (n *Namespace) Do(f func() error) error {
 	}
 	done := make(chan error, 1)
 	// In a goroutine of its own: should its thread not come back, the caller does.
-	go func() { done <- n.inside(f) }()
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread's namespace is that of /proc/self and /proc/PID for everybody, so it never leaves. While
+			// it waits here, another has to run what follows.
+			done <- n.Do(f)
+			return
+		}
+		done <- n.inside(f)
+	}()
 	return <-done
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -70,6 +71,41 @@ func TestInsideAndBack(t *testing.T) {
 	}
 }
 
+// TestProcessStays: while others are inside, the process's own files say where it is at home: the first thread never leaves.
+func TestProcessStays(t *testing.T) {
+	n := netnstest.New(t)
+	home := threadNamespace(t)
+	var visitors, looking sync.WaitGroup
+	over := make(chan struct{})
+	for range 8 {
+		visitors.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if err := Do(n.Path(), func() error { time.Sleep(20 * time.Microsecond); return nil }); err != nil {
+					t.Errorf("Do: %v", err)
+					return
+				}
+			}
+		})
+	}
+	looking.Go(func() {
+		defer close(over)
+		for range 2000 {
+			var got uint64
+			if err := Do("/proc/self/ns/net", func() error { got = threadNamespace(t); return nil }); err != nil || got != home {
+				t.Errorf("/proc/self/ns/net is namespace %d, not %d (%v)", got, home, err)
+				return
+			}
+		}
+	})
+	looking.Wait()
+	visitors.Wait()
+}
+
 func threads(t *testing.T) int { return len(entries(t, "/proc/self/task")) }
 
 func entries(t *testing.T, folder string) (names []string) {
@@ -100,8 +136,16 @@ func TestSocketStays(t *testing.T) {
 	if err := opened.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := net.Dial("tcp4", l.Addr().String()); err == nil {
-		c.Close()
+	// From one that is as new: on the host somebody else may have that port.
+	outside := netnstest.New(t)
+	outside.IP(t, "link set lo up")
+	if err := Do(outside.Path(), func() error {
+		c, err := net.Dial("tcp4", l.Addr().String())
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}); err == nil {
 		t.Error("it can be reached from outside")
 	}
 	if err := Do(n.Path(), func() error {
