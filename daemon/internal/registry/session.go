@@ -51,7 +51,7 @@ type session struct {
 	entries map[*entry]struct{}
 	opening bool  // not kept yet: its name is taken, and nobody may create in it
 	hold    *Hold // who holds it; nil: its client has left, and its lease runs
-	ending  bool  // its lease is over: nobody may hold it or create in it any more
+	ending  bool  // its lease is over, or its client has ended it: nobody may hold it or create in it any more
 	lease   lease
 	over    chan struct{} // closed when it is forgotten
 }
@@ -170,6 +170,7 @@ func (r *Registry) EndSession(ctx context.Context, name, secret string) error {
 	r.mu.Lock()
 	s, err := r.ownSessionLocked(name, secret)
 	if err == nil {
+		s.ending = true // from here on nobody may hold it again, who would keep it from ending
 		s.loseLocked(nil)
 		r.scheduleLocked(&s.lease, time.Now())
 	}

@@ -341,3 +341,29 @@ func mustOpenIn(t *testing.T, r *Registry, store *memory, name string) *Hold {
 	defer store.setFail(true)
 	return mustOpen(t, r, name, time.Hour)
 }
+
+// TestAnEndCannotBeTakenBack: a session that is ended is not held again, not even in the moment before its endpoints go.
+func TestAnEndCannotBeTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := noSockets(t, &memory{records: map[string][]byte{}}, nil)
+		defer r.Close(ended())
+		for range 500 { // which of two is the first differs
+			h := mustOpen(t, r, "s", time.Hour)
+			again := make(chan error, 1)
+			go func() {
+				<-h.Lost() // as a client does whose stream has ended
+				_, err := r.HoldSession("s", h.Secret)
+				again <- err
+			}()
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			if err := r.EndSession(ctx, "s", h.Secret); err != nil {
+				t.Fatalf("the end: %v", err)
+			}
+			cancel()
+			if err := <-again; !errors.Is(err, ErrSessionOver) {
+				t.Fatalf("held again: %v", err)
+			}
+		}
+	})
+}
