@@ -400,6 +400,52 @@ func TestApplyRenews(t *testing.T) {
 }
 
 // TestSeveralWithLeases creates and applies with real sockets what ends by itself.
+// TestWhoWaitsForADrainHoldsUpNoOther has an apply, and a purge, wait for an endpoint that somebody else is changing for long:
+// the others that they are about expire at their time, and can be renewed.
+func TestWhoWaitsForADrainHoldsUpNoOther(t *testing.T) {
+	waits := map[string]func(context.Context, *Registry) error{
+		"apply": func(ctx context.Context, r *Registry) error {
+			_, err := r.Apply(ctx, nil, ApplyOptions{Prune: everything})
+			return err
+		},
+		"purge": func(ctx context.Context, r *Registry) error {
+			_, err := r.Purge(ctx, everything, 0)
+			return err
+		},
+	}
+	for what, wait := range waits {
+		synctest.Test(t, func(t *testing.T) {
+			store := &memory{records: map[string][]byte{}}
+			for _, name := range []string{"a", "b", "drains"} {
+				keepStopped(t, store, withTTL(name, 10*time.Second), time.Now().Add(10*time.Second))
+			}
+			r := restored(t, Config{Store: store})
+			defer r.Close(ended())
+			ctx := context.Background()
+			draining, err := r.take(ctx, "drains")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- wait(ctx, r) }()
+			pass(9 * time.Second)
+			patient, cancel := context.WithTimeout(ctx, time.Second/2)
+			if _, err := r.Renew(patient, "b", 0); err != nil {
+				t.Errorf("%s: a renewal: %v", what, err)
+			}
+			cancel()
+			pass(time.Second)
+			if r.has("a") || !r.has("b") {
+				t.Errorf("%s: when the time of a is over it is there: %v, and b, which was renewed: %v", what, r.has("a"), r.has("b"))
+			}
+			draining.release()
+			if err := <-done; err != nil || r.Len() != 0 {
+				t.Errorf("%s: %v, %d endpoints are left", what, err, r.Len())
+			}
+		})
+	}
+}
+
 func TestSeveralWithLeases(t *testing.T) {
 	r := newRegistry(t, &memory{records: map[string][]byte{}})
 	ctx := context.Background()

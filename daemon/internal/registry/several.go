@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/echod/echod/daemon/echo"
 )
@@ -160,21 +161,52 @@ func (r *Registry) write(puts []record, deletes []string) error {
 	return nil
 }
 
+// turnPatience is how long takeAll waits for one turn while it has others.
+const turnPatience = 100 * time.Millisecond
+
 // takeAll waits for the turns on endpoints, in the order of their names, so that no two calls wait for each other. A name
 // that is not there is passed over, or, if missing is there and makes an entry for it, reserved. The caller owes a giveAll.
+//
+// A turn may be long in coming: a drain has it for up to an hour. Who has to wait for long gives the others back meanwhile,
+// which may have to be renewed or to expire, and takes all anew.
 func (r *Registry) takeAll(ctx context.Context, names []string, missing func(name string) *entry) (map[string]*entry, error) {
-	taken := make(map[string]*entry, len(names))
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		e, err := r.takeOrReserve(ctx, name, missing)
-		if err != nil {
-			r.giveAll(taken)
+	sorted := slices.Sorted(slices.Values(names))
+	for {
+		taken := make(map[string]*entry, len(sorted))
+		slow, err := r.takeEach(ctx, sorted, missing, taken)
+		if err == nil {
+			return taken, nil
+		}
+		r.giveAll(taken)
+		if !errors.Is(err, errSlow) {
 			return nil, err
+		}
+		switch e, err := r.take(ctx, slow); {
+		case err == nil:
+			e.release()
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+	}
+}
+
+// errSlow says that a turn has not come within turnPatience.
+var errSlow = errors.New("the turn does not come soon")
+
+// takeEach takes turns one after the other, until it cannot take one: then it answers whose, and why.
+func (r *Registry) takeEach(ctx context.Context, names []string, missing func(string) *entry, taken map[string]*entry) (string, error) {
+	for _, name := range names {
+		soon, cancel := context.WithTimeoutCause(ctx, turnPatience, errSlow)
+		e, err := r.takeOrReserve(soon, name, missing)
+		cancel()
+		if err != nil {
+			return name, err
 		}
 		if e != nil {
 			taken[name] = e
 		}
 	}
-	return taken, nil
+	return "", nil
 }
 
 func (r *Registry) takeOrReserve(ctx context.Context, name string, missing func(name string) *entry) (*entry, error) {
