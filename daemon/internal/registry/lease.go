@@ -304,22 +304,36 @@ func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl
 	}
 	r.mu.Unlock()
 	names, err := r.renewLeased(free, ttl)
-	// One after the other, and none held meanwhile: who waits for turns while it has others may wait for ever.
-	for _, e := range busy {
-		if err != nil {
-			break
-		}
-		select {
-		case e.turn <- struct{}{}:
-			var more []string
-			more, err = r.renewLeased([]*entry{e}, ttl)
-			names = append(names, more...)
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
+	if err != nil {
+		return names, err
 	}
+	// Each waits by itself: who waits for turns while it has others may wait for ever, and one that drains holds up no other.
+	var waiting sync.WaitGroup
+	var mu sync.Mutex
+	for _, e := range busy {
+		waiting.Go(func() {
+			more, one := r.renewBusy(ctx, e, ttl)
+			mu.Lock()
+			defer mu.Unlock()
+			names = append(names, more...)
+			if err == nil {
+				err = one
+			}
+		})
+	}
+	waiting.Wait()
 	slices.Sort(names)
 	return names, err
+}
+
+// renewBusy is renewLeased of an entry whose turn has to be waited for.
+func (r *Registry) renewBusy(ctx context.Context, e *entry, ttl time.Duration) ([]string, error) {
+	select {
+	case e.turn <- struct{}{}:
+		return r.renewLeased([]*entry{e}, ttl)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // renewLeased renews those of the entries that are still there and have a ttl, and answers their names. The caller has taken

@@ -257,6 +257,10 @@ func TestRenewAll(t *testing.T) {
 			updated <- err
 		}()
 		<-inside
+		c, err := r.take(ctx, "c") // and somebody else changes c, which does not take so long
+		if err != nil {
+			t.Fatal(err)
+		}
 		type answer struct {
 			names []string
 			err   error
@@ -269,6 +273,11 @@ func TestRenewAll(t *testing.T) {
 		synctest.Wait()
 		if e, _ := r.Get("a"); !e.ExpireTime.Equal(start.Add(11 * time.Second)) {
 			t.Errorf("a waits for b")
+		}
+		c.release()
+		synctest.Wait()
+		if e, _ := r.Get("c"); !e.ExpireTime.Equal(start.Add(11 * time.Second)) {
+			t.Errorf("c waits for b")
 		}
 		close(leave)
 		if err := <-updated; err != nil {
