@@ -77,7 +77,7 @@ func (s *EventService) WatchEvents(req *echov1.WatchEventsRequest, stream grpc.S
 
 // WatchEndpoints implements the service.
 func (s *EventService) WatchEndpoints(req *echov1.WatchEndpointsRequest, stream grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error {
-	match, err := endpointFilter.parse(req.GetFilter())
+	match, err := watchedFilter.parse(req.GetFilter())
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,25 @@ func TestWhoMatchesNoMoreIsToldAsDeleted(t *testing.T) {
 		}
 		if all := (event.Event{Type: c.what, Before: c.before, Subject: c.now}); ofEndpoints(&all, nil) != (fmt.Sprintf("%T", c.now) != "runs.Run") {
 			t.Errorf("without a filter: %+v", all)
+		}
+	}
+}
+
+// TestAWatchHasNoFilterOverExpiry sees that a watch refuses what a renewal, which is no event, would change: whoever had been
+// told of an endpoint would not be told of its end.
+func TestAWatchHasNoFilterOverExpiry(t *testing.T) {
+	s := NewEventService(event.New(event.Limits{Events: 100}), nil)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for filter, refused := range map[string]bool{
+		`expire_time < "2030-01-01T00:00:00Z"`: true, `expireTime:*`: true, `ttl < 10m`: false, `update_time:*`: false, `labels.expire_time = "x"`: false,
+	} {
+		err := s.WatchEndpoints(&echov1.WatchEndpointsRequest{Filter: filter}, newEventStream(ctx))
+		if bad := asBadRequest(err); (bad != nil) != refused || refused && !strings.Contains(bad.Error(), "a renewal is no event") {
+			t.Errorf("%s: %v", filter, err)
+		}
+		if _, err := endpointFilter.parse(filter); err != nil {
+			t.Errorf("%s in a list: %v", filter, err)
 		}
 	}
 }

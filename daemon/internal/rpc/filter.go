@@ -37,7 +37,20 @@ type filterable[T any] struct {
 }
 
 // endpointFilter is what a filter may say of an endpoint.
-var endpointFilter = newFilterable(filterable[registry.Endpoint]{
+var endpointFilter = newFilterable(endpointFields, echov1.Protocol_name, echov1.Endpoint_State_name)
+
+// watchedFilter is what a filter of a watch may say of an endpoint. That one is renewed is no event, so that a watch would
+// not know which endpoints a filter over their expiry matches.
+var watchedFilter = newFilterable(func() filterable[registry.Endpoint] {
+	f := endpointFields
+	f.times = maps.Clone(f.times)
+	delete(f.times, "expire_time")
+	f.fields = strings.Replace(f.fields, " expire_time,", "", 1) + ", but not expire_time, since a renewal is no event"
+	return f
+}(), echov1.Protocol_name, echov1.Endpoint_State_name)
+
+// endpointFields are the fields of an endpoint that a filter may compare.
+var endpointFields = filterable[registry.Endpoint]{
 	texts: map[string]func(*registry.Endpoint) string{
 		"name":              func(e *registry.Endpoint) string { return e.Name },
 		"uid":               func(e *registry.Endpoint) string { return e.UID },
@@ -64,7 +77,7 @@ var endpointFilter = newFilterable(filterable[registry.Endpoint]{
 	},
 	labels: func(e *registry.Endpoint) map[string]string { return e.Labels },
 	fields: "name, uid, protocol, state, port, listen, address, host, description, session, network_namespace, interface, labels.KEY, create_time, update_time, expire_time, ttl",
-}, echov1.Protocol_name, echov1.Endpoint_State_name)
+}
 
 // monitorFilter is what a filter may say of a monitor.
 var monitorFilter = newFilterable(filterable[monitor.Monitor]{

@@ -566,7 +566,8 @@ func (x *WatchEventsRequest) GetTrafficOneIn() uint32 {
 // WatchEndpointsRequest is what WatchEndpoints takes.
 type WatchEndpointsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which endpoints, as in ListEndpoints. An endpoint that no longer matches after a change is told once more, as DELETED.
+	// Which endpoints, as in ListEndpoints, but not over expire_time, since a renewal is no event. An endpoint that no longer
+	// matches after a change is told once more, as DELETED.
 	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// resume_token of the last answer that was read: go on behind it.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`

@@ -42,7 +42,7 @@ const (
 type EventServiceClient interface {
 	// Tells of endpoints, probes, monitors and the daemon.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
-	// Tells of endpoints alone: a view of WatchEvents, with the filter of ListEndpoints.
+	// Tells of endpoints alone: a view of WatchEvents, with the filter of ListEndpoints, but for expire_time.
 	WatchEndpoints(ctx context.Context, in *WatchEndpointsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 }
 
@@ -111,7 +111,7 @@ type EventService_WatchEndpointsClient = grpc.ServerStreamingClient[WatchEventsR
 type EventServiceServer interface {
 	// Tells of endpoints, probes, monitors and the daemon.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
-	// Tells of endpoints alone: a view of WatchEvents, with the filter of ListEndpoints.
+	// Tells of endpoints alone: a view of WatchEvents, with the filter of ListEndpoints, but for expire_time.
 	WatchEndpoints(*WatchEndpointsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }
