@@ -262,6 +262,8 @@ func TestUsage(t *testing.T) {
 			`--for "verdict=MET": of an endpoint say exists, deleted, state=SERVING, state=STOPPED, state=DRAINING or state=FAILED`},
 		{"wait probe/a --for state=SERVING", "wait",
 			`--for "state=SERVING": of a probe say exists, deleted, state=RUNNING, state=DONE or state=STOPPED`},
+		{"wait monitor/a --for state=RUNNING", "wait",
+			`--for "state=RUNNING": of a monitor say exists, deleted, state=WAITING, state=PAUSED, verdict=UNKNOWN, verdict=MET or verdict=NOT_MET`},
 		{"wait host/a --for exists", "wait",
 			`"host/a": say NAME of an endpoint, probe/NAME or monitor/NAME`},
 		{"wait a --for exists --timeout x", "wait",

@@ -39,7 +39,8 @@ daemon tells when it happens.
 
 Conditions are exists, deleted, state=STATE (of an endpoint SERVING, STOPPED,
 DRAINING, FAILED; of a probe RUNNING, DONE, STOPPED; of a monitor WAITING,
-RUNNING, PAUSED) and, of a monitor, verdict=VERDICT (MET, NOT_MET, UNKNOWN).
+PAUSED) and, of a monitor, verdict=VERDICT (MET, NOT_MET, UNKNOWN). A monitor is
+told of when a run has ended, not when one begins, so there is no RUNNING.
 
 Exit code 1 when the time is over, with what is the case then.`),
 		Example: `  echoctl wait web-1 --for state=SERVING --timeout 5s
@@ -101,10 +102,12 @@ func article(kind string) string {
 	return "a"
 }
 
-// The states of what can be waited for, and the verdicts of monitors, as the contract has them.
+// The states of what can be waited for, and the verdicts of monitors, as the contract has them. No event tells that a run of a
+// monitor has begun, so that its RUNNING cannot be waited for.
 var (
 	states = map[string][]string{
-		"endpoint": enumNames(echov1.Endpoint_State_name), "probe": enumNames(echov1.Probe_State_name), "monitor": enumNames(echov1.Monitor_State_name),
+		"endpoint": enumNames(echov1.Endpoint_State_name), "probe": enumNames(echov1.Probe_State_name),
+		"monitor": slices.DeleteFunc(enumNames(echov1.Monitor_State_name), func(name string) bool { return name == echov1.Monitor_RUNNING.String() }),
 	}
 	verdicts = enumNames(echov1.Monitor_Verdict_name)
 )
