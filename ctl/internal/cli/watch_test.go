@@ -191,6 +191,12 @@ func TestWatchGoesOnAfterABreak(t *testing.T) {
 	if got := strings.Join(asked, " "); got != ",false ,false t2,false t2,false t2,false ,false" {
 		t.Errorf("asked for %s", got)
 	}
+	// What is not to be told at the beginning is not asked for together with a token, which the daemon would refuse.
+	asked = nil
+	s.run("watch", "-o", "name", "--changes-only")
+	if got := strings.Join(asked, " "); got != ",true ,true t2,false t2,false t2,false ,true" {
+		t.Errorf("with --changes-only: asked for %s", got)
+	}
 }
 
 // TestWatchSurvivesTheDaemon kills the daemon under a watch, and starts another at its place.

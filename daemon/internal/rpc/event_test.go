@@ -133,6 +133,24 @@ func TestAWatchIsNeverSilentForLong(t *testing.T) {
 	})
 }
 
+// TestAWatchThatHasEndedIsCountedNoMore begins more watches than there may be at once, one after the other, refused ones too.
+func TestAWatchThatHasEndedIsCountedNoMore(t *testing.T) {
+	s := NewEventService(event.New(event.Limits{Events: 100, Watches: 1}), nil)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for range 3 {
+		if err := s.WatchEvents(&echov1.WatchEventsRequest{}, newEventStream(ctx)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("events: %v", err)
+		}
+		if err := s.WatchEvents(&echov1.WatchEventsRequest{TrafficOneIn: 1}, newEventStream(ctx)); asBadRequest(err) == nil {
+			t.Fatalf("traffic: %v", err)
+		}
+		if err := s.WatchEndpoints(&echov1.WatchEndpointsRequest{}, newEventStream(ctx)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("endpoints: %v", err)
+		}
+	}
+}
+
 // TestWhoMatchesNoMoreIsToldAsDeleted goes through what can become of an endpoint for a watch of rack r1.
 func TestWhoMatchesNoMoreIsToldAsDeleted(t *testing.T) {
 	match, err := endpointFilter.parse(`labels.rack = "r1"`)
