@@ -2,11 +2,9 @@ package registry
 
 import (
 	"context"
-	"math"
 	"net/netip"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // CreateAll creates endpoints as one change: all of them or none, and nobody sees one before all are there. Empty names
@@ -130,16 +128,6 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 	return nil
 }
 
-// Matching answers the names of the endpoints for which match is true, in order.
-func (r *Registry) Matching(match func(*Endpoint) bool) []string {
-	found, _ := r.List("", math.MaxInt, match)
-	names := make([]string, 0, len(found))
-	for _, e := range found {
-		names = append(names, e.Name)
-	}
-	return names
-}
-
 // Purge deletes the endpoints for which match is true, all at the same time, giving open connections drain to finish, and
 // answers their names in order. In the store it is one change. What somebody else deletes meanwhile, or changes so that it
 // matches no more, is none of them. The error is ErrNotStored or, before anything is deleted, the context's.
@@ -175,9 +163,9 @@ func parallel(n int, drain time.Duration, fn func(i int)) {
 		each(n, fn)
 		return
 	}
-	var group errgroup.Group
+	var group sync.WaitGroup
 	for i := range n {
-		group.Go(func() error { fn(i); return nil })
+		group.Go(func() { fn(i) })
 	}
-	_ = group.Wait() // none fails
+	group.Wait()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -19,35 +18,15 @@ import (
 // the answer is what would be. The error is ErrExists, ErrNoSession, ErrNamespaceNotAvailable, one of echo's for an address that
 // cannot be had, or ErrNotStored.
 func (r *Registry) Create(ctx context.Context, def Definition, validateOnly bool) (Endpoint, error) {
-	r.complete(&def)
-	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
-		return Endpoint{}, err
+	made, err := r.CreateAll(ctx, []Definition{def}, validateOnly)
+	var problems *Problems
+	if errors.As(err, &problems) {
+		err = problems.List[0].Err
 	}
-	e := newEntry(def, time.Now())
-	defer e.release()
-	if err := r.reserve(e, validateOnly); err != nil {
-		return Endpoint{}, err
-	}
-	if validateOnly {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.snapshotLocked(e), nil
-	}
-	live, err := r.bind(ctx, spec(e.def, netip.AddrPort{}))
 	if err != nil {
-		r.forget(e)
 		return Endpoint{}, err
 	}
-	e.expires = e.def.expiry(time.Now())
-	if err := r.keep(e.record(live.Addr(), true)); err != nil {
-		r.forget(e)
-		return Endpoint{}, errors.Join(err, live.Close(ended()))
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.servesLocked(e, live)
-	r.announceLocked(e)
-	return r.snapshotLocked(e), nil
+	return made[0], nil
 }
 
 // complete fills in what a definition leaves open.
@@ -55,28 +34,6 @@ func (r *Registry) complete(def *Definition) {
 	if def.Listen == "" {
 		def.Listen = net.JoinHostPort(r.defaultHost, "0")
 	}
-}
-
-// reserve takes the entry's name, or chooses one, so that no other create can have it while this one binds.
-func (r *Registry) reserve(e *entry, validateOnly bool) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e.def.Name != "" && r.entries[e.def.Name] != nil {
-		return errNameTaken(e.def.Name)
-	}
-	for e.def.Name == "" {
-		if name := randomName(e.def.Protocol); r.entries[name] == nil {
-			e.def.Name = name
-			e.define(e.def)
-		}
-	}
-	if err := r.joinLocked(e, e.def.Session, validateOnly); err != nil {
-		return err
-	}
-	if !validateOnly {
-		r.entries[e.def.Name] = e
-	}
-	return nil
 }
 
 func errNameTaken(name string) error {

@@ -53,6 +53,17 @@ func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
 	return e, nil
 }
 
+// copyOf answers an entry as it stands, for who does not have its turn.
+func (r *Registry) copyOf(e *entry) *entry {
+	if e == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := *e
+	return &now
+}
+
 // define gives the entry its definition. The caller holds the registry's lock, if others know the entry.
 func (e *entry) define(def Definition) { e.def, e.tag = def, def.etag() }
 
@@ -119,14 +130,26 @@ func (r *Registry) eventLocked(what event.Type, e *entry) event.Event {
 }
 
 // snapshotLocked reads an entry.
-func (r *Registry) snapshotLocked(e *entry) Endpoint {
-	s := r.bareLocked(e)
-	s.Definition = e.def.clone()
-	s.Stats = e.past
-	if e.live != nil {
-		s.Stats = sum(e.past, e.live.Stats())
+func (r *Registry) snapshotLocked(e *entry) Endpoint { return r.sightLocked(e).whole() }
+
+// sight is an entry as it stood at a moment, whose counters are not read yet: that takes longer than the lock is to be held for
+// many.
+type sight struct {
+	Endpoint // shares its definition
+	past     echo.Stats
+	live     *echo.Endpoint
+}
+
+func (r *Registry) sightLocked(e *entry) sight { return sight{r.bareLocked(e), e.past, e.live} }
+
+// whole adds what it counts, as of now, and shares nothing.
+func (s sight) whole() Endpoint {
+	e := s.Endpoint
+	e.Definition, e.Stats = e.Definition.clone(), s.past
+	if s.live != nil {
+		e.Stats = sum(s.past, s.live.Stats())
 	}
-	return s
+	return e
 }
 
 // bareLocked reads an entry without what it counts.

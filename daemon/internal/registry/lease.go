@@ -287,12 +287,13 @@ func (r *Registry) Renew(ctx context.Context, name string, ttl time.Duration) (E
 // match takes all. Those that nobody is changing are renewed as one change. One that is deleted meanwhile is none. The error
 // is ErrNotStored; what was renewed before it stays so.
 func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl time.Duration) ([]string, error) {
-	found, _ := r.List("", math.MaxInt, func(e *Endpoint) bool { return e.TTL > 0 && (match == nil || match(e)) })
+	found := r.behind("", math.MaxInt, false)
+	found = slices.DeleteFunc(found, func(s sight) bool { return s.TTL == 0 || match != nil && !match(&s.Endpoint) })
 	var free, busy []*entry
 	r.mu.Lock()
-	for i := range found {
-		e := r.entries[found[i].Name]
-		if e == nil || e.uid != found[i].UID {
+	for _, s := range found {
+		e := r.entries[s.Name]
+		if e == nil || e.uid != s.UID {
 			continue
 		}
 		select {

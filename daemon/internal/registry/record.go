@@ -11,16 +11,11 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/echod/echod/daemon/internal/event"
 )
 
 // recordKind is what the store calls our records.
 const recordKind = "endpoint"
-
-// restoreWorkers bounds how many endpoints are bound at once at start: one that is slow must not hold up the others.
-const restoreWorkers = 16
 
 // record is what the store keeps of an endpoint.
 type record struct {
@@ -41,15 +36,22 @@ func (e *entry) record(address netip.AddrPort, running bool) record {
 }
 
 // keep writes a record, if there is a store.
-func (r *Registry) keep(rec record) error {
-	if r.store == nil {
+func (r *Registry) keep(rec record) error { return r.write([]record{rec}, nil) }
+
+// write puts and deletes records as one change, if there is a store.
+func (r *Registry) write(puts []record, deletes []string) error {
+	if r.store == nil || len(puts)+len(deletes) == 0 {
 		return nil
 	}
-	value, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
+	values := make(map[string][]byte, len(puts))
+	for _, rec := range puts {
+		value, err := json.Marshal(rec)
+		if err != nil {
+			return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
+		}
+		values[rec.Name] = value
 	}
-	if err := r.store.Put(recordKind, rec.Name, value); err != nil {
+	if err := r.store.Write(recordKind, values, deletes); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotStored, err)
 	}
 	return nil
@@ -57,8 +59,7 @@ func (r *Registry) keep(rec record) error {
 
 // Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
 // is there as Failed, with the reason, and holds up no other. What has a lease, or a session, lives five seconds from when this
-// returns at least. The error is about the store: a record that cannot be read
-// is never skipped in silence.
+// returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
 	if r.store == nil {
 		return nil
@@ -86,23 +87,22 @@ func (r *Registry) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var binding errgroup.Group
-	binding.SetLimit(restoreWorkers)
+	var meant []*entry // to serve
 	for _, e := range found {
 		r.entries[e.def.Name] = e
 		r.rejoin(e)
 		if e.state == Failed {
-			binding.Go(func() error { r.revive(ctx, e); return nil })
+			meant = append(meant, e)
 		}
 	}
-	err = binding.Wait()
+	each(len(meant), func(i int) { r.revive(ctx, meant[i]) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beginLeasesLocked()
 	for _, e := range found {
 		r.events.Found(r.eventLocked(event.Existing, e))
 	}
-	return err
+	return nil
 }
 
 // revive binds a restored endpoint, or notes why it cannot.
@@ -134,7 +134,7 @@ const (
 
 // bytes is about how much memory the texts and lists of a definition take.
 func (d Definition) bytes() int {
-	n := len(d.Name) + len(d.Listen) + len(d.Description) + prefixBytes*(len(d.Sources.Allow)+len(d.Sources.Deny))
+	n := len(d.Name) + len(d.Listen) + len(d.NetworkNamespace) + len(d.Interface) + len(d.Description) + len(d.Session) + prefixBytes*(len(d.Sources.Allow)+len(d.Sources.Deny))
 	for key, value := range d.Labels {
 		n += len(key) + len(value) + labelBytes
 	}

@@ -1,6 +1,6 @@
 // Package registry owns the named endpoints of a daemon and their lifetime: create, start, stop, update, delete, expiry, the
-// sessions that end with their clients, and bringing all that back after a restart. It keeps definitions (in the store, when there is one) and asks the echo engine for
-// what serves them. It knows no sockets and no wire format; rpc calls it, and server.
+// sessions that end with their clients, and bringing all that back after a restart. It keeps definitions (in the store, when
+// there is one) and asks the echo engine for what serves them. It knows no sockets and no wire format; rpc calls it, and server.
 //
 // Every change is in effect, and on disk where there is a store, when the call that made it returns.
 package registry
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -166,22 +167,32 @@ func (r *Registry) Get(name string) (Endpoint, error) {
 
 // List answers up to limit endpoints for which match is true, by name, from the first after the name after; more tells
 // whether there are others behind them. A nil match takes all. They are as they were at one moment: of what is done as one
-// change, all is seen or nothing.
+// change, all is seen or nothing. Match is not shown what endpoints count.
 func (r *Registry) List(after string, limit int, match func(*Endpoint) bool) (found []Endpoint, more bool) {
-	for _, e := range r.behind(after, limit, match == nil) {
-		if match != nil && !match(&e) {
+	for _, s := range r.behind(after, limit, match == nil) {
+		if match != nil && !match(&s.Endpoint) {
 			continue
 		}
 		if len(found) == limit {
 			return found, true
 		}
-		found = append(found, e)
+		found = append(found, s.whole())
 	}
 	return found, false
 }
 
+// Matching answers the names of the endpoints for which match is true, in order. Match is not shown what they count.
+func (r *Registry) Matching(match func(*Endpoint) bool) (names []string) {
+	for _, s := range r.behind("", math.MaxInt, false) {
+		if match(&s.Endpoint) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // behind answers the endpoints after a name, in order; where every one counts, one more than limit will do.
-func (r *Registry) behind(name string, limit int, every bool) []Endpoint {
+func (r *Registry) behind(name string, limit int, every bool) []sight {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := make([]string, 0, len(r.entries))
@@ -194,9 +205,9 @@ func (r *Registry) behind(name string, limit int, every bool) []Endpoint {
 	if every && limit < len(names) {
 		names = names[:limit+1]
 	}
-	all := make([]Endpoint, 0, len(names))
+	all := make([]sight, 0, len(names))
 	for _, n := range names {
-		all = append(all, r.snapshotLocked(r.entries[n]))
+		all = append(all, r.sightLocked(r.entries[n]))
 	}
 	return all
 }

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -27,10 +26,8 @@ func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Dur
 	if err := e.checkETag(etag); err != nil {
 		return err
 	}
-	if r.store != nil {
-		if err := r.store.Delete(recordKind, name); err != nil {
-			return fmt.Errorf("%w: %w", ErrNotStored, err)
-		}
+	if err := r.write(nil, []string{name}); err != nil {
+		return err
 	}
 	r.retire(e, drain)
 	r.forget(e)

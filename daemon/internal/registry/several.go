@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,13 +13,13 @@ import (
 	"github.com/echod/echod/daemon/echo"
 )
 
-// bulkWorkers bounds how many sockets one call binds or closes at once.
+// bulkWorkers bounds how many sockets one call, or a start, binds or closes at once.
 const bulkWorkers = 16
 
 // Problem is what is wrong with one of several definitions.
 type Problem struct {
 	Index int    // of the definition among those that were given
-	Field string // of the definition, as the contract has it: name, protocol, listen, network_namespace, interface, etag
+	Field string // of the definition, as the contract has it: name, protocol, listen, network_namespace, interface, session, etag
 	Err   error
 }
 
@@ -140,25 +139,6 @@ func each(n int, fn func(i int)) {
 		})
 	}
 	group.Wait()
-}
-
-// write puts and deletes records as one change, if there is a store.
-func (r *Registry) write(puts []record, deletes []string) error {
-	if r.store == nil || len(puts)+len(deletes) == 0 {
-		return nil
-	}
-	values := make(map[string][]byte, len(puts))
-	for _, rec := range puts {
-		value, err := json.Marshal(rec)
-		if err != nil {
-			return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
-		}
-		values[rec.Name] = value
-	}
-	if err := r.store.Write(recordKind, values, deletes); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotStored, err)
-	}
-	return nil
 }
 
 // turnPatience is how long takeAll waits for one turn while it has others.

@@ -105,7 +105,7 @@ func syncDir(dir string) error {
 
 // Put writes one record, replacing one of the same kind and key.
 func (s *Store) Put(kind, key string, value []byte) error {
-	if err := s.Write(kind, map[string][]byte{key: value}, nil); err != nil {
+	if err := s.write(kind, map[string][]byte{key: value}, nil); err != nil {
 		return fmt.Errorf("cannot write %s %q to the state file: %w", kind, key, err)
 	}
 	return nil
@@ -113,7 +113,7 @@ func (s *Store) Put(kind, key string, value []byte) error {
 
 // Delete removes one record. One that is not there is no error.
 func (s *Store) Delete(kind, key string) error {
-	if err := s.Write(kind, nil, []string{key}); err != nil {
+	if err := s.write(kind, nil, []string{key}); err != nil {
 		return fmt.Errorf("cannot delete %s %q from the state file: %w", kind, key, err)
 	}
 	return nil
@@ -122,6 +122,13 @@ func (s *Store) Delete(kind, key string) error {
 // Write puts and deletes records of a kind as one change: after a crash either all of it is there or nothing. A key that is
 // in both is put; a deletion of one that is not there is no error.
 func (s *Store) Write(kind string, puts map[string][]byte, deletes []string) error {
+	if err := s.write(kind, puts, deletes); err != nil {
+		return fmt.Errorf("cannot write %d records of kind %s to the state file: %w", len(puts)+len(deletes), kind, err)
+	}
+	return nil
+}
+
+func (s *Store) write(kind string, puts map[string][]byte, deletes []string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte(kind))
 		if err != nil {

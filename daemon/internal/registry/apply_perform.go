@@ -1,0 +1,293 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/event"
+)
+
+// perform does what is planned, or nothing. The caller has the turns of all entries.
+func (r *Registry) perform(ctx context.Context, steps []*step) error {
+	now := time.Now()
+	err := r.bindNew(ctx, steps)
+	if err == nil {
+		err = tune(steps)
+	}
+	if err == nil {
+		err = r.keepAll(steps, now)
+	}
+	if err != nil {
+		return r.undo(ctx, steps, err)
+	}
+	closeOld(steps, func(s *step) bool { return !s.closed })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range steps {
+		r.commitLocked(s, now)
+	}
+	return nil
+}
+
+// bindNew binds the sockets that are wanted. Those whose address only our own old sockets hold come second, when these have
+// been closed: nothing is cut before it is known that all others can be had.
+func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
+	wanted := sockets(steps)
+	if err := r.bindAll(ctx, wanted); err != nil {
+		return err
+	}
+	old := oldSockets(steps)
+	inTheWay := map[*step]bool{}
+	var late []*binding
+	bad := &Problems{}
+	for _, b := range wanted {
+		if b.err == nil {
+			continue
+		}
+		blockers := old.blocking(b)
+		if len(blockers) == 0 {
+			bad.add(b.index, socketField(b.err), b.err)
+		}
+		for _, s := range blockers {
+			inTheWay[s] = true
+		}
+		late = append(late, b)
+	}
+	if err := bad.orNil(); err != nil {
+		return err
+	}
+	closeOld(steps, func(s *step) bool { return inTheWay[s] })
+	if err := r.bindAll(ctx, late); err != nil {
+		return err
+	}
+	for _, b := range late {
+		if b.err != nil {
+			bad.add(b.index, socketField(b.err), b.err)
+		}
+	}
+	return bad.orNil()
+}
+
+// sockets are those that some steps want.
+func sockets(steps []*step) (all []*binding) {
+	for _, s := range steps {
+		if s.socket != nil {
+			all = append(all, s.socket)
+		}
+	}
+	return all
+}
+
+// port is what two sockets may be in each other's way by.
+type port struct {
+	protocol  echo.Protocol
+	number    uint16
+	namespace namespace
+}
+
+// goingSockets are the sockets that are to go, and where they are.
+type goingSockets struct {
+	all []*step
+	at  map[port][]*step
+}
+
+func oldSockets(steps []*step) goingSockets {
+	g := goingSockets{at: map[port][]*step{}}
+	for _, s := range steps {
+		if s.old != nil {
+			p := port{s.entry.def.Protocol, s.old.Addr().Port(), namespace(s.entry.def.NetworkNamespace)}
+			g.all, g.at[p] = append(g.all, s), append(g.at[p], s)
+		}
+	}
+	return g
+}
+
+// blocking answers which of them may be why a socket cannot be bound.
+func (g goingSockets) blocking(b *binding) []*step {
+	address, err := echo.ParseListen(b.spec.Listen)
+	switch {
+	case err != nil:
+		return nil
+	case errors.Is(b.err, echo.ErrAddressInUse):
+		where, _ := b.spec.Place.(namespace)
+		return slices.DeleteFunc(slices.Clone(g.at[port{b.spec.Protocol, address.Port, where}]), func(s *step) bool {
+			had := s.old.Addr().Addr()
+			return address.IP.IsValid() && !address.IP.IsUnspecified() && !had.IsUnspecified() && had != address.IP // they are apart
+		})
+	case errors.Is(b.err, echo.ErrTooManyFiles):
+		return g.all
+	default:
+		return nil
+	}
+}
+
+// closeOld cuts the old sockets of some steps.
+func closeOld(steps []*step, which func(*step) bool) {
+	var some []*step
+	for _, s := range steps {
+		if s.old != nil && which(s) {
+			some = append(some, s)
+		}
+	}
+	each(len(some), func(i int) {
+		_ = some[i].old.Close(ended()) // it always answers nil
+		some[i].closed = true
+	})
+}
+
+// tune gives what goes on serving its new options.
+func tune(steps []*step) error {
+	bad := &Problems{}
+	for i, s := range steps {
+		if s.Action != ActionUpdate || s.socket != nil || s.entry.live == nil {
+			continue
+		}
+		if err := s.entry.live.Update(spec(s.After, s.address)); err != nil {
+			bad.add(i, "listen", err)
+			continue
+		}
+		s.tuned = true
+	}
+	return bad.orNil()
+}
+
+// keepAll writes the records of all that changes.
+func (r *Registry) keepAll(steps []*step, now time.Time) error {
+	var puts []record
+	var deletes []string
+	for _, s := range steps {
+		switch s.Action {
+		case ActionNone:
+			if s.After.TTL > 0 { // else it is left alone, its record too
+				puts = append(puts, s.record(now, r.running(s.entry)))
+			}
+		case ActionDelete:
+			deletes = append(deletes, s.Name)
+		default:
+			puts = append(puts, s.record(now, r.running(s.entry)))
+		}
+	}
+	return r.write(puts, deletes)
+}
+
+// record is what the store is to keep of an endpoint that is there afterwards.
+func (s *step) record(now time.Time, running bool) record {
+	rec := s.entry.record(s.address, running)
+	if s.redefines() {
+		rec.Definition, rec.UpdateTime = s.After, now
+	}
+	if s.socket != nil {
+		rec.Address, rec.Running = s.socket.live.Addr(), true
+	}
+	rec.ExpireTime = s.After.expiry(now)
+	return rec
+}
+
+// redefines says whether an endpoint has another definition afterwards. One that is created was made with its own.
+func (s *step) redefines() bool { return s.entry.tag != s.After.etag() }
+
+// becomeLocked makes an entry what the step makes of it.
+func (r *Registry) becomeLocked(s *step, now time.Time) {
+	e := s.entry
+	if s.redefines() {
+		e.define(s.After)
+		e.updated = now
+	}
+	e.address = s.address
+	if s.socket != nil {
+		r.servesLocked(e, s.socket.live)
+	}
+}
+
+// commitLocked lets everybody see what has been done. The caller holds the registry's lock.
+func (r *Registry) commitLocked(s *step, now time.Time) {
+	e := s.entry
+	if s.old != nil {
+		e.past, e.live = sum(e.past, s.old.Stats()), nil
+	}
+	switch s.Action {
+	case ActionNone:
+		if s.After.TTL > 0 {
+			r.leaseLocked(e, s.After.expiry(now))
+			r.renewedLocked(e)
+		}
+	case ActionCreate:
+		r.becomeLocked(s, now)
+		e.expires = s.After.expiry(now)
+		r.announceLocked(e)
+	case ActionUpdate, ActionReplace:
+		changed := s.redefines()
+		r.becomeLocked(s, now)
+		r.leaseLocked(e, s.After.expiry(now))
+		if changed {
+			r.tellLocked(event.Updated, e)
+		}
+		if s.Revive {
+			r.tellLocked(event.StateChanged, e)
+		}
+	case ActionDelete:
+		e.state, e.reason = Stopped, ""
+		r.forgetLocked(e, event.Deleted)
+	}
+}
+
+// undo takes back what perform has done until it failed, and answers why it did: with what could not be taken back.
+func (r *Registry) undo(ctx context.Context, steps []*step, why error) error {
+	var closed []*step
+	for _, s := range steps {
+		if s.closed {
+			closed = append(closed, s)
+		}
+		if s.tuned {
+			_ = s.entry.live.Update(spec(s.entry.def, s.entry.address)) // as it was; an error says that it has ended, and its state does, too
+		}
+	}
+	unbind(sockets(steps))
+	ctx = context.WithoutCancel(ctx) // a caller that has left does not keep its endpoints from coming back
+	failed := make([]error, len(closed))
+	each(len(closed), func(i int) { failed[i] = r.comeBack(ctx, closed[i]) })
+	var lost []error
+	for _, err := range failed {
+		if err != nil {
+			lost = append(lost, err)
+		}
+	}
+	var problems *Problems
+	switch {
+	case len(lost) == 0:
+		return why
+	case errors.As(why, &problems):
+		problems.Lost = lost
+		return problems
+	default:
+		return fmt.Errorf("%w; and %w", why, errors.Join(lost...))
+	}
+}
+
+// comeBack binds what had to make room for a change that failed. What was FAILED before is so again.
+func (r *Registry) comeBack(ctx context.Context, s *step) error {
+	e := s.entry
+	var live *echo.Endpoint
+	err := s.old.Err()
+	if err == nil {
+		live, err = r.bind(ctx, spec(e.def, e.address))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.past, e.live = sum(e.past, s.old.Stats()), nil
+	if err == nil {
+		r.servesLocked(e, live)
+		return nil
+	}
+	e.state, e.reason = Failed, err.Error()
+	if s.Revive {
+		return nil
+	}
+	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
+	r.tellLocked(event.StateChanged, e)
+	return fmt.Errorf("%q could not come back where it was and is FAILED: %w", e.def.Name, err)
+}
