@@ -41,6 +41,20 @@ func Do(name string, f func() error) error {
 	return n.Do(f)
 }
 
+// Canonical is the shortest way to write a name, as [Do] takes them: "a" for "/run/netns/a" and "/var/run/netns/a". Two names
+// whose canonical ones differ may still be of one namespace.
+func Canonical(name string) string {
+	for _, folder := range folders {
+		if short, ok := strings.CutPrefix(name, folder+"/"); ok && isName(short) {
+			return short
+		}
+	}
+	return name
+}
+
+// folders are where ip-netns(8) keeps the namespaces that have names. On most systems the second is the first.
+var folders = []string{"/run/netns", "/var/run/netns"}
+
 // isName says whether a name is one that a file in a folder of namespaces can have.
 func isName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")

@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folders are where ip-netns(8) keeps the namespaces that have names. On most systems the second is the first.
-var folders = []string{"/run/netns", "/var/run/netns"}
-
 // Namespace is a network namespace that is held open: it lasts until Close, whatever becomes of its name. It is safe for
 // concurrent use. A nil one is the process's own.
 type Namespace struct {

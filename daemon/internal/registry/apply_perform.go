@@ -99,7 +99,7 @@ func oldSockets(steps []*step) goingSockets {
 	g := goingSockets{at: map[port][]*step{}}
 	for _, s := range steps {
 		if s.old != nil {
-			p := port{s.entry.def.Protocol, s.old.Addr().Port(), namespace(s.entry.def.NetworkNamespace)}
+			p := port{s.entry.def.Protocol, s.old.Addr().Port(), s.entry.def.namespace()}
 			g.all, g.at[p] = append(g.all, s), append(g.at[p], s)
 		}
 	}

@@ -76,7 +76,7 @@ func (s *step) change(now *entry, w Wanted, replace bool) (string, error) {
 		field = "protocol"
 	case !now.keepsListen(def.Listen):
 		field = "listen"
-	case def.NetworkNamespace != now.def.NetworkNamespace:
+	case def.namespace() != now.def.namespace():
 		field = "network_namespace"
 	case def.Interface != now.def.Interface:
 		field = "interface"

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/echod/echod/daemon/echo"
-
 	"github.com/echod/echod/daemon/internal/netns"
 )
 
@@ -17,6 +16,12 @@ type namespace string
 
 // Do calls f inside.
 func (n namespace) Do(f func() error) error { return netns.Do(string(n), f) }
+
+// namespace is where the sockets of a definition are made; empty: here.
+func (d Definition) namespace() namespace { return namespace(netns.Canonical(d.NetworkNamespace)) }
+
+// IsIn says whether an endpoint with this definition is in a network namespace, by the names of both.
+func (d Definition) IsIn(name string) bool { return string(d.namespace()) == netns.Canonical(name) }
 
 // where is what a definition listens on, for people.
 func (d Definition) where() string {

@@ -202,8 +202,8 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 		}
 	}
 	s := echo.Spec{Protocol: def.Protocol, Listen: listen, Interface: def.Interface, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
-	if def.NetworkNamespace != "" {
-		s.Place = namespace(def.NetworkNamespace)
+	if there := def.namespace(); there != "" {
+		s.Place = there
 	}
 	s.Tag = tag{def.Name, def.Labels}
 	s.TCP = echo.TCPOptions{

@@ -79,7 +79,7 @@ func (e *entry) admit(def Definition) (netip.AddrPort, error) {
 	if err := spec(def, netip.AddrPort{}).Validate(); err != nil {
 		return e.address, err
 	}
-	samePlace := def.NetworkNamespace == e.def.NetworkNamespace && def.Interface == e.def.Interface
+	samePlace := def.namespace() == e.def.namespace() && def.Interface == e.def.Interface
 	if def.Protocol == e.def.Protocol && samePlace && e.sameListen(def.Listen) {
 		return e.address, nil
 	}

@@ -258,7 +258,7 @@ func leaveFrom(plan *probe.Plan, e registry.Endpoint) error {
 	if plan.SourceNamespace == "" {
 		plan.SourceNamespace = e.NetworkNamespace
 	}
-	if plan.SourceNamespace != e.NetworkNamespace {
+	if !e.IsIn(plan.SourceNamespace) {
 		address := e.Address.Addr()
 		if address.IsUnspecified() || address.IsLoopback() || address.Zone() != "" {
 			// Whoever is there in the other namespace is not the endpoint.
