@@ -20,6 +20,7 @@ type fake struct {
 	echov1.UnimplementedProbeServiceServer
 	echov1.UnimplementedDaemonServiceServer
 	echov1.UnimplementedEventServiceServer
+	echov1.UnimplementedSessionServiceServer
 
 	get    func(*echov1.GetEndpointRequest) (*echov1.Endpoint, error)
 	update func(*echov1.UpdateEndpointRequest) (*echov1.Endpoint, error)
@@ -30,6 +31,7 @@ type fake struct {
 	purge  func(context.Context, *echov1.PurgeEndpointsRequest) (*echov1.PurgeEndpointsResponse, error)
 	apply  func(*echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error)
 	stream func(grpc.ServerStreamingServer[echov1.StreamProbeResponse]) error
+	hold   func(*echov1.HoldRequest, grpc.ServerStreamingServer[echov1.HoldResponse]) error
 	watch  func(*echov1.WatchEventsRequest, grpc.ServerStreamingServer[echov1.WatchEventsResponse]) error
 	// asked is where the request for a stream is copied to, unless nil.
 	asked *echov1.StreamProbeRequest
@@ -54,6 +56,7 @@ func (f *fake) serve(t *testing.T, listener net.Listener) {
 	echov1.RegisterProbeServiceServer(server, f)
 	echov1.RegisterDaemonServiceServer(server, f)
 	echov1.RegisterEventServiceServer(server, f)
+	echov1.RegisterSessionServiceServer(server, f)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -149,6 +152,17 @@ func (f *fake) WatchEvents(r *echov1.WatchEventsRequest, stream grpc.ServerStrea
 		return errUnimplemented
 	}
 	return f.watch(r, stream)
+}
+
+func (f *fake) Hold(r *echov1.HoldRequest, stream grpc.ServerStreamingServer[echov1.HoldResponse]) error {
+	if f.hold == nil {
+		return errUnimplemented
+	}
+	return f.hold(r, stream)
+}
+
+func (f *fake) EndSession(context.Context, *echov1.EndSessionRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
 }
 
 // failure makes a status with details.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -192,10 +193,17 @@ func drainStream(stream holdStream) error {
 	}
 }
 
+// notOurs are the answers to who would hold a session again that trying once more would not change. What else a broken stream
+// ends with depends on who stands in between.
+var notOurs = []codes.Code{
+	codes.NotFound, codes.PermissionDenied, codes.AlreadyExists, codes.Aborted, codes.InvalidArgument, codes.Unauthenticated,
+	codes.Unimplemented,
+}
+
 // holdAgain tries to hold the session until it does. It answers nil when the daemon says that it is over, or end was called.
 func (h *heldSession) holdAgain(err error) holdStream {
 	for {
-		if code := codeOf(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
+		if errors.Is(err, io.EOF) || slices.Contains(notOurs, codeOf(err)) {
 			h.session.app.talk("echoctl: its endpoints are gone, or another client has them; what runs goes on without")
 			close(h.over)
 			return nil

@@ -17,6 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
@@ -298,6 +302,32 @@ func TestSessionOutlivesItsDaemon(t *testing.T) {
 				t.Errorf("left behind: %s", out)
 			}
 		})
+	}
+}
+
+// TestSessionOverWhatStandsBetween breaks the stream as a proxy may, whatever it calls that: the session is held again.
+func TestSessionOverWhatStandsBetween(t *testing.T) {
+	onlyUnix(t)
+	held := make(chan *echov1.HoldRequest, 2)
+	f := &fake{hold: func(r *echov1.HoldRequest, stream grpc.ServerStreamingServer[echov1.HoldResponse]) error {
+		held <- r
+		err := stream.Send(&echov1.HoldResponse{Session: &echov1.Session{Name: "s", Secret: "key"}})
+		if err != nil || r.GetSecret() == "" {
+			return status.Error(codes.Internal, "stream reset")
+		}
+		<-stream.Context().Done()
+		return nil
+	}}
+	p := startSession(t, buildEchoctl(t), f.start(t), "--", "sh", "-c", "read line; exit 3")
+	p.said("session s is held again")
+	if err := p.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(); code != 3 || strings.Contains(p.stderr.String(), "cannot end") {
+		t.Errorf("exit %d: %s", code, p.stderr)
+	}
+	if first, second := <-held, <-held; first.GetSecret() != "" || second.GetName() != "s" || second.GetSecret() != "key" {
+		t.Errorf("asked for %v, then %v", first, second)
 	}
 }
 
