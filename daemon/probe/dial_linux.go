@@ -12,8 +12,8 @@ import (
 )
 
 // dialThere connects a flow over TCP from the network namespace of the run. Package net would make its sockets where the thread
-// is that calls it, and that thread would have to wait there for the connection.
-// Begun is when it began to connect, which is after the socket was made.
+// is that calls it, and that thread would have to wait there for the connection. Begun is when it began to connect, which is
+// after the socket was made.
 func (r *run) dialThere(ctx context.Context, flow int) (conn net.Conn, begun time.Time, err error) {
 	fd, err := r.openSocket(unix.SOCK_STREAM)
 	if err != nil {

@@ -130,23 +130,13 @@ func (c *polledConn) connect() (fd int, err error) {
 
 // finish tells of a connection that is made, or why it is not; false while it is neither, and when it is not.
 func (c *polledConn) finish() bool {
-	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && errno != 0 {
-		err = syscall.Errno(errno)
-	}
-	if err != nil {
-		c.end(c.all.run.aboutSource(c.stream.flow, os.NewSyscallError("connect", err)))
-		return false
-	}
-	peer, err := unix.Getpeername(c.fd)
-	if err != nil {
-		return false // ENOTCONN: it is on its way
-	}
+	done, err := isConnected(c.fd)
 	took := max(c.all.run.now()-c.begun, 1)
-	source := localOf(c.fd)
-	if source == addressOf(peer) {
-		// Nobody listens, and the port that the system chose was the target's.
-		c.end(os.NewSyscallError("connect", unix.ECONNREFUSED))
+	switch {
+	case err != nil:
+		c.end(c.all.run.aboutSource(c.stream.flow, err))
+		return false
+	case !done:
 		return false
 	}
 	c.connected = true
@@ -156,7 +146,7 @@ func (c *polledConn) finish() bool {
 	c.wantRoom(false)
 	// A wish. Bytes are counted from the first that is not acknowledged now, which is the first.
 	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stampFlags)
-	c.tell(streamEvent{connect: took, source: source})
+	c.tell(streamEvent{connect: took, source: localOf(c.fd)})
 	return !c.ended
 }
 

@@ -11,8 +11,9 @@ import (
 	"github.com/echod/echod/daemon/internal/netns"
 )
 
-// Why rounds cannot come from where a plan says (Plan.Source and what begins like it). Errors of Run satisfy errors.Is with ErrSource, and with one
-// of the others on every system when it is the reason. Their text says which address and port, and what to do.
+// Why rounds cannot come from where a plan says (Plan.Source and what begins like it). Errors of Run satisfy errors.Is with
+// ErrSource, and with one of the others on every system when it is the reason. Their text says which address and port, and what
+// to do.
 var (
 	ErrSource = errors.New("the source cannot be had")
 	// ErrSourceInUse: another socket has the port, or it is kept for a connection that has ended.
