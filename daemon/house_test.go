@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"daemon/internal/netns": {},
 	// For tests alone, which are not looked at here.
 	"daemon/internal/netns/netnstest": {},
+	"daemon/internal/event/eventtest": {"daemon/internal/event"},
 	"daemon/internal/store":           {},
 	"daemon/echo":                     {"daemon/internal/wire"},
 	"daemon/probe":                    {"daemon/internal/wire", "daemon/internal/netns"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/event/eventtest"
 )
 
 // watchedManager is a manager and a watch of what it tells.
@@ -29,22 +30,8 @@ func watchedManager(t *testing.T, p *peer, s *memory) (*Manager, *event.Watch) {
 // wantTold compares what was told since the last look, "TYPE NAME STATE VERDICT" each.
 func wantTold(t *testing.T, w *event.Watch, want ...string) {
 	t.Helper()
-	types := map[event.Type]string{
-		event.Created: "created", event.Updated: "updated", event.StateChanged: "state", event.Deleted: "deleted", event.RunEnded: "run",
-		event.Existing: "existing",
-	}
 	var got []string
-	for {
-		e, ok, err := w.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			break
-		}
-		if e.Type == event.Synced {
-			continue
-		}
+	for _, e := range eventtest.Told(t, w) {
 		s := e.Subject.(Monitor)
 		if s.Name != e.Name || e.Kind != event.Monitor || e.Bytes < monitorBytes || s.History != nil {
 			t.Errorf("an event lacks something, or has too much: %+v", e)
@@ -52,7 +39,7 @@ func wantTold(t *testing.T, w *event.Watch, want ...string) {
 		if s.Last != nil && (s.Last.Report.Flows != nil || s.Last.Report.RTT != nil && s.Last.Report.RTT.Buckets != nil) {
 			t.Errorf("an event has a whole report: %+v", s.Last.Report)
 		}
-		got = append(got, fmt.Sprint(types[e.Type], " ", e.Name, " ", [...]string{"", "waiting", "running", "paused"}[s.State], " ", [...]string{"", "unknown", "met", "unmet"}[s.Verdict]))
+		got = append(got, fmt.Sprint(eventtest.Word(e.Type), " ", e.Name, " ", [...]string{"", "waiting", "running", "paused"}[s.State], " ", [...]string{"", "unknown", "met", "unmet"}[s.Verdict]))
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("told %q, want %q", got, want)

@@ -13,14 +13,12 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/event/eventtest"
 )
 
 const patience = 30 * time.Second
 
-var (
-	typeWords  = map[event.Type]string{event.Created: "created", event.Updated: "updated", event.StateChanged: "state", event.Deleted: "deleted", event.Expired: "expired", event.Existing: "existing"}
-	stateWords = map[State]string{Serving: "serving", Stopped: "stopped", Draining: "draining", Failed: "failed"}
-)
+var stateWords = map[State]string{Serving: "serving", Stopped: "stopped", Draining: "draining", Failed: "failed"}
 
 // watched is a registry and a watch of what it tells.
 func watched(t *testing.T, store Store, engine *echo.Engine) (*Registry, *event.Watch) {
@@ -47,22 +45,12 @@ func watched(t *testing.T, store Store, engine *echo.Engine) (*Registry, *event.
 func wantTold(t *testing.T, w *event.Watch, want ...string) {
 	t.Helper()
 	var got []string
-	for {
-		e, ok, err := w.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			break
-		}
-		if e.Type == event.Synced {
-			continue
-		}
+	for _, e := range eventtest.Told(t, w) {
 		s := e.Subject.(Endpoint)
 		if s.Name != e.Name || s.UID == "" || s.ETag == "" || e.Kind != event.Endpoint || e.Bytes < endpointBytes {
 			t.Errorf("an event lacks something: %+v", e)
 		}
-		got = append(got, strings.Join([]string{typeWords[e.Type], e.Name, stateWords[s.State]}, " "))
+		got = append(got, strings.Join([]string{eventtest.Word(e.Type), e.Name, stateWords[s.State]}, " "))
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("told %q, want %q", got, want)
@@ -218,14 +206,7 @@ func TestAReaderKnowsWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := map[string]Endpoint{}
-	for {
-		e, ok, err := w.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			break
-		}
+	for _, e := range eventtest.Told(t, w) {
 		if e.Type == event.Deleted {
 			delete(known, e.Name)
 		} else if s, ok := e.Subject.(Endpoint); ok {

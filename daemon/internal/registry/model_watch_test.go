@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/event/eventtest"
 )
 
 // modelKept is how many events the log of the model test keeps: as many as one call tells at most, a purge that drains, so that
@@ -85,7 +86,7 @@ func (s *machine) listen() {
 		learn(next, e)
 		s.history, s.states = append(s.history, e), append(s.states, next)
 		now, _ := e.Subject.(Endpoint)
-		s.heard[e.Name] = append(s.heard[e.Name], typeWords[e.Type]+" "+stateWords[now.State])
+		s.heard[e.Name] = append(s.heard[e.Name], eventtest.Word(e.Type)+" "+stateWords[now.State])
 	}
 }
 

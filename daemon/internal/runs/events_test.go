@@ -8,30 +8,20 @@ import (
 
 	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/event/eventtest"
 	"github.com/echod/echod/daemon/probe"
 )
 
 // wantTold compares what was told since the last look, "TYPE NAME STATE" each, and answers the last run told of.
 func wantTold(t *testing.T, w *event.Watch, want ...string) (last Run) {
 	t.Helper()
-	types := map[event.Type]string{event.Created: "created", event.StateChanged: "state", event.Deleted: "deleted", event.Expired: "expired"}
 	var got []string
-	for {
-		e, ok, err := w.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			break
-		}
-		if e.Type == event.Synced {
-			continue
-		}
+	for _, e := range eventtest.Told(t, w) {
 		last = e.Subject.(Run)
 		if last.Name != e.Name || e.Kind != event.Probe || e.Bytes <= 0 || last.Plan.Tally != nil || last.Plan.Admit != nil || last.Plan.Ledger != nil {
 			t.Errorf("an event lacks something, or holds what is alive: %+v", e)
 		}
-		got = append(got, fmt.Sprint(types[e.Type], " ", e.Name, " ", [...]string{"", "running", "done", "stopped"}[last.State]))
+		got = append(got, fmt.Sprint(eventtest.Word(e.Type), " ", e.Name, " ", [...]string{"", "running", "done", "stopped"}[last.State]))
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("told %q, want %q", got, want)
