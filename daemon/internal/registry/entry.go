@@ -145,7 +145,7 @@ func (r *Registry) sightLocked(e *entry) sight { return sight{r.bareLocked(e), e
 // whole adds what it counts, as of now, and shares nothing.
 func (s sight) whole() Endpoint {
 	e := s.Endpoint
-	e.Definition, e.Stats = e.Definition.clone(), s.past
+	e.Definition, e.Stats = e.clone(), s.past
 	if s.live != nil {
 		e.Stats = sum(s.past, s.live.Stats())
 	}
