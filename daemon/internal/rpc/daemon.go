@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/echod/echod/daemon/internal/budget"
@@ -67,4 +69,14 @@ func texts(prefixes []netip.Prefix) (out []string) {
 		out = append(out, p.String())
 	}
 	return out
+}
+
+// GetReadiness implements the service.
+func (s *DaemonService) GetReadiness(context.Context, *echov1.GetReadinessRequest) (*echov1.Readiness, error) {
+	return nil, status.Error(codes.Unimplemented, "not built yet")
+}
+
+// UpgradeDaemon implements the service.
+func (s *DaemonService) UpgradeDaemon(context.Context, *echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not built yet")
 }

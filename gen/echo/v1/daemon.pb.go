@@ -24,6 +24,124 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// State is what comes of all checks together.
+type Readiness_State int32
+
+const (
+	// Not known.
+	Readiness_STATE_UNSPECIFIED Readiness_State = 0
+	// All is as it should be.
+	Readiness_READY Readiness_State = 1
+	// It does its work, and something is not as it should be: endpoints that failed, a state file that was damaged.
+	Readiness_DEGRADED Readiness_State = 2
+	// It does not do its work, or not all of it: it starts or stops, or takes no changes.
+	Readiness_NOT_READY Readiness_State = 3
+)
+
+// Enum value maps for Readiness_State.
+var (
+	Readiness_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "READY",
+		2: "DEGRADED",
+		3: "NOT_READY",
+	}
+	Readiness_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"READY":             1,
+		"DEGRADED":          2,
+		"NOT_READY":         3,
+	}
+)
+
+func (x Readiness_State) Enum() *Readiness_State {
+	p := new(Readiness_State)
+	*p = x
+	return p
+}
+
+func (x Readiness_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Readiness_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_daemon_proto_enumTypes[0].Descriptor()
+}
+
+func (Readiness_State) Type() protoreflect.EnumType {
+	return &file_echo_v1_daemon_proto_enumTypes[0]
+}
+
+func (x Readiness_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Readiness_State.Descriptor instead.
+func (Readiness_State) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{2, 0}
+}
+
+// Start is what was before a daemon's process.
+type Info_Start int32
+
+const (
+	// Not known: it keeps nothing that could tell.
+	Info_START_UNSPECIFIED Info_Start = 0
+	// Nothing: the state directory is new.
+	Info_FIRST Info_Start = 1
+	// A daemon that stopped in order.
+	Info_STOPPED Info_Start = 2
+	// A daemon that did not: it was killed, or the host went down.
+	Info_CRASHED Info_Start = 3
+	// A daemon that handed over to this one.
+	Info_UPGRADED Info_Start = 4
+)
+
+// Enum value maps for Info_Start.
+var (
+	Info_Start_name = map[int32]string{
+		0: "START_UNSPECIFIED",
+		1: "FIRST",
+		2: "STOPPED",
+		3: "CRASHED",
+		4: "UPGRADED",
+	}
+	Info_Start_value = map[string]int32{
+		"START_UNSPECIFIED": 0,
+		"FIRST":             1,
+		"STOPPED":           2,
+		"CRASHED":           3,
+		"UPGRADED":          4,
+	}
+)
+
+func (x Info_Start) Enum() *Info_Start {
+	p := new(Info_Start)
+	*p = x
+	return p
+}
+
+func (x Info_Start) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Info_Start) Descriptor() protoreflect.EnumDescriptor {
+	return file_echo_v1_daemon_proto_enumTypes[1].Descriptor()
+}
+
+func (Info_Start) Type() protoreflect.EnumType {
+	return &file_echo_v1_daemon_proto_enumTypes[1]
+}
+
+func (x Info_Start) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Info_Start.Descriptor instead.
+func (Info_Start) EnumDescriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{6, 0}
+}
+
 // GetInfoRequest is what GetInfo takes.
 type GetInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -61,6 +179,299 @@ func (*GetInfoRequest) Descriptor() ([]byte, []int) {
 	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{0}
 }
 
+// GetReadinessRequest is what GetReadiness takes.
+type GetReadinessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReadinessRequest) Reset() {
+	*x = GetReadinessRequest{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReadinessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReadinessRequest) ProtoMessage() {}
+
+func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
+func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{1}
+}
+
+// Readiness is whether the daemon can do its work.
+type Readiness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What comes of all checks together.
+	State Readiness_State `protobuf:"varint,1,opt,name=state,proto3,enum=echo.v1.Readiness_State" json:"state,omitempty"`
+	// What was checked, always in the same order.
+	Checks        []*ReadinessCheck `protobuf:"bytes,2,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Readiness) Reset() {
+	*x = Readiness{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Readiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Readiness) ProtoMessage() {}
+
+func (x *Readiness) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
+func (*Readiness) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Readiness) GetState() Readiness_State {
+	if x != nil {
+		return x.State
+	}
+	return Readiness_STATE_UNSPECIFIED
+}
+
+func (x *Readiness) GetChecks() []*ReadinessCheck {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// ReadinessCheck is one of the things that readiness depends on.
+type ReadinessCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was checked: "restored", "state", "endpoints", "draining".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What comes of it.
+	State Readiness_State `protobuf:"varint,2,opt,name=state,proto3,enum=echo.v1.Readiness_State" json:"state,omitempty"`
+	// Why, and what to do; empty when all is well.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadinessCheck) Reset() {
+	*x = ReadinessCheck{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadinessCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadinessCheck) ProtoMessage() {}
+
+func (x *ReadinessCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadinessCheck.ProtoReflect.Descriptor instead.
+func (*ReadinessCheck) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReadinessCheck) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReadinessCheck) GetState() Readiness_State {
+	if x != nil {
+		return x.State
+	}
+	return Readiness_STATE_UNSPECIFIED
+}
+
+func (x *ReadinessCheck) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// UpgradeDaemonRequest is what UpgradeDaemon takes.
+type UpgradeDaemonRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Start the new binary, have it read what it would take over, and end it again.
+	ValidateOnly  bool `protobuf:"varint,1,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeDaemonRequest) Reset() {
+	*x = UpgradeDaemonRequest{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeDaemonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeDaemonRequest) ProtoMessage() {}
+
+func (x *UpgradeDaemonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeDaemonRequest.ProtoReflect.Descriptor instead.
+func (*UpgradeDaemonRequest) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpgradeDaemonRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// UpgradeDaemonResponse is what an upgrade came to.
+type UpgradeDaemonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process id of the new process; with validate_only, of the one that tried.
+	Pid uint32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	// Its version.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The version of the process that was replaced.
+	PreviousVersion string `protobuf:"bytes,3,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
+	// How many endpoints were handed over, those that are stopped or failed included.
+	Endpoints uint32 `protobuf:"varint,4,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// How many open connections were handed over.
+	Connections uint64 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
+	// For how long nothing was echoed: datagrams and connections waited in the kernel.
+	Pause         *durationpb.Duration `protobuf:"bytes,6,opt,name=pause,proto3" json:"pause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeDaemonResponse) Reset() {
+	*x = UpgradeDaemonResponse{}
+	mi := &file_echo_v1_daemon_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeDaemonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeDaemonResponse) ProtoMessage() {}
+
+func (x *UpgradeDaemonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_echo_v1_daemon_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeDaemonResponse.ProtoReflect.Descriptor instead.
+func (*UpgradeDaemonResponse) Descriptor() ([]byte, []int) {
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpgradeDaemonResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *UpgradeDaemonResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *UpgradeDaemonResponse) GetPreviousVersion() string {
+	if x != nil {
+		return x.PreviousVersion
+	}
+	return ""
+}
+
+func (x *UpgradeDaemonResponse) GetEndpoints() uint32 {
+	if x != nil {
+		return x.Endpoints
+	}
+	return 0
+}
+
+func (x *UpgradeDaemonResponse) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *UpgradeDaemonResponse) GetPause() *durationpb.Duration {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
 // Info is what the daemon says of itself.
 type Info struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -81,14 +492,16 @@ type Info struct {
 	// How many endpoints it has, stopped ones included.
 	Endpoints uint32 `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Where its probes may go to, and how much they may take.
-	ProbeLimits   *ProbeLimits `protobuf:"bytes,9,opt,name=probe_limits,json=probeLimits,proto3" json:"probe_limits,omitempty"`
+	ProbeLimits *ProbeLimits `protobuf:"bytes,9,opt,name=probe_limits,json=probeLimits,proto3" json:"probe_limits,omitempty"`
+	// What was before this process.
+	Start         Info_Start `protobuf:"varint,10,opt,name=start,proto3,enum=echo.v1.Info_Start" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Info) Reset() {
 	*x = Info{}
-	mi := &file_echo_v1_daemon_proto_msgTypes[1]
+	mi := &file_echo_v1_daemon_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -100,7 +513,7 @@ func (x *Info) String() string {
 func (*Info) ProtoMessage() {}
 
 func (x *Info) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_daemon_proto_msgTypes[1]
+	mi := &file_echo_v1_daemon_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -113,7 +526,7 @@ func (x *Info) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Info.ProtoReflect.Descriptor instead.
 func (*Info) Descriptor() ([]byte, []int) {
-	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{1}
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Info) GetVersion() string {
@@ -179,6 +592,13 @@ func (x *Info) GetProbeLimits() *ProbeLimits {
 	return nil
 }
 
+func (x *Info) GetStart() Info_Start {
+	if x != nil {
+		return x.Start
+	}
+	return Info_START_UNSPECIFIED
+}
+
 // ProbeLimits is where a daemon's probes may go to, and how much they may take, by what is planned. A number of 0 is no
 // limit. What would be above one is RESOURCE_EXHAUSTED: PROBE_TOO_LARGE when the probe alone is, else TOO_MANY_PROBES.
 type ProbeLimits struct {
@@ -211,7 +631,7 @@ type ProbeLimits struct {
 
 func (x *ProbeLimits) Reset() {
 	*x = ProbeLimits{}
-	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	mi := &file_echo_v1_daemon_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +643,7 @@ func (x *ProbeLimits) String() string {
 func (*ProbeLimits) ProtoMessage() {}
 
 func (x *ProbeLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_daemon_proto_msgTypes[2]
+	mi := &file_echo_v1_daemon_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +656,7 @@ func (x *ProbeLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLimits.ProtoReflect.Descriptor instead.
 func (*ProbeLimits) Descriptor() ([]byte, []int) {
-	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{2}
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProbeLimits) GetProbes() uint32 {
@@ -322,7 +742,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_echo_v1_daemon_proto_msgTypes[3]
+	mi := &file_echo_v1_daemon_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +754,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_echo_v1_daemon_proto_msgTypes[3]
+	mi := &file_echo_v1_daemon_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +767,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{3}
+	return file_echo_v1_daemon_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Listener) GetProtocol() string {
@@ -369,7 +789,29 @@ var File_echo_v1_daemon_proto protoreflect.FileDescriptor
 const file_echo_v1_daemon_proto_rawDesc = "" +
 	"\n" +
 	"\x14echo/v1/daemon.proto\x12\aecho.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xd6\x02\n" +
+	"\x0eGetInfoRequest\"\x15\n" +
+	"\x13GetReadinessRequest\"\xb4\x01\n" +
+	"\tReadiness\x12.\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x18.echo.v1.Readiness.StateR\x05state\x12/\n" +
+	"\x06checks\x18\x02 \x03(\v2\x17.echo.v1.ReadinessCheckR\x06checks\"F\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05READY\x10\x01\x12\f\n" +
+	"\bDEGRADED\x10\x02\x12\r\n" +
+	"\tNOT_READY\x10\x03\"n\n" +
+	"\x0eReadinessCheck\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x18.echo.v1.Readiness.StateR\x05state\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\";\n" +
+	"\x14UpgradeDaemonRequest\x12#\n" +
+	"\rvalidate_only\x18\x01 \x01(\bR\fvalidateOnly\"\xdf\x01\n" +
+	"\x15UpgradeDaemonResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12)\n" +
+	"\x10previous_version\x18\x03 \x01(\tR\x0fpreviousVersion\x12\x1c\n" +
+	"\tendpoints\x18\x04 \x01(\rR\tendpoints\x12 \n" +
+	"\vconnections\x18\x05 \x01(\x04R\vconnections\x12/\n" +
+	"\x05pause\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05pause\"\xd4\x03\n" +
 	"\x04Info\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x129\n" +
@@ -380,7 +822,15 @@ const file_echo_v1_daemon_proto_rawDesc = "" +
 	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12\x1a\n" +
 	"\bplatform\x18\a \x01(\tR\bplatform\x12\x1c\n" +
 	"\tendpoints\x18\b \x01(\rR\tendpoints\x127\n" +
-	"\fprobe_limits\x18\t \x01(\v2\x14.echo.v1.ProbeLimitsR\vprobeLimits\"\xea\x02\n" +
+	"\fprobe_limits\x18\t \x01(\v2\x14.echo.v1.ProbeLimitsR\vprobeLimits\x12)\n" +
+	"\x05start\x18\n" +
+	" \x01(\x0e2\x13.echo.v1.Info.StartR\x05start\"Q\n" +
+	"\x05Start\x12\x15\n" +
+	"\x11START_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05FIRST\x10\x01\x12\v\n" +
+	"\aSTOPPED\x10\x02\x12\v\n" +
+	"\aCRASHED\x10\x03\x12\f\n" +
+	"\bUPGRADED\x10\x04\"\xea\x02\n" +
 	"\vProbeLimits\x12\x16\n" +
 	"\x06probes\x18\x01 \x01(\rR\x06probes\x12*\n" +
 	"\x11rounds_per_second\x18\x02 \x01(\x01R\x0froundsPerSecond\x12\x18\n" +
@@ -397,10 +847,12 @@ const file_echo_v1_daemon_proto_rawDesc = "" +
 	" \x03(\tR\x04deny\"@\n" +
 	"\bListener\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress2T\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress2\x9c\x02\n" +
 	"\rDaemonService\x12C\n" +
 	"\aGetInfo\x12\x17.echo.v1.GetInfoRequest\x1a\r.echo.v1.Info\"\x10\x82\xd3\xe4\x93\x02\n" +
-	"\x12\b/v1/infoB+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
+	"\x12\b/v1/info\x12W\n" +
+	"\fGetReadiness\x12\x1c.echo.v1.GetReadinessRequest\x1a\x12.echo.v1.Readiness\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/readiness\x12m\n" +
+	"\rUpgradeDaemon\x12\x1d.echo.v1.UpgradeDaemonRequest\x1a\x1e.echo.v1.UpgradeDaemonResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/daemon:upgradeB+Z)github.com/echod/echod/gen/echo/v1;echov1b\x06proto3"
 
 var (
 	file_echo_v1_daemon_proto_rawDescOnce sync.Once
@@ -414,27 +866,44 @@ func file_echo_v1_daemon_proto_rawDescGZIP() []byte {
 	return file_echo_v1_daemon_proto_rawDescData
 }
 
-var file_echo_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_echo_v1_daemon_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_echo_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_echo_v1_daemon_proto_goTypes = []any{
-	(*GetInfoRequest)(nil),        // 0: echo.v1.GetInfoRequest
-	(*Info)(nil),                  // 1: echo.v1.Info
-	(*ProbeLimits)(nil),           // 2: echo.v1.ProbeLimits
-	(*Listener)(nil),              // 3: echo.v1.Listener
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
+	(Readiness_State)(0),          // 0: echo.v1.Readiness.State
+	(Info_Start)(0),               // 1: echo.v1.Info.Start
+	(*GetInfoRequest)(nil),        // 2: echo.v1.GetInfoRequest
+	(*GetReadinessRequest)(nil),   // 3: echo.v1.GetReadinessRequest
+	(*Readiness)(nil),             // 4: echo.v1.Readiness
+	(*ReadinessCheck)(nil),        // 5: echo.v1.ReadinessCheck
+	(*UpgradeDaemonRequest)(nil),  // 6: echo.v1.UpgradeDaemonRequest
+	(*UpgradeDaemonResponse)(nil), // 7: echo.v1.UpgradeDaemonResponse
+	(*Info)(nil),                  // 8: echo.v1.Info
+	(*ProbeLimits)(nil),           // 9: echo.v1.ProbeLimits
+	(*Listener)(nil),              // 10: echo.v1.Listener
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_echo_v1_daemon_proto_depIdxs = []int32{
-	4, // 0: echo.v1.Info.start_time:type_name -> google.protobuf.Timestamp
-	3, // 1: echo.v1.Info.listeners:type_name -> echo.v1.Listener
-	2, // 2: echo.v1.Info.probe_limits:type_name -> echo.v1.ProbeLimits
-	5, // 3: echo.v1.ProbeLimits.duration:type_name -> google.protobuf.Duration
-	0, // 4: echo.v1.DaemonService.GetInfo:input_type -> echo.v1.GetInfoRequest
-	1, // 5: echo.v1.DaemonService.GetInfo:output_type -> echo.v1.Info
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0,  // 0: echo.v1.Readiness.state:type_name -> echo.v1.Readiness.State
+	5,  // 1: echo.v1.Readiness.checks:type_name -> echo.v1.ReadinessCheck
+	0,  // 2: echo.v1.ReadinessCheck.state:type_name -> echo.v1.Readiness.State
+	11, // 3: echo.v1.UpgradeDaemonResponse.pause:type_name -> google.protobuf.Duration
+	12, // 4: echo.v1.Info.start_time:type_name -> google.protobuf.Timestamp
+	10, // 5: echo.v1.Info.listeners:type_name -> echo.v1.Listener
+	9,  // 6: echo.v1.Info.probe_limits:type_name -> echo.v1.ProbeLimits
+	1,  // 7: echo.v1.Info.start:type_name -> echo.v1.Info.Start
+	11, // 8: echo.v1.ProbeLimits.duration:type_name -> google.protobuf.Duration
+	2,  // 9: echo.v1.DaemonService.GetInfo:input_type -> echo.v1.GetInfoRequest
+	3,  // 10: echo.v1.DaemonService.GetReadiness:input_type -> echo.v1.GetReadinessRequest
+	6,  // 11: echo.v1.DaemonService.UpgradeDaemon:input_type -> echo.v1.UpgradeDaemonRequest
+	8,  // 12: echo.v1.DaemonService.GetInfo:output_type -> echo.v1.Info
+	4,  // 13: echo.v1.DaemonService.GetReadiness:output_type -> echo.v1.Readiness
+	7,  // 14: echo.v1.DaemonService.UpgradeDaemon:output_type -> echo.v1.UpgradeDaemonResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_daemon_proto_init() }
@@ -447,13 +916,14 @@ func file_echo_v1_daemon_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_echo_v1_daemon_proto_rawDesc), len(file_echo_v1_daemon_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_echo_v1_daemon_proto_goTypes,
 		DependencyIndexes: file_echo_v1_daemon_proto_depIdxs,
+		EnumInfos:         file_echo_v1_daemon_proto_enumTypes,
 		MessageInfos:      file_echo_v1_daemon_proto_msgTypes,
 	}.Build()
 	File_echo_v1_daemon_proto = out.File

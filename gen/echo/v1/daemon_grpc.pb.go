@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DaemonService_GetInfo_FullMethodName = "/echo.v1.DaemonService/GetInfo"
+	DaemonService_GetInfo_FullMethodName       = "/echo.v1.DaemonService/GetInfo"
+	DaemonService_GetReadiness_FullMethodName  = "/echo.v1.DaemonService/GetReadiness"
+	DaemonService_UpgradeDaemon_FullMethodName = "/echo.v1.DaemonService/UpgradeDaemon"
 )
 
 // DaemonServiceClient is the client API for DaemonService service.
@@ -30,6 +32,18 @@ const (
 type DaemonServiceClient interface {
 	// Answers who this daemon is, since when, and where it listens.
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*Info, error)
+	// Answers whether the daemon can do its work, and what it checks for that. /readyz?verbose of REST is the same as text.
+	// A daemon that answers is alive, whatever this says.
+	GetReadiness(ctx context.Context, in *GetReadinessRequest, opts ...grpc.CallOption) (*Readiness, error)
+	// Starts the binary that now lies where this daemon was started from, and hands everything over to it: the sockets of all
+	// endpoints, their open connections with their bytes and counters, and the control listeners. Nothing is refused, reset
+	// or lost meanwhile. It answers when the new process serves and this one is about to go; open streams of control calls
+	// end with UNAVAILABLE and can be begun again with the new process at once.
+	//
+	// FAILED_PRECONDITION with reason UPGRADE_FAILED when the new binary cannot be started, ends, hangs or does not know what
+	// this one has; ABORTED with reason UPGRADE_RUNNING while another upgrade is under way; UNIMPLEMENTED where the system
+	// cannot do it. This daemon serves on then, as if nothing had happened.
+	UpgradeDaemon(ctx context.Context, in *UpgradeDaemonRequest, opts ...grpc.CallOption) (*UpgradeDaemonResponse, error)
 }
 
 type daemonServiceClient struct {
@@ -50,6 +64,26 @@ func (c *daemonServiceClient) GetInfo(ctx context.Context, in *GetInfoRequest, o
 	return out, nil
 }
 
+func (c *daemonServiceClient) GetReadiness(ctx context.Context, in *GetReadinessRequest, opts ...grpc.CallOption) (*Readiness, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Readiness)
+	err := c.cc.Invoke(ctx, DaemonService_GetReadiness_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *daemonServiceClient) UpgradeDaemon(ctx context.Context, in *UpgradeDaemonRequest, opts ...grpc.CallOption) (*UpgradeDaemonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpgradeDaemonResponse)
+	err := c.cc.Invoke(ctx, DaemonService_UpgradeDaemon_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DaemonServiceServer is the server API for DaemonService service.
 // All implementations must embed UnimplementedDaemonServiceServer
 // for forward compatibility.
@@ -58,6 +92,18 @@ func (c *daemonServiceClient) GetInfo(ctx context.Context, in *GetInfoRequest, o
 type DaemonServiceServer interface {
 	// Answers who this daemon is, since when, and where it listens.
 	GetInfo(context.Context, *GetInfoRequest) (*Info, error)
+	// Answers whether the daemon can do its work, and what it checks for that. /readyz?verbose of REST is the same as text.
+	// A daemon that answers is alive, whatever this says.
+	GetReadiness(context.Context, *GetReadinessRequest) (*Readiness, error)
+	// Starts the binary that now lies where this daemon was started from, and hands everything over to it: the sockets of all
+	// endpoints, their open connections with their bytes and counters, and the control listeners. Nothing is refused, reset
+	// or lost meanwhile. It answers when the new process serves and this one is about to go; open streams of control calls
+	// end with UNAVAILABLE and can be begun again with the new process at once.
+	//
+	// FAILED_PRECONDITION with reason UPGRADE_FAILED when the new binary cannot be started, ends, hangs or does not know what
+	// this one has; ABORTED with reason UPGRADE_RUNNING while another upgrade is under way; UNIMPLEMENTED where the system
+	// cannot do it. This daemon serves on then, as if nothing had happened.
+	UpgradeDaemon(context.Context, *UpgradeDaemonRequest) (*UpgradeDaemonResponse, error)
 	mustEmbedUnimplementedDaemonServiceServer()
 }
 
@@ -70,6 +116,12 @@ type UnimplementedDaemonServiceServer struct{}
 
 func (UnimplementedDaemonServiceServer) GetInfo(context.Context, *GetInfoRequest) (*Info, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInfo not implemented")
+}
+func (UnimplementedDaemonServiceServer) GetReadiness(context.Context, *GetReadinessRequest) (*Readiness, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetReadiness not implemented")
+}
+func (UnimplementedDaemonServiceServer) UpgradeDaemon(context.Context, *UpgradeDaemonRequest) (*UpgradeDaemonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpgradeDaemon not implemented")
 }
 func (UnimplementedDaemonServiceServer) mustEmbedUnimplementedDaemonServiceServer() {}
 func (UnimplementedDaemonServiceServer) testEmbeddedByValue()                       {}
@@ -110,6 +162,42 @@ func _DaemonService_GetInfo_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DaemonService_GetReadiness_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetReadinessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DaemonServiceServer).GetReadiness(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DaemonService_GetReadiness_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DaemonServiceServer).GetReadiness(ctx, req.(*GetReadinessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DaemonService_UpgradeDaemon_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpgradeDaemonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DaemonServiceServer).UpgradeDaemon(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DaemonService_UpgradeDaemon_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DaemonServiceServer).UpgradeDaemon(ctx, req.(*UpgradeDaemonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DaemonService_ServiceDesc is the grpc.ServiceDesc for DaemonService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +208,14 @@ var DaemonService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetInfo",
 			Handler:    _DaemonService_GetInfo_Handler,
+		},
+		{
+			MethodName: "GetReadiness",
+			Handler:    _DaemonService_GetReadiness_Handler,
+		},
+		{
+			MethodName: "UpgradeDaemon",
+			Handler:    _DaemonService_UpgradeDaemon_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -265,7 +265,12 @@ type Endpoint struct {
 	// When its definition last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// Changes whenever a settable field does. Sent back in an update, it makes a change of somebody else's ABORTED.
-	Etag          string `protobuf:"bytes,23,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,23,opt,name=etag,proto3" json:"etag,omitempty"`
+	// When a FAILED endpoint is tried again by itself, at the latest: sooner when a port, an address, an interface or a
+	// namespace comes back that it may have waited for.
+	RetryTime *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	// The name under which a service manager passed its socket (LISTEN_FDNAMES). Empty: the daemon bound it.
+	Inherited     string `protobuf:"bytes,25,opt,name=inherited,proto3" json:"inherited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -457,6 +462,20 @@ func (x *Endpoint) GetUpdateTime() *timestamppb.Timestamp {
 func (x *Endpoint) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *Endpoint) GetRetryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryTime
+	}
+	return nil
+}
+
+func (x *Endpoint) GetInherited() string {
+	if x != nil {
+		return x.Inherited
 	}
 	return ""
 }
@@ -1944,7 +1963,7 @@ var File_echo_v1_endpoint_proto protoreflect.FileDescriptor
 
 const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x12\n" +
+	"\x16echo/v1/endpoint.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/protocol.proto\x1a\x13echo/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x12\n" +
 	"\bEndpoint\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\xb8\xb3\xae\xb1\x02\x01R\x04name\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\tB\x03\xe0A\x03R\x03uid\x12n\n" +
@@ -1977,7 +1996,10 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"createTime\x12@\n" +
 	"\vupdate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"updateTime\x12\x1c\n" +
-	"\x04etag\x18\x17 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\x1a9\n" +
+	"\x04etag\x18\x17 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\x12>\n" +
+	"\n" +
+	"retry_time\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tretryTime\x12!\n" +
+	"\tinherited\x18\x19 \x01(\tB\x03\xe0A\x03R\tinherited\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"R\n" +
@@ -2201,56 +2223,57 @@ var file_echo_v1_endpoint_proto_depIdxs = []int32{
 	7,  // 8: echo.v1.Endpoint.counters:type_name -> echo.v1.Counters
 	32, // 9: echo.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
 	32, // 10: echo.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
-	31, // 11: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
-	31, // 12: echo.v1.TcpOptions.stall_timeout:type_name -> google.protobuf.Duration
-	28, // 13: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
-	29, // 14: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
-	32, // 15: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
-	3,  // 16: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	1,  // 17: echo.v1.ListEndpointsRequest.view:type_name -> echo.v1.ListEndpointsRequest.View
-	3,  // 18: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
-	3,  // 19: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
-	33, // 20: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
-	31, // 21: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	31, // 22: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
-	8,  // 23: echo.v1.BatchCreateEndpointsRequest.requests:type_name -> echo.v1.CreateEndpointRequest
-	3,  // 24: echo.v1.BatchCreateEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
-	3,  // 25: echo.v1.ApplyEndpointsRequest.endpoints:type_name -> echo.v1.Endpoint
-	20, // 26: echo.v1.ApplyEndpointsResponse.changes:type_name -> echo.v1.EndpointChange
-	2,  // 27: echo.v1.EndpointChange.action:type_name -> echo.v1.EndpointChange.Action
-	21, // 28: echo.v1.EndpointChange.fields:type_name -> echo.v1.FieldChange
-	31, // 29: echo.v1.PurgeEndpointsRequest.drain_timeout:type_name -> google.protobuf.Duration
-	31, // 30: echo.v1.RenewEndpointRequest.ttl:type_name -> google.protobuf.Duration
-	31, // 31: echo.v1.RenewEndpointsRequest.ttl:type_name -> google.protobuf.Duration
-	8,  // 32: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
-	9,  // 33: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
-	10, // 34: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
-	12, // 35: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
-	16, // 36: echo.v1.EndpointService.BatchCreateEndpoints:input_type -> echo.v1.BatchCreateEndpointsRequest
-	18, // 37: echo.v1.EndpointService.ApplyEndpoints:input_type -> echo.v1.ApplyEndpointsRequest
-	22, // 38: echo.v1.EndpointService.PurgeEndpoints:input_type -> echo.v1.PurgeEndpointsRequest
-	24, // 39: echo.v1.EndpointService.RenewEndpoint:input_type -> echo.v1.RenewEndpointRequest
-	25, // 40: echo.v1.EndpointService.RenewEndpoints:input_type -> echo.v1.RenewEndpointsRequest
-	13, // 41: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
-	14, // 42: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
-	15, // 43: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
-	3,  // 44: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
-	3,  // 45: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
-	11, // 46: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
-	3,  // 47: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
-	17, // 48: echo.v1.EndpointService.BatchCreateEndpoints:output_type -> echo.v1.BatchCreateEndpointsResponse
-	19, // 49: echo.v1.EndpointService.ApplyEndpoints:output_type -> echo.v1.ApplyEndpointsResponse
-	23, // 50: echo.v1.EndpointService.PurgeEndpoints:output_type -> echo.v1.PurgeEndpointsResponse
-	3,  // 51: echo.v1.EndpointService.RenewEndpoint:output_type -> echo.v1.Endpoint
-	26, // 52: echo.v1.EndpointService.RenewEndpoints:output_type -> echo.v1.RenewEndpointsResponse
-	34, // 53: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
-	3,  // 54: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
-	3,  // 55: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
-	44, // [44:56] is the sub-list for method output_type
-	32, // [32:44] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	32, // 11: echo.v1.Endpoint.retry_time:type_name -> google.protobuf.Timestamp
+	31, // 12: echo.v1.TcpOptions.idle_timeout:type_name -> google.protobuf.Duration
+	31, // 13: echo.v1.TcpOptions.stall_timeout:type_name -> google.protobuf.Duration
+	28, // 14: echo.v1.Counters.drops:type_name -> echo.v1.Counters.DropsEntry
+	29, // 15: echo.v1.Counters.errors:type_name -> echo.v1.Counters.ErrorsEntry
+	32, // 16: echo.v1.Counters.last_activity_time:type_name -> google.protobuf.Timestamp
+	3,  // 17: echo.v1.CreateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	1,  // 18: echo.v1.ListEndpointsRequest.view:type_name -> echo.v1.ListEndpointsRequest.View
+	3,  // 19: echo.v1.ListEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	3,  // 20: echo.v1.UpdateEndpointRequest.endpoint:type_name -> echo.v1.Endpoint
+	33, // 21: echo.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
+	31, // 22: echo.v1.DeleteEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	31, // 23: echo.v1.StopEndpointRequest.drain_timeout:type_name -> google.protobuf.Duration
+	8,  // 24: echo.v1.BatchCreateEndpointsRequest.requests:type_name -> echo.v1.CreateEndpointRequest
+	3,  // 25: echo.v1.BatchCreateEndpointsResponse.endpoints:type_name -> echo.v1.Endpoint
+	3,  // 26: echo.v1.ApplyEndpointsRequest.endpoints:type_name -> echo.v1.Endpoint
+	20, // 27: echo.v1.ApplyEndpointsResponse.changes:type_name -> echo.v1.EndpointChange
+	2,  // 28: echo.v1.EndpointChange.action:type_name -> echo.v1.EndpointChange.Action
+	21, // 29: echo.v1.EndpointChange.fields:type_name -> echo.v1.FieldChange
+	31, // 30: echo.v1.PurgeEndpointsRequest.drain_timeout:type_name -> google.protobuf.Duration
+	31, // 31: echo.v1.RenewEndpointRequest.ttl:type_name -> google.protobuf.Duration
+	31, // 32: echo.v1.RenewEndpointsRequest.ttl:type_name -> google.protobuf.Duration
+	8,  // 33: echo.v1.EndpointService.CreateEndpoint:input_type -> echo.v1.CreateEndpointRequest
+	9,  // 34: echo.v1.EndpointService.GetEndpoint:input_type -> echo.v1.GetEndpointRequest
+	10, // 35: echo.v1.EndpointService.ListEndpoints:input_type -> echo.v1.ListEndpointsRequest
+	12, // 36: echo.v1.EndpointService.UpdateEndpoint:input_type -> echo.v1.UpdateEndpointRequest
+	16, // 37: echo.v1.EndpointService.BatchCreateEndpoints:input_type -> echo.v1.BatchCreateEndpointsRequest
+	18, // 38: echo.v1.EndpointService.ApplyEndpoints:input_type -> echo.v1.ApplyEndpointsRequest
+	22, // 39: echo.v1.EndpointService.PurgeEndpoints:input_type -> echo.v1.PurgeEndpointsRequest
+	24, // 40: echo.v1.EndpointService.RenewEndpoint:input_type -> echo.v1.RenewEndpointRequest
+	25, // 41: echo.v1.EndpointService.RenewEndpoints:input_type -> echo.v1.RenewEndpointsRequest
+	13, // 42: echo.v1.EndpointService.DeleteEndpoint:input_type -> echo.v1.DeleteEndpointRequest
+	14, // 43: echo.v1.EndpointService.StartEndpoint:input_type -> echo.v1.StartEndpointRequest
+	15, // 44: echo.v1.EndpointService.StopEndpoint:input_type -> echo.v1.StopEndpointRequest
+	3,  // 45: echo.v1.EndpointService.CreateEndpoint:output_type -> echo.v1.Endpoint
+	3,  // 46: echo.v1.EndpointService.GetEndpoint:output_type -> echo.v1.Endpoint
+	11, // 47: echo.v1.EndpointService.ListEndpoints:output_type -> echo.v1.ListEndpointsResponse
+	3,  // 48: echo.v1.EndpointService.UpdateEndpoint:output_type -> echo.v1.Endpoint
+	17, // 49: echo.v1.EndpointService.BatchCreateEndpoints:output_type -> echo.v1.BatchCreateEndpointsResponse
+	19, // 50: echo.v1.EndpointService.ApplyEndpoints:output_type -> echo.v1.ApplyEndpointsResponse
+	23, // 51: echo.v1.EndpointService.PurgeEndpoints:output_type -> echo.v1.PurgeEndpointsResponse
+	3,  // 52: echo.v1.EndpointService.RenewEndpoint:output_type -> echo.v1.Endpoint
+	26, // 53: echo.v1.EndpointService.RenewEndpoints:output_type -> echo.v1.RenewEndpointsResponse
+	34, // 54: echo.v1.EndpointService.DeleteEndpoint:output_type -> google.protobuf.Empty
+	3,  // 55: echo.v1.EndpointService.StartEndpoint:output_type -> echo.v1.Endpoint
+	3,  // 56: echo.v1.EndpointService.StopEndpoint:output_type -> echo.v1.Endpoint
+	45, // [45:57] is the sub-list for method output_type
+	33, // [33:45] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_endpoint_proto_init() }

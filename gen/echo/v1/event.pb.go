@@ -123,8 +123,12 @@ const (
 	DaemonEvent_STATE_UNSPECIFIED DaemonEvent_State = 0
 	// It has restored what it had and serves.
 	DaemonEvent_READY DaemonEvent_State = 1
-	// It is about to stop: it takes nothing new.
+	// It is about to stop: it takes nothing new, and what is open may finish.
 	DaemonEvent_STOPPING DaemonEvent_State = 2
+	// It does its work, and something is not as it should be.
+	DaemonEvent_DEGRADED DaemonEvent_State = 3
+	// It does not do its work, or not all of it.
+	DaemonEvent_NOT_READY DaemonEvent_State = 4
 )
 
 // Enum value maps for DaemonEvent_State.
@@ -133,11 +137,15 @@ var (
 		0: "STATE_UNSPECIFIED",
 		1: "READY",
 		2: "STOPPING",
+		3: "DEGRADED",
+		4: "NOT_READY",
 	}
 	DaemonEvent_State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
 		"READY":             1,
 		"STOPPING":          2,
+		"DEGRADED":          3,
+		"NOT_READY":         4,
 	}
 )
 
@@ -338,7 +346,11 @@ func (*Event_Traffic) isEvent_Subject() {}
 type DaemonEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the daemon is in its life.
-	State         DaemonEvent_State `protobuf:"varint,1,opt,name=state,proto3,enum=echo.v1.DaemonEvent_State" json:"state,omitempty"`
+	State DaemonEvent_State `protobuf:"varint,1,opt,name=state,proto3,enum=echo.v1.DaemonEvent_State" json:"state,omitempty"`
+	// Why it is not READY, as GetReadiness has it.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What was before this process; in the first event of its life.
+	Start         Info_Start `protobuf:"varint,3,opt,name=start,proto3,enum=echo.v1.Info_Start" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +390,20 @@ func (x *DaemonEvent) GetState() DaemonEvent_State {
 		return x.State
 	}
 	return DaemonEvent_STATE_UNSPECIFIED
+}
+
+func (x *DaemonEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DaemonEvent) GetStart() Info_Start {
+	if x != nil {
+		return x.Start
+	}
+	return Info_START_UNSPECIFIED
 }
 
 // Traffic is a TCP connection of an endpoint that was opened or has ended. Connections that are turned away are not told; the
@@ -697,7 +723,7 @@ var File_echo_v1_event_proto protoreflect.FileDescriptor
 
 const file_echo_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x13echo/v1/event.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16echo/v1/endpoint.proto\x1a\x15echo/v1/monitor.proto\x1a\x13echo/v1/probe.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x04\n" +
+	"\x13echo/v1/event.proto\x12\aecho.v1\x1a\x1bbuf/validate/validate.proto\x1a\x14echo/v1/daemon.proto\x1a\x16echo/v1/endpoint.proto\x1a\x15echo/v1/monitor.proto\x1a\x13echo/v1/probe.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x04\n" +
 	"\x05Event\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12'\n" +
@@ -722,13 +748,17 @@ const file_echo_v1_event_proto_rawDesc = "" +
 	"\tRUN_ENDED\x10\n" +
 	"\x12\r\n" +
 	"\tHEARTBEAT\x10\vB\t\n" +
-	"\asubject\"x\n" +
+	"\asubject\"\xd8\x01\n" +
 	"\vDaemonEvent\x120\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x1a.echo.v1.DaemonEvent.StateR\x05state\"7\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1a.echo.v1.DaemonEvent.StateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12)\n" +
+	"\x05start\x18\x03 \x01(\x0e2\x13.echo.v1.Info.StartR\x05start\"T\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05READY\x10\x01\x12\f\n" +
-	"\bSTOPPING\x10\x02\"\x87\x02\n" +
+	"\bSTOPPING\x10\x02\x12\f\n" +
+	"\bDEGRADED\x10\x03\x12\r\n" +
+	"\tNOT_READY\x10\x04\"\x87\x02\n" +
 	"\aTraffic\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1e\n" +
@@ -787,6 +817,7 @@ var file_echo_v1_event_proto_goTypes = []any{
 	(*Endpoint)(nil),              // 9: echo.v1.Endpoint
 	(*Probe)(nil),                 // 10: echo.v1.Probe
 	(*Monitor)(nil),               // 11: echo.v1.Monitor
+	(Info_Start)(0),               // 12: echo.v1.Info.Start
 }
 var file_echo_v1_event_proto_depIdxs = []int32{
 	8,  // 0: echo.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -797,17 +828,18 @@ var file_echo_v1_event_proto_depIdxs = []int32{
 	3,  // 5: echo.v1.Event.daemon:type_name -> echo.v1.DaemonEvent
 	4,  // 6: echo.v1.Event.traffic:type_name -> echo.v1.Traffic
 	1,  // 7: echo.v1.DaemonEvent.state:type_name -> echo.v1.DaemonEvent.State
-	8,  // 8: echo.v1.Traffic.open_time:type_name -> google.protobuf.Timestamp
-	2,  // 9: echo.v1.WatchEventsResponse.event:type_name -> echo.v1.Event
-	5,  // 10: echo.v1.EventService.WatchEvents:input_type -> echo.v1.WatchEventsRequest
-	6,  // 11: echo.v1.EventService.WatchEndpoints:input_type -> echo.v1.WatchEndpointsRequest
-	7,  // 12: echo.v1.EventService.WatchEvents:output_type -> echo.v1.WatchEventsResponse
-	7,  // 13: echo.v1.EventService.WatchEndpoints:output_type -> echo.v1.WatchEventsResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 8: echo.v1.DaemonEvent.start:type_name -> echo.v1.Info.Start
+	8,  // 9: echo.v1.Traffic.open_time:type_name -> google.protobuf.Timestamp
+	2,  // 10: echo.v1.WatchEventsResponse.event:type_name -> echo.v1.Event
+	5,  // 11: echo.v1.EventService.WatchEvents:input_type -> echo.v1.WatchEventsRequest
+	6,  // 12: echo.v1.EventService.WatchEndpoints:input_type -> echo.v1.WatchEndpointsRequest
+	7,  // 13: echo.v1.EventService.WatchEvents:output_type -> echo.v1.WatchEventsResponse
+	7,  // 14: echo.v1.EventService.WatchEndpoints:output_type -> echo.v1.WatchEventsResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_echo_v1_event_proto_init() }
@@ -815,6 +847,7 @@ func file_echo_v1_event_proto_init() {
 	if File_echo_v1_event_proto != nil {
 		return
 	}
+	file_echo_v1_daemon_proto_init()
 	file_echo_v1_endpoint_proto_init()
 	file_echo_v1_monitor_proto_init()
 	file_echo_v1_probe_proto_init()
