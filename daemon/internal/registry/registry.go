@@ -138,6 +138,7 @@ type Registry struct {
 	sessions map[string]*session
 	leases   *leases
 	closing  bool // set by Close: what serves drains, and nothing new is bound
+	frozen   bool // nothing changes until it is thawed: another process may take over
 }
 
 // New makes an empty registry.

@@ -38,11 +38,12 @@ type DaemonService struct {
 	echov1.UnsafeDaemonServiceServer
 	info      DaemonInfo
 	endpoints interface{ Len() int }
+	upgrade   Upgrade
 }
 
-// NewDaemonService tells of one daemon and how many endpoints it has.
-func NewDaemonService(info DaemonInfo, endpoints interface{ Len() int }) *DaemonService {
-	return &DaemonService{info: info, endpoints: endpoints}
+// NewDaemonService tells of one daemon and how many endpoints it has, and upgrades it; a nil upgrade is none.
+func NewDaemonService(info DaemonInfo, endpoints interface{ Len() int }, upgrade Upgrade) *DaemonService {
+	return &DaemonService{info: info, endpoints: endpoints, upgrade: upgrade}
 }
 
 // GetInfo implements the service.
@@ -73,10 +74,5 @@ func texts(prefixes []netip.Prefix) (out []string) {
 
 // GetReadiness implements the service.
 func (s *DaemonService) GetReadiness(context.Context, *echov1.GetReadinessRequest) (*echov1.Readiness, error) {
-	return nil, status.Error(codes.Unimplemented, "not built yet")
-}
-
-// UpgradeDaemon implements the service.
-func (s *DaemonService) UpgradeDaemon(context.Context, *echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "not built yet")
 }
