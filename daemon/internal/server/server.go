@@ -61,7 +61,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	listeners, err := listen(c)
+	listeners, err := listen(c, controlListeners{})
 	if err != nil {
 		return err
 	}
