@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
@@ -58,6 +59,14 @@ func DiscardGRPCLog() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.D
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
 func Run(ctx context.Context, c Config) error {
+	if c.Predecessor != nil {
+		d, err := takeOver(ctx, c, c.Predecessor)
+		if d == nil {
+			return err
+		}
+		defer d.listeners.close()
+		return errors.Join(d.serve(ctx), d.close())
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -70,7 +79,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := clearReadyFile(c.ReadyFile); err != nil {
 		return err
 	}
-	d, err := assemble(ctx, c, listeners)
+	d, err := assemble(ctx, c, listeners, nil)
 	if err != nil {
 		return err
 	}
@@ -83,7 +92,7 @@ type daemon struct {
 	log       *slog.Logger
 	info      rpc.DaemonInfo
 	listeners *controlListeners
-	store     *store.Store // nil: in memory
+	state     *stateFile // nil: in memory
 	events    *event.Log
 	traffic   event.Connections // tells of TCP connections, where somebody watches them
 	registry  *registry.Registry
@@ -94,12 +103,21 @@ type daemon struct {
 	health    *health.Server
 	grpc      *grpc.Server
 	http      *http.Server
-	stopping  context.CancelFunc // ends the open streams
+	stopping  context.CancelCauseFunc // ends the open streams
+
+	gate       rpc.Gate        // refuses changes for the moment of an upgrade
+	arrival    *arrival        // what was taken over from another process; nil: nothing
+	upgrading  sync.Mutex      // held by the upgrade that is under way
+	life       context.Context // ends when the daemon is to stop
+	handedOver chan struct{}   // closed when another process is the daemon
+	gone       error           // what is known to be wrong with that one; written before
 }
 
-// assemble puts the rooms together and brings back what the state directory holds.
-func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *daemon, err error) {
-	d := &daemon{config: c, log: c.Log, listeners: listeners}
+// assemble puts the rooms together and brings back what the state directory holds or, where there is an arrival, what comes with
+// it.
+func assemble(ctx context.Context, c Config, listeners *controlListeners, from *arrival) (_ *daemon, err error) {
+	d := &daemon{config: c, log: c.Log, listeners: listeners, arrival: from, handedOver: make(chan struct{})}
+	listeners.canRest()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -117,25 +135,32 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	})
 	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
-		if d.store, err = store.Open(c.StateDir); err != nil {
+		if d.state, err = openState(func() (*store.Store, error) { return store.Open(c.StateDir) }); err != nil {
 			return nil, err
 		}
-		registryConfig.Store = d.store
+		registryConfig.Store = d.state
 	}
 	d.registry = registry.New(registryConfig)
-	if err := d.registry.Restore(ctx); err != nil {
+	if from != nil {
+		if err := d.events.ContinueAt(from.manifest.Events); err != nil {
+			return nil, err
+		}
+		from.arrivals = d.registry.Import(from.endpoints)
+	} else if err := d.registry.Restore(ctx); err != nil {
 		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
 	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
 	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Events: d.events, Log: c.Log}
-	if d.store != nil {
-		monitorConfig.Store = d.store
+	if d.state != nil {
+		monitorConfig.Store = d.state
 	}
 	d.monitors = monitor.New(monitorConfig)
-	if err := d.monitors.Restore(); err != nil {
-		return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
+	if from == nil {
+		if err := d.monitors.Restore(); err != nil {
+			return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
+		}
 	}
 	d.health = health.NewServer()
 	d.info = rpc.DaemonInfo{
@@ -160,11 +185,11 @@ func (d *daemon) assembleControl() error {
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
 		Event:    rpc.NewEventService(d.events, d.watchTraffic),
-		Daemon:   rpc.NewDaemonService(d.info, d.registry),
+		Daemon:   rpc.NewDaemonService(d.info, d.registry, d.upgrade),
 	}
-	stopping, stop := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancelCause(context.Background())
 	d.stopping = stop
-	unary, stream := rpc.Interceptors(stopping, d.log)
+	unary, stream := d.gate.Interceptors(rpc.Interceptors(stopping, d.log))
 
 	d.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
@@ -207,6 +232,9 @@ func (d *daemon) warnings() []string {
 			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
 		}
 	}
+	if d.arrival != nil {
+		all = append(all, d.arrival.warnings...)
+	}
 	if got, asked, err := echo.UDPReceiveBuffer(); err == nil && got < asked {
 		all = append(all, receiveBufferWarning(got, asked))
 	}
@@ -223,6 +251,7 @@ func receiveBufferWarning(got, asked int) string {
 // serve runs the servers until ctx ends or one of them fails, and then drains.
 func (d *daemon) serve(ctx context.Context) error {
 	tasks, failed := errgroup.WithContext(ctx)
+	d.life = failed
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.unix} {
 		if l != nil {
 			tasks.Go(func() error { return ignoreClosed(d.grpc.Serve(l)) })
@@ -232,11 +261,36 @@ func (d *daemon) serve(ctx context.Context) error {
 		tasks.Go(func() error { return ignoreClosed(d.http.Serve(d.listeners.http)) })
 	}
 	err := d.announce()
+	if err == nil && d.untilTheEnd(failed) {
+		return errors.Join(d.leave(), tasks.Wait())
+	}
 	if err == nil {
-		<-failed.Done()
 		d.log.Info("stopping", "drainTimeout", d.config.DrainTimeout)
 	}
 	return errors.Join(err, d.drain(), tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+}
+
+// untilTheEnd waits until the daemon is to stop, and upgrades it when it is told to; it answers whether another process is the
+// daemon now.
+func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
+	var upgrades sync.WaitGroup
+	defer upgrades.Wait()
+	for {
+		select {
+		case <-d.handedOver:
+			return true
+		case <-stop.Done():
+			upgrades.Wait()
+			select {
+			case <-d.handedOver: // just before
+				return true
+			default:
+				return false
+			}
+		case <-d.config.UpgradeSignal:
+			upgrades.Go(func() { _, _ = d.upgrade(stop, false) }) // which tells the log
+		}
+	}
 }
 
 func ignoreClosed(err error) error {
@@ -261,11 +315,17 @@ func (d *daemon) announce() error {
 	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonReady})
 	ready := d.listeners.ready()
 	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
-		return err
+		if d.arrival == nil {
+			return err
+		}
+		d.log.Error("the daemon goes on without a ready file of its own", "error", err)
 	}
 	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
 	if d.config.OnReady != nil {
 		d.config.OnReady(ready)
+	}
+	if d.arrival != nil {
+		d.arrival.serves(d)
 	}
 	return nil
 }
@@ -280,7 +340,7 @@ func (d *daemon) drain() error {
 	d.monitors.Close()
 	d.runs.Close()
 	err := d.registry.Close(ctx)
-	d.stopping()
+	d.stopping(rpc.ErrStopping)
 	return errors.Join(err, d.stopControl())
 }
 
@@ -308,7 +368,7 @@ func (d *daemon) stopControl() error {
 // close gives back what assemble took; after serve, or instead of it.
 func (d *daemon) close() error {
 	if d.stopping != nil {
-		d.stopping()
+		d.stopping(rpc.ErrStopping)
 	}
 	var errs []error
 	if d.monitors != nil {
@@ -317,8 +377,6 @@ func (d *daemon) close() error {
 	if d.registry != nil {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}
-	if d.store != nil {
-		errs = append(errs, d.store.Close())
-	}
+	errs = append(errs, d.state.suspend())
 	return errors.Join(errs...)
 }
