@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"daemon/internal/netns/netnstest": {},
 	"daemon/internal/event/eventtest": {"daemon/internal/event"},
 	"daemon/internal/store":           {},
+	"daemon/internal/handover":        {},
 	"daemon/echo":                     {"daemon/internal/wire"},
 	"daemon/probe":                    {"daemon/internal/wire", "daemon/internal/netns"},
 	"daemon/verdict":                  {"daemon/probe"},
@@ -42,8 +43,9 @@ var mayImport = map[string][]string{
 	"daemon/internal/server": {
 		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/runs",
 		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/rpc", "daemon/internal/gateway",
+		"daemon/internal/handover",
 	},
-	"daemon/echod": {"daemon/internal/server"},
+	"daemon/echod": {"daemon/internal/server", "daemon/internal/handover"},
 	// A daemon for the length of a test. Tests import it, and nothing else.
 	"daemon/echotest": {"gen/echo/v1", "daemon/internal/server", "daemon/echo"},
 	// The same service without the daemon.

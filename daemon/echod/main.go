@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/echod/echod/daemon/internal/handover"
 	"github.com/echod/echod/daemon/internal/server"
 )
 
@@ -27,7 +28,16 @@ const (
 func main() { os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)) }
 
 func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
+	// Who hands over to us wants to know why we cannot take over, whatever is wrong.
+	predecessor, err := handover.Predecessor()
+	if err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitUsage
+	}
 	settings, err := load(args, lookup)
+	if predecessor != nil && err != nil {
+		_ = predecessor.Refuse(err)
+	}
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(stdout, settings.usage())
@@ -42,6 +52,12 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	server.DiscardGRPCLog()
 	config := settings.config
 	config.Log = slog.New(settings.logHandler(stderr))
+	config.Predecessor = predecessor
+	if config.Executable, err = handover.OwnPath(); err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitFailed
+	}
+	config.UpgradeSignal = upgradeSignals()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// Whoever read our log may go away; that is no reason to end.

@@ -114,6 +114,8 @@ type Writer interface {
 	Deleted(names []string) error
 	// Info writes what the daemon says of itself.
 	Info(*echov1.Info) error
+	// Upgraded writes what an upgrade came to, or one that was only tried.
+	Upgraded(u *echov1.UpgradeDaemonResponse, tried bool) error
 	// Version writes the versions of client and daemon.
 	Version(Version) error
 }

@@ -366,8 +366,15 @@ var scenes = map[string]func(Writer) error{
 	"endpoints-leased":     func(w Writer) error { return w.DescribeEndpoints(leased()[:2]) },
 	"deleted":              func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
 	"info":                 func(w Writer) error { return w.Info(info()) },
-	"changes":              func(w Writer) error { return w.Changes(changes()) },
-	"changes-of-none":      func(w Writer) error { return w.Changes(nil) },
+	"upgraded": func(w Writer) error {
+		u := &echov1.UpgradeDaemonResponse{Pid: 4711, Version: "1.2.4", PreviousVersion: "1.2.3", Endpoints: 1200, Connections: 20000, Pause: us(8200)}
+		return w.Upgraded(u, false)
+	},
+	"upgrade-tried": func(w Writer) error {
+		return w.Upgraded(&echov1.UpgradeDaemonResponse{Pid: 4711, Version: "1.2.4", PreviousVersion: "1.2.3", Endpoints: 3}, true)
+	},
+	"changes":         func(w Writer) error { return w.Changes(changes()) },
+	"changes-of-none": func(w Writer) error { return w.Changes(nil) },
 	"purged": func(w Writer) error {
 		return w.Purged(&echov1.PurgeEndpointsResponse{Count: 2, Names: []string{"web-1", "web-2"}})
 	},

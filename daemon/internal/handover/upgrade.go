@@ -23,8 +23,8 @@ type Kind uint8
 // refusal is the message of a side that does not go on, and why.
 const refusal Kind = 0
 
-// files is the message that descriptors come with.
-const files Kind = 255
+// filesKind is the message that descriptors come with.
+const filesKind Kind = 255
 
 // headerBytes are a message's kind and the length of the rest.
 const headerBytes = 5
@@ -136,7 +136,7 @@ func (l *Link) SendFiles(some []*os.File) error {
 	}
 	for len(some) > 0 {
 		n := min(len(some), maxFiles)
-		header := binary.BigEndian.AppendUint32([]byte{byte(files)}, 1)
+		header := binary.BigEndian.AppendUint32([]byte{byte(filesKind)}, 1)
 		if err := l.conn.writeFiles(append(header, byte(n)), some[:n]); err != nil {
 			return reason(err)
 		}
@@ -158,7 +158,7 @@ func (l *Link) ReceiveFiles(n int) (_ []*os.File, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if kind != files || len(text) != 1 {
+		if kind != filesKind || len(text) != 1 {
 			return nil, fmt.Errorf("%w: a message of kind %d came, and %d descriptors should have", ErrGarbled, kind, n-len(got))
 		}
 		more := int(text[0])
