@@ -85,7 +85,9 @@ func (l *Link) Put(kind Kind, message any) error {
 func (l *Link) Flush() error { return reason(l.write.Flush()) }
 
 // Send sends a message, behind what was put.
-func (l *Link) Send(kind Kind, message any) error { return errors.Join(l.Put(kind, message), l.Flush()) }
+func (l *Link) Send(kind Kind, message any) error {
+	return errors.Join(l.Put(kind, message), l.Flush())
+}
 
 // Refuse tells the other side why this one does not go on.
 func (l *Link) Refuse(why error) error { return l.Send(refusal, Refused{why.Error()}) }

@@ -163,7 +163,9 @@ func TestNoFileIsLeftOpen(t *testing.T) {
 	files := numbered(t, 3)
 	before := openFiles(t)
 	for name, do := range map[string]func(a, b *Link) error{
-		"nobody asks": func(a, b *Link) error { return errors.Join(a.SendFiles(files), a.Send(1, "x"), b.Receive(1, new(string))) },
+		"nobody asks": func(a, b *Link) error {
+			return errors.Join(a.SendFiles(files), a.Send(1, "x"), b.Receive(1, new(string)))
+		},
 		"fewer asked for": func(a, b *Link) error {
 			_, err := b.ReceiveFiles(2)
 			return err

@@ -97,7 +97,9 @@ func (c Config) check() error {
 // What a client holds open ends when it does not: its session, its probe.
 const defaultSilence = 10 * time.Second
 
-func (c Config) upgradeTimeout() time.Duration { return cmp.Or(c.UpgradeTimeout, defaultUpgradeTimeout) }
+func (c Config) upgradeTimeout() time.Duration {
+	return cmp.Or(c.UpgradeTimeout, defaultUpgradeTimeout)
+}
 
 func (c Config) clientSilence() time.Duration { return cmp.Or(c.silence, defaultSilence) }
 
