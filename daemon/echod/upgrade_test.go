@@ -238,7 +238,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					}
 				}
 				if t.Failed() {
-					t.FailNow()
+					now, err := u.get("/v1/endpoints/tcp")
+					t.Fatalf("upgrade %d: %v, %v", i, now, err)
 				}
 				if first == 0 {
 					first = pid
