@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,19 +26,41 @@ type upgradable struct {
 	process
 	t    testing.TB
 	path string
+	log  string // a file
 	http *http.Client
+	// flags are those that it was started with; ended says that the test has stopped it.
+	flags []string
+	ended bool
+}
+
+// Output is what all its processes have written.
+func (u *upgradable) Output() string {
+	text, err := os.ReadFile(u.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // startUpgradable starts echod from a place of its own. What it becomes by upgrades ends with the test.
 func startUpgradable(t testing.TB, flags ...string) *upgradable {
 	t.Helper()
 	u := &upgradable{
-		t: t, path: filepath.Join(worldDir(t), "echod"),
+		t: t, flags: flags, path: filepath.Join(worldDir(t), "echod"),
 		// A connection each: one that is kept is closed when its process goes.
 		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * patience},
 	}
 	u.install(binary)
-	u.process = process{echotest.StartProcess(t, echotest.ProcessOptions{Binary: u.path, Flags: flags, Dir: worldDir(t)})}
+	log, err := os.Create(filepath.Join(worldDir(t), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	u.log = log.Name()
+	u.process = process{echotest.StartProcess(t, echotest.ProcessOptions{
+		// A file, since a pipe would end with the first process.
+		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log },
+	})}
 	t.Cleanup(u.stop)
 	return u
 }
@@ -73,7 +96,7 @@ func (u *upgradable) installScript(text string) {
 
 // stop ends the process that is the daemon by now, if it is not the first.
 func (u *upgradable) stop() {
-	if !hasEnded(u.Process.PID) { // Stop of the process does that
+	if u.ended || !hasEnded(u.Process.PID) { // Stop of the process does that
 		return
 	}
 	u.Process.Wait()
@@ -255,7 +278,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					t.Errorf("%s is %v, was %v", field, now[field], was[field])
 				}
 			}
-			stats, _ := now["stats"].(map[string]any)
+			stats, _ := now["counters"].(map[string]any)
 			if got, want := fmt.Sprint(stats["bytesOut"]), fmt.Sprint(l.bytes.Load()+8*l.connects.Load()); got != want {
 				t.Errorf("%s bytes were counted, %s were echoed", got, want)
 			}

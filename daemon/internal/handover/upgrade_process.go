@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // variable names the descriptor of the link in the environment of the process that is to take over.
@@ -45,7 +44,6 @@ type Successor struct {
 	*Link
 	command *exec.Cmd
 	ended   chan struct{} // closed when it has ended
-	kill    sync.Once
 }
 
 // StartSuccessor starts the binary at path with this process's arguments, environment, standard output and standard error.
@@ -90,13 +88,11 @@ func (s *Successor) Ended() <-chan struct{} { return s.ended }
 // End says how it has ended.
 func (s *Successor) End() string { return s.command.ProcessState.String() }
 
-// Kill ends it at once, and the link. When it returns, the process is gone, and with it all that it was handed.
+// Kill ends it at once. When it returns, the process is gone, and with it all that it was handed; what it said before can still
+// be received.
 func (s *Successor) Kill() {
-	s.kill.Do(func() {
-		_ = s.command.Process.Kill() // it may have ended
-		<-s.ended
-		_ = s.Close() // there is nobody at its other end
-	})
+	_ = s.command.Process.Kill() // it may have ended
+	<-s.ended
 }
 
 // Predecessor answers the link to the process that this one is to take over from; nil: it was started by somebody else. It is

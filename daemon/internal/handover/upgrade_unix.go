@@ -59,6 +59,7 @@ type unixConn struct {
 
 func (c *unixConn) Read(b []byte) (int, error) {
 	n, oobn, flags, _, err := c.ReadMsgUnix(b, c.oob[:])
+	n = max(n, 0) // -1 comes with an error
 	if oobn > 0 {
 		if err := c.take(c.oob[:oobn]); err != nil {
 			return n, err

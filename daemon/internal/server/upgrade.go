@@ -113,13 +113,16 @@ func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, er
 	defer cancel()
 	d.log.Info("upgrading", "binary", d.config.Executable, "validateOnly", validateOnly)
 	h := &handOver{daemon: d, ctx: ctx, doing: "be started"}
+	defer func() {
+		if h.taken {
+			close(d.handedOver) // nobody upgrades us any more
+		} else {
+			d.upgrading.Unlock()
+		}
+	}()
 	did, err := h.run(validateOnly)
-	switch {
-	case h.taken:
+	if h.taken {
 		d.gone = err
-		close(d.handedOver) // nobody upgrades us any more
-	default:
-		d.upgrading.Unlock()
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: %w", rpc.ErrUpgradeFailed, err)
@@ -153,24 +156,31 @@ func (h *handOver) run(validateOnly bool) (did rpc.Upgraded, err error) {
 	// What is waited for at the link ends with the daemon, too.
 	stop := context.AfterFunc(h.ctx, func() { _ = h.successor.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err = h.successor.SetDeadline(deadline)
-	if err == nil {
-		err = h.steps(validateOnly, &did)
+	defer func() { err = h.end(err) }() // whatever happens
+	if err = h.successor.SetDeadline(deadline); err != nil {
+		return did, err
 	}
-	if h.taken {
-		return did, errors.Join(err, h.successor.Close())
+	err = errNotDone // unless a panic makes it so, steps says what came of it
+	err = h.steps(validateOnly, &did)
+	return did, err
+}
+
+// errNotDone is what an upgrade ends with that a panic has ended.
+var errNotDone = errors.New("a fault of this daemon, which its log tells of")
+
+// end goes on here, unless the successor is the daemon by now: with a successor that is gone.
+func (h *handOver) end(err error) error {
+	if !h.taken {
+		if err != nil {
+			err = h.explain(err)
+			h.successor.Kill()
+		}
+		h.goOn()
+		if err == nil { // it was only tried
+			h.awaitEnd()
+		}
 	}
-	if err != nil {
-		err = h.explain(err)
-		h.successor.Kill()
-	}
-	for i := len(h.undo) - 1; i >= 0; i-- {
-		h.undo[i]()
-	}
-	if err == nil { // it was only tried
-		h.awaitEnd()
-	}
-	return did, errors.Join(err, h.successor.Close())
+	return errors.Join(err, h.successor.Close())
 }
 
 // awaitEnd lets a successor end that has only tried.
