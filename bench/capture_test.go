@@ -261,19 +261,24 @@ func TestTurnsAreCaptured(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range clients {
-		all, err := runProbes(ctx, tools, c, settings{rounds: 1, trial: 50 * time.Millisecond, warm: 5 * time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range all[:2] {
-			if p.wrong != nil || p.unseen != nil {
-				t.Errorf("%s, %s: %s: %v, %v", c.Name, c.Protocol, p.name, p.wrong, p.unseen)
-				continue
+		// On a slow machine all round trips of a turn over TCP may be one burst, of which there is nothing to compare: then again.
+		for captured := 0; captured < 2; {
+			all, err := runProbes(ctx, tools, c, settings{rounds: 1, trial: 50 * time.Millisecond, warm: 5 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
 			}
-			turn := p.turns[0]
-			// Of a burst over TCP that is cut at another place than after a payload the capture knows nothing.
-			if got := len(turn.twice.client); got == 0 || c.Protocol == "udp" && got != len(turn.network) {
-				t.Errorf("%s, %s: %s: %d round trips captured of %d", c.Name, c.Protocol, p.name, got, len(turn.network))
+			captured = 0
+			for _, p := range all[:2] {
+				if p.wrong != nil || p.unseen != nil {
+					t.Fatalf("%s, %s: %s: %v, %v", c.Name, c.Protocol, p.name, p.wrong, p.unseen)
+				}
+				got, timed := len(p.turns[0].twice.client), len(p.turns[0].network)
+				if c.Protocol == "udp" && got != timed {
+					t.Errorf("%s, %s: %s: %d round trips captured of %d", c.Name, c.Protocol, p.name, got, timed)
+				}
+				if got > 0 {
+					captured++
+				}
 			}
 		}
 	}
