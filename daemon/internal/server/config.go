@@ -38,6 +38,9 @@ type Config struct {
 
 	silence   time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
 	httpTimes httpTimes
+
+	restoring   func(Ready)  // called before anything is restored, with where calls are taken already; a test's
+	storeHealth func() error // in place of the store's; a test's
 }
 
 // httpTimes are the timeouts of REST, which a test may shorten; 0 is the time that is right. None of them is one of a stream.

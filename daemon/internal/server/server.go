@@ -151,11 +151,17 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 
 // restore opens the store and brings back what it holds.
 func (d *daemon) restore(ctx context.Context) (err error) {
+	if d.config.restoring != nil {
+		d.config.restoring(d.listeners.ready())
+	}
 	if d.config.StateDir != "" {
 		if d.store, err = store.Open(d.config.StateDir); err != nil {
 			return err
 		}
 		d.late.Store, d.lookout.store = d.store, d.store.Health
+	}
+	if d.config.storeHealth != nil {
+		d.lookout.store = d.config.storeHealth
 	}
 	if err := d.registry.Restore(ctx); err != nil {
 		return fmt.Errorf("cannot bring back the endpoints: %w", err)
@@ -258,6 +264,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	if d.listeners.http != nil {
 		tasks.Go(func() error { return ignoreClosed(d.http.Serve(d.listeners.http)) })
 	}
+	for _, l := range d.info.Listeners {
+		d.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
+	}
 	err := d.restore(failed)
 	if err != nil || failed.Err() != nil { // nobody was told that it is ready
 		return errors.Join(err, d.drain(0), tasks.Wait())
@@ -285,9 +294,6 @@ func ignoreClosed(err error) error {
 
 // announce says that the daemon is ready, and where.
 func (d *daemon) announce() error {
-	for _, l := range d.info.Listeners {
-		d.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
-	}
 	for _, warning := range d.info.Warnings {
 		d.log.Warn(warning)
 	}
