@@ -9,8 +9,8 @@ func newInfoCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "info",
 		Short: "Show what the daemon says of itself",
-		Long: long(`Shows the daemon's version, since when it runs and what was before, whether it is
-ready, where it listens, where it keeps its endpoints, and what the operator
+		Long: long(`Shows the daemon's version, since when it runs and what was before, whether it
+is ready, where it listens, where it keeps its endpoints, and what the operator
 should know. With -o name: the addresses that it listens on, one a line.`),
 		Example: `  echoctl info
   echoctl info -o json | jq -r '.warnings[]'

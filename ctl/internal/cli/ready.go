@@ -27,8 +27,10 @@ func newReadyCommand(a *app) *cobra.Command {
 DEGRADED (it works, and something is not as it should be) are exit code 0,
 NOT_READY (it starts, stops, or cannot keep changes) is 1.
 
-With --wait it asks until the daemon is there and not NOT_READY; when the time is
-over, the exit code is that of the last answer. With -o name: the state alone.`),
+With --wait it asks until the daemon is there and not NOT_READY. When the time
+is over, the exit code is that of the last answer.
+
+With -o name: the state alone.`),
 		Example: `  echoctl ready
   echoctl ready --wait --timeout 5s
   echoctl ready -o json | jq -r '.checks[] | select(.state != "READY").message'`,
