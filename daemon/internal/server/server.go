@@ -84,17 +84,19 @@ type daemon struct {
 	info      rpc.DaemonInfo
 	listeners *controlListeners
 	store     *store.Store // nil: in memory
-	events    *event.Log
-	traffic   event.Connections // tells of TCP connections, where somebody watches them
-	registry  *registry.Registry
-	targets   *targets.Policy
-	runs      *runs.Manager
-	probes    *rpc.ProbeService
-	monitors  *monitor.Manager
-	health    *health.Server
-	grpc      *grpc.Server
-	http      *http.Server
-	stopping  context.CancelFunc // ends the open streams
+	// stateReport is what was found in the state directory.
+	stateReport store.Report
+	events      *event.Log
+	traffic     event.Connections // tells of TCP connections, where somebody watches them
+	registry    *registry.Registry
+	targets     *targets.Policy
+	runs        *runs.Manager
+	probes      *rpc.ProbeService
+	monitors    *monitor.Manager
+	health      *health.Server
+	grpc        *grpc.Server
+	http        *http.Server
+	stopping    context.CancelFunc // ends the open streams
 }
 
 // assemble puts the rooms together and brings back what the state directory holds.
@@ -117,14 +119,16 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	})
 	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
-		if d.store, err = store.Open(c.StateDir); err != nil {
+		if err := d.openState(); err != nil {
 			return nil, err
 		}
 		registryConfig.Store = d.store
 	}
 	d.registry = registry.New(registryConfig)
-	if err := d.registry.Restore(ctx); err != nil {
-		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
+	if d.stateReport.Lost == nil {
+		if err := d.registry.Restore(ctx); err != nil {
+			return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
+		}
 	}
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
@@ -134,8 +138,10 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 		monitorConfig.Store = d.store
 	}
 	d.monitors = monitor.New(monitorConfig)
-	if err := d.monitors.Restore(); err != nil {
-		return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
+	if d.stateReport.Lost == nil {
+		if err := d.monitors.Restore(); err != nil {
+			return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
+		}
 	}
 	d.health = health.NewServer()
 	d.info = rpc.DaemonInfo{
@@ -199,6 +205,7 @@ func (d *daemon) warnings() []string {
 	if d.config.StateDir == "" {
 		all = append(all, "endpoints are kept in memory only and end with this process; --state-dir keeps them")
 	}
+	all = append(all, d.stateReport.Warnings()...)
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.http} {
 		if l == nil {
 			continue
