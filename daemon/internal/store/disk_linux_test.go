@@ -170,7 +170,11 @@ func TestAPowerCut(t *testing.T) {
 	plug()
 	acked := map[string]string{}
 	for cut := range 4 {
-		s := open(t, filepath.Join(dir, "new", "state"), Options{CopyInterval: time.Millisecond, Patience: patience})
+		f := &faults{}
+		if cut == 0 { // right after the first start: only the sync of the directories keeps the file's name
+			f.fail(map[string]error{"copy.written": unix.EIO})
+		}
+		s := open(t, filepath.Join(dir, "new", "state"), Options{CopyInterval: time.Millisecond, Patience: patience, at: f.at})
 		before := records(t, s, "k")
 		for key, value := range acked {
 			if before[key] != value {
@@ -181,7 +185,7 @@ func TestAPowerCut(t *testing.T) {
 			t.Errorf("cut %d: report: %+v", cut, r)
 		}
 		acked = before // an unacknowledged one may be there, and stays
-		for i := range 5 * (cut + 1) {
+		for i := range 5 * cut {
 			key := fmt.Sprintf("%d-%d", cut, i)
 			must(t, s.Put("k", key, record[:50]))
 			acked[key] = string(record[:50])

@@ -264,6 +264,9 @@ func TestADamagedFileGivesWayToItsCopy(t *testing.T) {
 				if must(t, err); len(kept) != 1 != (name == "missing") {
 					t.Errorf("set aside: %q", kept)
 				}
+				if says, err := Check(filepath.Join(dir, copyName)); err != nil || says.Records != 2 {
+					t.Errorf("the copy is %+v, %v", says, err)
+				}
 				s = open(t, dir, o)
 				wantRecords(t, s, "endpoint", map[string]string{"a": "value", "b": "2"})
 				if r := s.Report(); len(r.Warnings()) > 0 {
