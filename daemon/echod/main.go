@@ -25,7 +25,21 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)) }
+// checkState is the first argument of an echod that another one starts to look at a state file, whose path is the second.
+const checkState = "verify-state"
+
+// stateChecker is this binary with checkState. A test is another binary, which would run itself again and again.
+var stateChecker []string
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == checkState {
+		os.Exit(server.CheckState(os.Args[2], os.Stdout))
+	}
+	if self, err := os.Executable(); err == nil {
+		stateChecker = []string{self, checkState}
+	}
+	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
 
 func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	settings, err := load(args, lookup)
@@ -43,6 +57,7 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	server.DiscardGRPCLog()
 	config := settings.config
 	config.Log = slog.New(settings.logHandler(stderr))
+	config.StateChecker = stateChecker
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// Whoever read our log may go away; that is no reason to end.

@@ -175,6 +175,22 @@ func TestAStopWaitsForItsDelay(t *testing.T) {
 	}
 }
 
+// TestWhatWasBefore starts a daemon again and again, in one state directory.
+func TestWhatWasBefore(t *testing.T) {
+	state := t.TempDir()
+	for i, want := range []string{"FIRST", "STOPPED", "CRASHED"} {
+		p := startProcess(t, "--state-dir="+state)
+		if _, text := p.get(t, "/v1/info"); !strings.Contains(text, `"start":"`+want+`"`) {
+			t.Errorf("start %d: %s, want %s", i+1, text, want)
+		}
+		if i == 0 {
+			p.Stop()
+		} else {
+			p.Kill()
+		}
+	}
+}
+
 // TestStrictReady has the daemon come back without one of its ports.
 func TestStrictReady(t *testing.T) {
 	state := t.TempDir()

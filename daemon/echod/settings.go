@@ -72,6 +72,7 @@ func newSettings(lookup lookupEnv) *settings {
 	s.flags.BoolVar(&c.Insecure, "insecure", false, "let --grpc-listen and --http-listen be open to the network: anybody who reaches them controls this daemon")
 	s.flags.StringSliceVar(&c.AllowHosts, "http-allow-host", nil, "host `name` that REST requests may be addressed to, besides IP addresses and localhost; may be repeated")
 	s.flags.StringVar(&c.StateDir, "state-dir", stateDir, "`directory` where endpoints survive a restart; empty: in memory only")
+	s.flags.BoolVar(&c.AcceptDataLoss, "accept-data-loss", false, "start empty if what --state-dir holds is damaged and so is its copy; for one start, never for all")
 	s.flags.StringVar(&c.DefaultHost, "default-host", "127.0.0.1", "IP `address` where endpoints listen that do not say")
 	s.flags.DurationVar(&c.DrainDelay, "drain-delay", 0, "how long a stop says that it is not ready before it stops anything, for load balancers to see it; 0: not at all")
 	s.flags.DurationVar(&c.DrainTimeout, "drain-timeout", 5*time.Second, "how long a stop waits for open connections; 0 cuts them")

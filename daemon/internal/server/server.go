@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,20 +90,22 @@ type daemon struct {
 	listeners *controlListeners
 	store     *store.Store // nil: in memory, or not opened yet
 	late      lateStore
-	events    *event.Log
-	traffic   event.Connections // tells of TCP connections, where somebody watches them
-	registry  *registry.Registry
-	targets   *targets.Policy
-	runs      *runs.Manager
-	probes    *rpc.ProbeService
-	monitors  *monitor.Manager
-	readiness *health.Readiness
-	lookout   *lookout
-	herald    *herald
-	gate      *rpc.Gate
-	grpc      *grpc.Server
-	http      *http.Server
-	stopping  context.CancelFunc // ends the open streams
+	// stateReport is what was found in the state directory.
+	stateReport store.Report
+	events      *event.Log
+	traffic     event.Connections // tells of TCP connections, where somebody watches them
+	registry    *registry.Registry
+	targets     *targets.Policy
+	runs        *runs.Manager
+	probes      *rpc.ProbeService
+	monitors    *monitor.Manager
+	readiness   *health.Readiness
+	lookout     *lookout
+	herald      *herald
+	gate        *rpc.Gate
+	grpc        *grpc.Server
+	http        *http.Server
+	stopping    context.CancelFunc // ends the open streams
 }
 
 // lateStore is what the rooms know of the store, which is opened when control calls are served already: a disk that is slow is
@@ -150,18 +153,22 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 }
 
 // restore opens the store and brings back what it holds.
-func (d *daemon) restore(ctx context.Context) (err error) {
+func (d *daemon) restore(ctx context.Context) error {
 	if d.config.restoring != nil {
 		d.config.restoring(d.listeners.ready())
 	}
 	if d.config.StateDir != "" {
-		if d.store, err = store.Open(d.config.StateDir); err != nil {
+		if err := d.openState(); err != nil {
 			return err
 		}
-		d.late.Store, d.lookout.store = d.store, d.store.Health
+		d.late.Store, d.lookout.store, d.lookout.damaged = d.store, d.store.Health, strings.Join(d.stateReport.Warnings(), "; ")
+		d.info.Start, d.info.Warnings = startAfter(d.stateReport.Last), d.warnings()
 	}
 	if d.config.storeHealth != nil {
 		d.lookout.store = d.config.storeHealth
+	}
+	if d.stateReport.Lost != nil {
+		return nil // there is nothing to bring back, which readiness says
 	}
 	if err := d.registry.Restore(ctx); err != nil {
 		return fmt.Errorf("cannot bring back the endpoints: %w", err)
@@ -232,6 +239,7 @@ func (d *daemon) warnings() []string {
 	if d.config.StateDir == "" {
 		all = append(all, "endpoints are kept in memory only and end with this process; --state-dir keeps them")
 	}
+	all = append(all, d.stateReport.Warnings()...)
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.http} {
 		if l == nil {
 			continue
