@@ -92,7 +92,9 @@ func (d *documentWriter) Sample(*echov1.Sample) error           { return nil }
 func (d *documentWriter) Aggregate(*echov1.Aggregate) error     { return nil }
 func (d *documentWriter) Reports(l []*echov1.ProbeReport) error { return emitEach(d, l) }
 
-func (d *documentWriter) Info(i *echov1.Info) error { return emitEach(d, []*echov1.Info{i}) }
+func (d *documentWriter) Info(i *echov1.Info, _ *echov1.Readiness) error {
+	return emitEach(d, []*echov1.Info{i})
+}
 func (d *documentWriter) Upgraded(u *echov1.UpgradeDaemonResponse, _ bool) error {
 	return emitEach(d, []*echov1.UpgradeDaemonResponse{u})
 }

@@ -58,31 +58,31 @@ func (s *DaemonService) UpgradeDaemon(ctx context.Context, req *echov1.UpgradeDa
 	}, nil
 }
 
-// Gate refuses calls that change something while it is closed, and knows which are under way. The zero Gate is open. It is safe
-// for concurrent use.
-type Gate struct {
+// Barrier refuses calls that change something while it is closed, and knows which are under way. The zero Barrier is open. It is
+// safe for concurrent use.
+type Barrier struct {
 	mu     sync.Mutex
 	closed bool
 	inside map[string]int // calls under way, by method
 	idle   chan struct{}  // closed when the last has left; nil: nobody waits
 }
 
-// Interceptors puts the gate behind others, so that what it refuses becomes a status, too.
-func (g *Gate) Interceptors(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+// Interceptors puts the barrier behind others, so that what it refuses becomes a status, too.
+func (b *Barrier) Interceptors(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			return unary(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-				if err := g.enter(info.FullMethod); err != nil {
+				if err := b.enter(info.FullMethod); err != nil {
 					return nil, err
 				}
-				defer g.leave(info.FullMethod)
+				defer b.leave(info.FullMethod)
 				return handle(ctx, req)
 			})
 		}, func(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 			return stream(srv, s, info, func(srv any, s grpc.ServerStream) error {
-				if err := g.enter(info.FullMethod); err != nil {
+				if err := b.enter(info.FullMethod); err != nil {
 					return err
 				}
-				inside := &gatedStream{ServerStream: s, leave: func() { g.leave(info.FullMethod) }}
+				inside := &gatedStream{ServerStream: s, leave: func() { b.leave(info.FullMethod) }}
 				defer inside.once.Do(inside.leave)
 				return handle(srv, inside)
 			})
@@ -121,48 +121,48 @@ func changes(method string) bool {
 	return true
 }
 
-func (g *Gate) enter(method string) error {
+func (b *Barrier) enter(method string) error {
 	if !changes(method) {
 		return nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
 		return fmt.Errorf("%w, which takes a moment; nothing was changed, try again", ErrUpgrading)
 	}
-	if g.inside == nil {
-		g.inside = map[string]int{}
+	if b.inside == nil {
+		b.inside = map[string]int{}
 	}
-	g.inside[method]++
+	b.inside[method]++
 	return nil
 }
 
-func (g *Gate) leave(method string) {
+func (b *Barrier) leave(method string) {
 	if !changes(method) {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside[method]--; g.inside[method] == 0 {
-		delete(g.inside, method)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.inside[method]--; b.inside[method] == 0 {
+		delete(b.inside, method)
 	}
-	if len(g.inside) == 0 && g.idle != nil {
-		close(g.idle)
-		g.idle = nil
+	if len(b.inside) == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
 	}
 }
 
 // Close refuses changes from here on and waits for those that are under way. The error names them when ctx ends before; the
-// gate is open again then.
-func (g *Gate) Close(ctx context.Context) error {
-	g.mu.Lock()
-	g.closed = true
+// barrier is open again then.
+func (b *Barrier) Close(ctx context.Context) error {
+	b.mu.Lock()
+	b.closed = true
 	var idle chan struct{}
-	if len(g.inside) > 0 {
+	if len(b.inside) > 0 {
 		idle = make(chan struct{})
-		g.idle = idle
+		b.idle = idle
 	}
-	g.mu.Unlock()
+	b.mu.Unlock()
 	if idle == nil {
 		return nil
 	}
@@ -170,24 +170,24 @@ func (g *Gate) Close(ctx context.Context) error {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
-		defer g.Open()
-		return fmt.Errorf("%s does not end: an endpoint that drains may take long, and a second stop with a shorter drain ends it; %w", g.names(), context.Cause(ctx))
+		defer b.Open()
+		return fmt.Errorf("%s does not end: an endpoint that drains may take long, and a second stop with a shorter drain ends it; %w", b.names(), context.Cause(ctx))
 	}
 }
 
-func (g *Gate) names() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *Barrier) names() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var names []string
-	for method := range g.inside {
+	for method := range b.inside {
 		names = append(names, method[strings.LastIndexByte(method, '/')+1:])
 	}
 	return strings.Join(names, ", ")
 }
 
 // Open takes changes again.
-func (g *Gate) Open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed, g.idle = false, nil
+func (b *Barrier) Open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed, b.idle = false, nil
 }

@@ -261,10 +261,10 @@ func (h *handOver) hold() (*manifest, error) {
 	d := h.daemon
 	ctx, cancel := context.WithTimeoutCause(h.ctx, changePatience, fmt.Errorf("waited for %v", changePatience))
 	defer cancel()
-	if err := d.gate.Close(ctx); err != nil {
+	if err := d.barrier.Close(ctx); err != nil {
 		return nil, fmt.Errorf("a change is under way: %w", err)
 	}
-	h.undo = append(h.undo, d.gate.Open)
+	h.undo = append(h.undo, d.barrier.Open)
 	if err := d.monitors.Freeze(ctx); err != nil {
 		return nil, fmt.Errorf("a monitor is being changed: %w", err)
 	}

@@ -8,11 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/handover"
 	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
+	"github.com/echod/echod/daemon/internal/rpc"
 )
 
 // arrival is what this process takes over from another.
@@ -62,7 +64,7 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := assemble(ctx, c, listeners, a)
+	d, err := a.assemble(c, listeners)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +187,32 @@ func (a *arrival) listeners(c Config) (*controlListeners, error) {
 	}
 	c.GRPCListen, c.HTTPListen, c.Socket = "", "", "" // nothing is bound
 	return listen(c, given)
+}
+
+// assemble makes the daemon, with all that comes but sockets.
+func (a *arrival) assemble(c Config, listeners *controlListeners) (*daemon, error) {
+	// Who hands over has just closed the state file in order. One that makes its reader hang all the same is noticed there.
+	c.StateChecker = nil
+	d, err := assemble(c, listeners)
+	if err != nil {
+		return nil, err
+	}
+	d.arrival = a
+	if c.StateDir != "" {
+		if err := d.openState(); err != nil {
+			return nil, err
+		}
+		d.lookout.store, d.lookout.damaged = d.state.Health, strings.Join(d.stateReport.Warnings(), "; ")
+		if d.stateReport.Lost != nil || d.lookout.damaged != "" {
+			return nil, fmt.Errorf("the state file cannot be trusted: %s", d.lookout.damaged)
+		}
+	}
+	d.info.Start, d.info.Warnings = rpc.StartUpgraded, d.warnings()
+	if err := d.events.ContinueAt(a.manifest.Events); err != nil {
+		return nil, err
+	}
+	a.arrivals = d.registry.Import(a.endpoints)
+	return d, nil
 }
 
 // adopt takes the sockets over. They are not served yet.

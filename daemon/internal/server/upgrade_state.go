@@ -10,27 +10,29 @@ import (
 // errStateGiven is why nothing can be kept while another process has the state file.
 var errStateGiven = errors.New("the state file is another process's for the moment of an upgrade")
 
-// stateFile is the store of a daemon that may have to lend it to another process. A nil stateFile is none.
+// stateFile is what the rooms know of the store. It is opened when control calls are served already: a disk that is slow is told
+// then, rather than felt; and it may be lent to another process. The zero stateFile is not open.
 type stateFile struct {
-	open func() (*store.Store, error)
-
-	mu  sync.RWMutex // held over calls of the store, so that none is under way when it is closed
-	now *store.Store // nil while another process has it
+	mu   sync.RWMutex                 // held over calls of the store, so that none is under way when it is closed
+	open func() (*store.Store, error) // nil: it was not opened yet
+	now  *store.Store                 // nil while it is not open
+	err  error                        // why it could not be opened again
 }
 
-func openState(open func() (*store.Store, error)) (*stateFile, error) {
+// openBy opens it, this time and each.
+func (s *stateFile) openBy(open func() (*store.Store, error)) (store.Report, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now, err := open()
 	if err != nil {
-		return nil, err
+		return store.Report{}, err
 	}
-	return &stateFile{open: open, now: now}, nil
+	s.open, s.now = open, now
+	return now.Report(), nil
 }
 
-// suspend closes the file.
+// suspend closes it, if it is open.
 func (s *stateFile) suspend() error {
-	if s == nil {
-		return nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.now == nil {
@@ -41,18 +43,18 @@ func (s *stateFile) suspend() error {
 	return err
 }
 
-// resume opens it again.
-func (s *stateFile) resume() (err error) {
-	if s == nil {
-		return nil
-	}
+// resume opens it again, if it was open before.
+func (s *stateFile) resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now, err = s.open()
-	if err != nil {
+	if s.open == nil {
+		return nil
+	}
+	s.now, s.err = s.open()
+	if s.err != nil {
 		s.now = nil
 	}
-	return err
+	return s.err
 }
 
 func (s *stateFile) with(do func(*store.Store) error) error {
@@ -84,5 +86,12 @@ func (s *stateFile) Each(kind string, fn func(key string, value []byte) error) e
 	return s.with(func(to *store.Store) error { return to.Each(kind, fn) })
 }
 
-// Health is that of the store.
-func (s *stateFile) Health() error { return s.with((*store.Store).Health) }
+// Health is that of the store. For the moment of an upgrade nothing is wrong.
+func (s *stateFile) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.now == nil {
+		return s.err
+	}
+	return s.now.Health()
+}
