@@ -555,3 +555,47 @@ func TestHandOverTellsNobody(t *testing.T) {
 		eventually(t, "a new one is told of", func() bool { return opened.Load() == 2 && ended.Load() == 1 })
 	})
 }
+
+// Timeouts go on by the time that is left of them.
+func TestHandOverKeepsTime(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		engine := newEngine()
+		defer closeEngine(t, engine)
+		s := tcpSpec(echo.TCPOptions{IdleTimeout: time.Hour})
+		s.Listen = ":0"
+		served := func(c echo.HandedConnection) (*echo.Endpoint, net.Conn) {
+			peer, ours := connected(t)
+			c.Socket, c.Served = fileOf(t, ours), true
+			e := adoptIn(t, engine, s, echo.Handed{Connections: []echo.HandedConnection{c}, Stats: echo.Stats{ConnectionsTotal: 1}})
+			resume(t, e)
+			return e, peer
+		}
+		for _, late := range []echo.HandedConnection{{Left: 1, Still: 2 * time.Hour}, {Answered: true}} {
+			e, peer := served(late)
+			if got, err := io.ReadAll(peer); len(got) > 0 || err != nil {
+				t.Errorf("got %q, %v; want the end", got, err)
+			}
+			<-e.Done()
+			if got := e.Stats().Drops[echo.DropIdleTimeout]; got != 1 && !late.Answered || got != 0 && late.Answered {
+				t.Errorf("%+v: counted %+v", late, e.Stats())
+			}
+		}
+		e, _ := served(echo.HandedConnection{Left: 1, Still: 30 * time.Minute})
+		h := pause(t, e)
+		if still := h.Connections[0].Still; still < 30*time.Minute || still > 59*time.Minute || h.Socket != nil {
+			t.Errorf("still for %v after 30 minutes", still)
+		}
+		closeFiles(h)
+		resume(t, e)
+		changed := s
+		changed.TCP.IdleTimeout = 2 * time.Hour
+		if err := e.Update(changed); err != nil {
+			t.Fatal(err)
+		}
+		if h = pause(t, e); h.Connections[0].Still > 29*time.Minute {
+			t.Errorf("still for %v, and the timeout has just been changed", h.Connections[0].Still)
+		}
+		e.Release()
+		<-e.Done()
+	})
+}
