@@ -37,9 +37,6 @@ func (s *loopTCP) adoptSockets(a Address, spec Spec, h Handed) (bound netip.Addr
 			return bound, err
 		}
 		s.home, s.closed = s.loops.assign(nil), false
-		if s.given, err = usualReceiveBuffer(spec); err != nil {
-			return bound, err
-		}
 		if err := s.prepareAdopted(spec); err != nil {
 			return bound, err
 		}
@@ -58,8 +55,14 @@ func (s *loopTCP) adoptSockets(a Address, spec Spec, h Handed) (bound netip.Addr
 
 // prepareAdopted sets what bindTCP sets, and what others may have set otherwise.
 func (s *loopTCP) prepareAdopted(spec Spec) (err error) {
-	if spec.TCP.SocketBufferBytes == 0 && hasOwnReceiveBuffer(s.listener) {
-		unlockReceiveBuffer(s.listener, s.given)
+	s.given = receiveBuffer(s.listener)
+	if hasOwnReceiveBuffer(s.listener) {
+		if s.given, err = usualReceiveBuffer(spec); err != nil {
+			return err
+		}
+		if spec.TCP.SocketBufferBytes == 0 {
+			unlockReceiveBuffer(s.listener, s.given)
+		}
 	}
 	if s.receive, err = prepareBuffers(s.listener, spec.TCP, s.given); err != nil {
 		return err
