@@ -181,6 +181,9 @@ func (f *Frozen) liveAt(e *entry) []*entry {
 // Live is how many endpoints have sockets.
 func (f *Frozen) Live() int { return len(f.live) }
 
+// Ledgers tells what probes' rounds have left here, once all is paused.
+func (f *Frozen) Ledgers() (json.RawMessage, error) { return f.registry.engine.SaveLedgers() }
+
 // HandedSockets is what Pause answers of an endpoint: what serves it, or why it serves no more.
 type HandedSockets struct {
 	echo.Handed
@@ -330,6 +333,11 @@ func (a *Arrivals) Adopt(ctx context.Context, all []HandedSockets) error {
 		e.live = live
 	})
 	return errors.Join(errs...)
+}
+
+// RestoreLedgers goes on with what Ledgers has told.
+func (a *Arrivals) RestoreLedgers(all json.RawMessage) error {
+	return a.registry.engine.RestoreLedgers(all)
 }
 
 // Begin serves what was adopted, and has time go on for what may expire. An endpoint that cannot serve is Failed.

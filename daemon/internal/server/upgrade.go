@@ -23,6 +23,7 @@ import (
 //	new: checked         it understands all of it; the end, if that was only to be tried
 //	old: state free      with the control listeners; its state file is closed
 //	new: assembled       it has opened the state file and made everything
+//	old: ledgers         of probes that came here
 //	old: sockets         of each endpoint, with their connections               nothing is echoed from here on
 //	new: adopted
 //	old: go
@@ -38,6 +39,7 @@ const (
 	checkedMessage
 	stateFreeMessage
 	assembledMessage
+	ledgersMessage
 	socketsMessage
 	connectionsMessage
 	adoptedMessage
@@ -346,6 +348,13 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 			s.CloseFiles()
 		}
 	}()
+	ledgers, err := h.frozen.Ledgers()
+	if err != nil {
+		return err
+	}
+	if err := h.successor.Put(ledgersMessage, ledgers); err != nil {
+		return err
+	}
 	files, err := h.putSockets(all)
 	if err != nil {
 		return err

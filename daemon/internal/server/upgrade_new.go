@@ -217,6 +217,13 @@ func (a *arrival) assemble(c Config, listeners *controlListeners) (*daemon, erro
 
 // adopt takes the sockets over. They are not served yet.
 func (a *arrival) adopt(ctx context.Context) error {
+	var ledgers json.RawMessage
+	if err := a.link.Receive(ledgersMessage, &ledgers); err != nil {
+		return err
+	}
+	if err := a.arrivals.RestoreLedgers(ledgers); err != nil {
+		return err
+	}
 	all := make([]handedSockets, a.manifest.Live)
 	count := 0
 	for i := range all {
