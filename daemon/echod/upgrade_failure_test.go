@@ -68,10 +68,10 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 				if failed["status"] != http.StatusBadRequest || !strings.Contains(fmt.Sprint(failed), "UPGRADE_FAILED") || !strings.Contains(fmt.Sprint(failed["message"]), c.want) {
 					t.Errorf("%s: %v, want %q", c.script, failed, c.want)
 				}
-				if pid := u.pid(); pid != u.Process.PID {
+				if pid := u.pid(); pid != u.PID {
 					t.Fatalf("%s: process %d is the daemon", c.script, pid)
 				}
-				if children := childrenOf(t, u.Process.PID); children != "" {
+				if children := childrenOf(t, u.PID); children != "" {
 					t.Errorf("%s: processes are left: %s", c.script, children)
 				}
 				// It takes changes, and keeps them.
@@ -84,7 +84,7 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 				}
 			}
 			u.install(binary)
-			if tried := u.call("/v1/daemon:upgrade", `{"validateOnly": true}`); tried["status"] != http.StatusOK || number(tried["endpoints"]) != 2 || u.pid() != u.Process.PID {
+			if tried := u.call("/v1/daemon:upgrade", `{"validateOnly": true}`); tried["status"] != http.StatusOK || number(tried["endpoints"]) != 2 || u.pid() != u.PID {
 				t.Errorf("validate only: %v", tried)
 			}
 			u.upgrade()
@@ -169,7 +169,7 @@ func TestASignalUpgrades(t *testing.T) {
 	u := startUpgradable(t, "--state-dir="+t.TempDir())
 	u.create(`{"name": "e", "protocol": "TCP"}`)
 	ready := filepath.Join(filepath.Dir(u.Socket), "ready")
-	pid, had := u.Process.PID, 0
+	pid, had := u.PID, 0
 	for i := range 4 {
 		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 			t.Fatal(err)

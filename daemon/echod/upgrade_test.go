@@ -96,7 +96,7 @@ func (u *upgradable) installScript(text string) {
 
 // stop ends the process that is the daemon by now, if it is not the first.
 func (u *upgradable) stop() {
-	if u.ended || !hasEnded(u.Process.PID) { // Stop of the process does that
+	if u.ended || !hasEnded(u.PID) { // Stop of the process does that
 		return
 	}
 	u.Process.Wait()
@@ -206,7 +206,7 @@ func (u *upgradable) upgrade() int {
 	if pid == before || pid != u.pid() {
 		u.t.Fatalf("process %d is the daemon, was %d, and the upgrade said %d", u.pid(), before, pid)
 	}
-	if before == u.Process.PID {
+	if before == u.PID {
 		if code := u.Wait(); code != exitDone {
 			u.t.Fatalf("the first process ended with %d\n%s", code, u.Output())
 		}

@@ -389,7 +389,7 @@ func (h *handOver) putSockets(all []registry.HandedSockets) ([]*os.File, error) 
 			files = append(files, s.Socket)
 		}
 		told := handedSockets{HandedSockets: s, HasSocket: s.Socket != nil, ConnectionCount: len(connections)}
-		told.Handed.Connections = nil
+		told.Connections = nil
 		if err := h.successor.Put(socketsMessage, told); err != nil {
 			return nil, err
 		}
