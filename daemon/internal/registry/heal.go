@@ -30,19 +30,20 @@ const healPause = 100 * time.Millisecond
 // heals is the queue of the endpoints that have Failed, the next to be retried first, and the goroutines that look after them.
 // The fields are guarded by the registry's lock.
 type heals struct {
-	queue   leaseQueue
-	running int
-	started bool
-	watched bool
-	wake    chan struct{} // has a token when the queue's first may have changed, or one may be retried more
-	moved   chan struct{} // has a token when there may be something else to follow
-	end     context.Context
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
+	queue    leaseQueue
+	patience func(failed int, why error) time.Duration // healPatience; tests have less, or more
+	running  int
+	started  bool
+	watched  bool
+	wake     chan struct{} // has a token when the queue's first may have changed, or one may be retried more
+	moved    chan struct{} // has a token when there may be something else to follow
+	end      context.Context
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
 }
 
 func newHeals() *heals {
-	h := &heals{wake: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
+	h := &heals{patience: healPatience, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	h.end, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -55,7 +56,7 @@ func (r *Registry) failLocked(e *entry, why error) (news bool) {
 		e.state, e.reason, e.lost = Failed, why.Error(), nil
 	}
 	e.retry.refused++
-	r.retryLocked(e, time.Now().Add(healPatience(e.retry.refused, why)))
+	r.retryLocked(e, time.Now().Add(r.heals.patience(e.retry.refused, why)))
 	if news {
 		r.followLocked()
 	}

@@ -30,6 +30,7 @@ var (
 	ErrNotServing = errors.New("the endpoint does not serve")
 	ErrClosing    = errors.New("the daemon is stopping")
 	ErrNoTTL      = errors.New("the endpoint has no ttl")
+	ErrDraining   = errors.New("the endpoint is being stopped")
 )
 
 // Defaults of what a definition leaves open.
