@@ -59,7 +59,7 @@ func TestLinksAndAddresses(t *testing.T) {
 	w.Follow([]string{n.Path()}, nil)
 	told(t, w, "what is followed from now on", in)
 	changes := []struct{ what, command string }{
-		{"a new link", "link add d0 type dummy"}, {"a link that is up", "link set d0 up"},
+		{"a new link", "link add d0 type veth peer name d1"}, {"a link that is up", "link set d0 up"},
 		{"an IPv4 address", "addr add 10.0.0.1/24 dev d0"}, {"an address that goes", "addr del 10.0.0.1/24 dev d0"},
 		{"a link that goes", "link del d0"},
 	}
@@ -173,11 +173,11 @@ func TestLook(t *testing.T) {
 	if got := look("d0", "a name that is much too long for one"); got.Indexes != [2]uint32{} {
 		t.Errorf("%+v", got)
 	}
-	if err := n.TryIP(t, nil, "link add d0 type dummy"); err != nil {
+	if err := n.TryIP(t, nil, "link add d0 type veth peer name d1"); err != nil {
 		t.Skip(err)
 	}
 	first := look("", "d0")
-	n.IP(t, "link del d0", "link add d0 type dummy")
+	n.IP(t, "link del d0", "link add d0 type veth peer name d1")
 	if again := look("", "d0"); first.Indexes[1] == 0 || again.Indexes[1] == 0 || first == again {
 		t.Errorf("%+v, %+v", first, again)
 	}

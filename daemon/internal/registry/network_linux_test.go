@@ -43,10 +43,10 @@ func (r *Registry) is(name string, state State) func() bool {
 	return func() bool { now, err := r.Get(name); return err == nil && now.State == state }
 }
 
-// dummy makes a link without a peer; what is sent to it is lost.
-func dummy(t *testing.T, n *netnstest.Namespace, name, address string) {
+// device makes an interface with an address.
+func device(t *testing.T, n *netnstest.Namespace, name, address string) {
 	t.Helper()
-	if err := n.TryIP(t, nil, "link add "+name+" type dummy", "link set "+name+" up", "addr add "+address+" dev "+name); err != nil {
+	if err := n.TryIP(t, nil, "link add "+name+" type veth peer name "+name+"-peer", "link set "+name+" up", "link set "+name+"-peer up", "addr add "+address+" dev "+name); err != nil {
 		t.Skipf("no such link can be made here: %v", err)
 	}
 }
@@ -56,7 +56,7 @@ func dummy(t *testing.T, n *netnstest.Namespace, name, address string) {
 func TestAnAddressThatComes(t *testing.T) {
 	n, l := newNamespace(t), newLab(t)
 	l.is(t, n)
-	dummy(t, n, "d0", "10.0.0.1/24")
+	device(t, n, "d0", "10.0.0.1/24")
 	store := &memory{records: map[string][]byte{}}
 	waits := map[string]string{"four": "10.0.0.2:7000"}
 	if netnstest.HasIPv6() {
@@ -78,7 +78,7 @@ func TestAnAddressThatComes(t *testing.T) {
 		n.IP(t, "addr add fd00::2/64 dev d0") // tentative at first
 		soon(t, "the IPv6 address heals", r.is("six", Serving))
 	}
-	n.IP(t, "link add d1 type dummy")
+	n.IP(t, "link add d1 type veth peer name d1-peer")
 	soon(t, "the interface heals", r.is("device", Serving))
 	if !answers(t, n, mustGet(t, r, "four")) {
 		t.Error("it does not answer")
@@ -135,7 +135,7 @@ func TestANamespaceMadeAnew(t *testing.T) {
 func TestAnInterfaceMadeAnew(t *testing.T) {
 	n, l := newNamespace(t), newLab(t)
 	l.is(t, n)
-	dummy(t, n, "d0", "10.0.0.1/24")
+	device(t, n, "d0", "10.0.0.1/24")
 	r, w := followed(t, &memory{records: map[string][]byte{}})
 	def := inLab("a", l)
 	def.Listen, def.Interface = "0.0.0.0:0", "d0"
@@ -150,7 +150,7 @@ func TestAnInterfaceMadeAnew(t *testing.T) {
 	}
 	r.heal(r.entries["a"]) // in vain, and no news
 	wantTold(t, w, "created a serving", "created plain serving", "state a failed")
-	dummy(t, n, "d0", "10.0.0.1/24")
+	device(t, n, "d0", "10.0.0.1/24")
 	soon(t, "it serves again", r.is("a", Serving))
 	wantTold(t, w, "state a serving")
 	if now := mustGet(t, r, "a"); now.Address != made.Address {
@@ -160,9 +160,9 @@ func TestAnInterfaceMadeAnew(t *testing.T) {
 		t.Error("plain does not answer")
 	}
 	// At once deleted and made: there may be nothing to see but another number.
-	n.IP(t, "link del d0", "link add d0 type dummy")
+	n.IP(t, "link del d0", "link add d0 type veth peer name d0-peer")
 	e := r.entries["a"]
-	n.IP(t, "link set d0 up")
+	n.IP(t, "link set d0 up", "link set d0-peer up")
 	soon(t, "it is bound to the new one", func() bool {
 		seen, err := netwatch.Look(l.path, [2]string{"d0"})
 		r.mu.Lock()
@@ -178,7 +178,7 @@ func TestALinkLocalAddressIsBoundToItsInterface(t *testing.T) {
 	}
 	n, l := newNamespace(t), newLab(t)
 	l.is(t, n)
-	dummy(t, n, "d0", "fe80::7/64")
+	device(t, n, "d0", "fe80::7/64")
 	def := inLab("a", l)
 	def.Listen = "[fe80::7%d0]:7000"
 	store := &memory{records: map[string][]byte{}}
@@ -190,6 +190,6 @@ func TestALinkLocalAddressIsBoundToItsInterface(t *testing.T) {
 	if now := mustGet(t, r, "a"); now.Reason != "interface d0 is gone" {
 		t.Error(now.Reason)
 	}
-	dummy(t, n, "d0", "fe80::7/64")
+	device(t, n, "d0", "fe80::7/64")
 	soon(t, "it serves again", r.is("a", Serving))
 }
