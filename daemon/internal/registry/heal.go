@@ -33,6 +33,7 @@ type heals struct {
 	queue    leaseQueue
 	patience func(failed int, why error) time.Duration // healPatience; tests have less, or more
 	running  int
+	held     bool // by a Restore: nobody else is to bind what it is about to bind
 	started  bool
 	watched  bool
 	wake     chan struct{} // has a token when the queue's first may have changed, or one may be retried more
@@ -86,11 +87,24 @@ func (r *Registry) retryLocked(e *entry, at time.Time) {
 	} else {
 		heap.Push(&r.heals.queue, &e.retry)
 	}
-	if !r.heals.started {
+	if !r.heals.started && !r.heals.held {
 		r.heals.started = true
 		r.heals.wg.Go(r.watchHeals)
 	}
 	nudge(r.heals.wake)
+}
+
+// beginHealsLocked has retried what a Restore could not bring back, and followed what it stands on.
+func (r *Registry) beginHealsLocked() {
+	r.heals.held = false
+	for _, e := range r.entries {
+		if e.state == Failed {
+			r.retryLocked(e, e.retry.at)
+			r.followLocked()
+		} else if e.state == Serving && !footingOf(spec(e.def, e.address)).isPlain() {
+			r.followLocked()
+		}
+	}
 }
 
 // calmLocked has an entry retried no more: it has not Failed any more.
@@ -141,8 +155,9 @@ func (r *Registry) healDue() time.Duration {
 		}
 		heap.Pop(&r.heals.queue)
 		r.heals.running++
+		e := l.entry
 		r.heals.wg.Go(func() {
-			r.heal(l.entry)
+			r.heal(e)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.heals.running--

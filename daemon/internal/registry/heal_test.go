@@ -45,7 +45,16 @@ func nowhere(name string) Definition {
 func lookingBy(r *Registry, look func(footing) (netwatch.Sight, error)) { r.looks.look = look }
 
 // withoutRetries has a registry retry nothing by itself.
-func withoutRetries(r *Registry) { r.heals.started = true }
+func withoutRetries(r *Registry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heals.patience = func(int, error) time.Duration { return time.Hour }
+	for _, e := range r.entries {
+		if e.state == Failed {
+			r.retryLocked(e, time.Now().Add(time.Hour))
+		}
+	}
+}
 
 // The engine of synctest's tests is the portable one, which has no goroutines as long as nothing is bound.
 
@@ -58,12 +67,22 @@ func TestRetries(t *testing.T) {
 		log := event.New(event.Limits{Events: 64})
 		r := New(Config{Engine: echo.New(echo.Options{Portable: true}), Store: store, Events: log})
 		defer r.Close(ended())
-		var tried []time.Time
-		lookingBy(r, func(footing) (netwatch.Sight, error) { tried = append(tried, time.Now()); return netwatch.Sight{}, errDisk })
+		var mu sync.Mutex
+		var all []time.Time
+		lookingBy(r, func(footing) (netwatch.Sight, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, time.Now())
+			return netwatch.Sight{}, errDisk
+		})
+		tried := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return all[1:] // at first all are looked at before they are bound
+		}
 		if err := r.Restore(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		tried = tried[1:] // one before all are bound
 		w, err := log.Watch(event.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -73,15 +92,15 @@ func TestRetries(t *testing.T) {
 		longest := time.Second
 		for n := 1; n <= 10; n++ {
 			now := mustGet(t, r, "a")
-			if wait := now.RetryTime.Sub(tried[len(tried)-1]); len(tried) != n || now.State != Failed || wait > longest || wait < longest*4/5 {
-				t.Fatalf("after %d tries it is %v, and tried again in %v, want up to %v", len(tried), now.State, wait, longest)
+			if wait := now.RetryTime.Sub(tried()[len(tried())-1]); len(tried()) != n || now.State != Failed || wait > longest || wait < longest*4/5 {
+				t.Fatalf("after %d tries it is %v, and tried again in %v, want up to %v", len(tried()), now.State, wait, longest)
 			}
 			pass(time.Until(now.RetryTime) - 1)
-			if len(tried) != n {
-				t.Fatalf("it was tried early, for the %d. time", len(tried))
+			if len(tried()) != n {
+				t.Fatalf("it was tried early, for the %d. time", len(tried()))
 			}
-			if pass(1); len(tried) != n+1 {
-				t.Fatalf("it was not tried, but %d times", len(tried))
+			if pass(1); len(tried()) != n+1 {
+				t.Fatalf("it was not tried, but %d times", len(tried()))
 			}
 			longest = min(2*longest, time.Minute)
 		}
@@ -102,10 +121,10 @@ func TestRetries(t *testing.T) {
 		if _, err := r.Stop(context.Background(), "a", 0); err != nil {
 			t.Fatal(err)
 		}
-		before := len(tried)
+		before := len(tried())
 		pass(time.Hour)
-		if now := mustGet(t, r, "a"); len(tried) != before || now.State != Stopped || !now.RetryTime.IsZero() || len(r.heals.queue) != 0 {
-			t.Errorf("it was tried %d times when it was stopped; %+v", len(tried)-before, now)
+		if now := mustGet(t, r, "a"); len(tried()) != before || now.State != Stopped || !now.RetryTime.IsZero() || len(r.heals.queue) != 0 {
+			t.Errorf("it was tried %d times when it was stopped; %+v", len(tried())-before, now)
 		}
 	})
 }

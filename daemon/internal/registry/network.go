@@ -15,7 +15,7 @@ const lookEvery = time.Minute
 
 // followLocked has what is to be followed thought over. The first time starts the goroutine that follows.
 func (r *Registry) followLocked() {
-	if r.network == nil || r.closing {
+	if r.network == nil || r.closing || r.heals.held {
 		return
 	}
 	if !r.heals.watched {

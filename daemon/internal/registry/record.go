@@ -69,6 +69,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	if err := r.restoreSessions(); err != nil {
 		return err
 	}
+	r.heals.held = true // nobody else is here yet
 	var found []*entry
 	err := r.store.Each(recordKind, func(key string, value []byte) error {
 		var rec record
@@ -102,6 +103,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beginLeasesLocked()
+	r.beginHealsLocked()
 	for _, e := range found {
 		r.events.Found(r.eventLocked(event.Existing, e))
 	}
