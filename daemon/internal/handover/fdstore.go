@@ -31,7 +31,7 @@ type Store struct {
 	warned bool
 }
 
-// NewStore makes the store of a manager, or answers nil when it has none.
+// NewStore makes the store of a manager, or answers nil when there is none.
 func (m *Manager) NewStore(log *slog.Logger) *Store {
 	if m.Notifier == nil || m.StoreMax == 0 {
 		return nil
@@ -49,29 +49,30 @@ func KeptFor(name string) (endpoint string, ok bool) {
 	return endpoint, ok
 }
 
-// Keep has the manager keep a socket for an endpoint. The caller may close the file then. Release has the manager forget it,
-// and returns when it has closed it. What the manager cannot keep is logged.
-func (s *Store) Keep(endpoint string, socket *os.File) (release func()) {
-	name := keptName(endpoint)
+// Keep has the manager keep a copy of a socket for an endpoint, and answers by what name. It is empty when it cannot, which is logged.
+func (s *Store) Keep(endpoint string, socket *os.File) (name string) {
+	name = keptName(endpoint)
 	if !s.reserve(name) {
-		return func() {}
+		return ""
 	}
 	// FDPOLL=0: the manager is not to drop it for an error of the socket.
 	if err := s.notifier.send([]*os.File{socket}, "FDSTORE=1", "FDNAME="+name, "FDPOLL=0"); err != nil {
 		s.log.Warn("the socket of an endpoint does not outlive this process", "endpoint", endpoint, "error", err)
 		s.give(name)
-		return func() {}
+		return ""
 	}
-	return func() { s.remove(name) }
+	return name
 }
 
-// Kept counts a socket that the manager has kept already, by its name in the store. Release is that of Keep.
-func (s *Store) Kept(name string) (release func()) {
+// Kept counts a socket that the manager has kept already, by its name. A nil Store does not.
+func (s *Store) Kept(name string) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept++
 	s.bytes += len(name) + 1
-	return func() { s.remove(name) }
 }
 
 // keptName is a name that no other socket in the store has: an endpoint may have two for a moment.
@@ -106,7 +107,8 @@ func (s *Store) give(name string) {
 	s.warned = false
 }
 
-func (s *Store) remove(name string) {
+// Release has the manager close what it has kept by a name, and returns when it has.
+func (s *Store) Release(name string) {
 	err := s.notifier.send(nil, "FDSTOREREMOVE=1", "FDNAME="+name)
 	if err == nil {
 		err = s.notifier.await()

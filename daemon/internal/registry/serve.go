@@ -59,12 +59,14 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 
 // start binds an entry where it was, and tells of it. The caller has the turn.
 func (r *Registry) start(ctx context.Context, e *entry) error {
+	r.bindsItself(e.def.Name)
 	live, err := r.bind(ctx, spec(e.def, e.address))
 	if err != nil {
 		return err
 	}
 	if err := r.keep(e.record(live.Addr(), true)); err != nil {
-		return errors.Join(err, live.Close(ended()))
+		r.end(ended(), live)
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +125,7 @@ func (r *Registry) retire(e *entry, drain time.Duration) {
 	if live != nil {
 		ctx, cancel := drainContext(r.drains(e, drain))
 		defer cancel()
-		_ = live.Close(ctx) // always nil
+		r.end(ctx, live)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,7 +188,7 @@ func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, error
 	if closing {
 		return nil, ErrClosing
 	}
-	live, err := r.engine.Listen(ctx, s)
+	live, err := r.listen(ctx, s)
 	if errors.Is(err, echo.ErrClosed) {
 		return nil, ErrClosing // it began to stop meanwhile
 	}

@@ -58,10 +58,20 @@ func DiscardGRPCLog() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.D
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
 func Run(ctx context.Context, c Config) error {
+	if c.Manager != nil {
+		defer c.Manager.Close()
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
-	listeners, err := listen(c, controlListeners{})
+	var given controlListeners
+	var err error
+	if c.Manager != nil {
+		if given, err = takeControl(c.Manager); err != nil {
+			return err
+		}
+	}
+	listeners, err := listen(c, given)
 	if err != nil {
 		return err
 	}
@@ -86,12 +96,14 @@ type daemon struct {
 	store     *store.Store // nil: in memory
 	events    *event.Log
 	traffic   event.Connections // tells of TCP connections, where somebody watches them
+	engine    *echo.Engine
 	registry  *registry.Registry
 	targets   *targets.Policy
 	runs      *runs.Manager
 	probes    *rpc.ProbeService
 	monitors  *monitor.Manager
 	health    *health.Server
+	channel   grpc.ClientConnInterface // to our own services, without a network
 	grpc      *grpc.Server
 	http      *http.Server
 	stopping  context.CancelFunc // ends the open streams
@@ -112,16 +124,17 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	d.targets = targets.New(allowed)
 	limits := c.ProbeLimits.limits()
 	d.events = event.New(event.Limits{Events: keptEvents, Bytes: keptEventBytes, Watches: maxWatches})
-	engine := echo.New(echo.Options{
+	d.engine = echo.New(echo.Options{
 		MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit()), Observe: registry.Observe(&d.traffic),
 	})
-	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
+	registryConfig := registry.Config{Events: d.events, Engine: d.engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		if d.store, err = store.Open(c.StateDir); err != nil {
 			return nil, err
 		}
 		registryConfig.Store = d.store
 	}
+	d.takeSockets(&registryConfig)
 	d.registry = registry.New(registryConfig)
 	if err := d.registry.Restore(ctx); err != nil {
 		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
@@ -180,6 +193,7 @@ func (d *daemon) assembleControl() error {
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	services.Register(channel)
 	grpc_health_v1.RegisterHealthServer(channel, d.health)
+	d.channel = channel
 	handler, err := gateway.New(stopping, gateway.Config{
 		Channel: channel, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
 	})
@@ -207,6 +221,9 @@ func (d *daemon) warnings() []string {
 			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
 		}
 	}
+	if d.config.Manager != nil {
+		all = append(all, d.config.Manager.Warnings...)
+	}
 	if got, asked, err := echo.UDPReceiveBuffer(); err == nil && got < asked {
 		all = append(all, receiveBufferWarning(got, asked))
 	}
@@ -232,11 +249,18 @@ func (d *daemon) serve(ctx context.Context) error {
 		tasks.Go(func() error { return ignoreClosed(d.http.Serve(d.listeners.http)) })
 	}
 	err := d.announce()
+	endReport := func() {}
 	if err == nil {
-		<-failed.Done()
+		endReport = d.report()
+		select {
+		case <-failed.Done():
+		case <-d.servedAll():
+		}
 		d.log.Info("stopping", "drainTimeout", d.config.DrainTimeout)
 	}
-	return errors.Join(err, d.drain(), tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	err = errors.Join(err, d.drain(), tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	endReport() // last of all: a daemon that drains is alive
+	return err
 }
 
 func ignoreClosed(err error) error {
@@ -275,6 +299,7 @@ func (d *daemon) announce() error {
 func (d *daemon) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
 	defer cancel()
+	d.reportStopping()
 	d.health.Shutdown()
 	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonStopping})
 	d.monitors.Close()

@@ -105,6 +105,18 @@ func (m *Manager) PassFile(name string, file *os.File) {
 	m.passed = append(m.passed, named{name, file})
 }
 
+// Withdraw passes a socket no more.
+func (m *Manager) Withdraw(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.passed = slices.DeleteFunc(m.passed, func(one named) bool {
+		if one.name == name {
+			one.file.Close()
+		}
+		return one.name == name
+	})
+}
+
 // Watchdog has the daemon told how often it is to give a sign of life.
 func (m *Manager) Watchdog(every time.Duration) { m.watchdog = every }
 
