@@ -64,7 +64,7 @@ func (s Socket) String() string {
 // those that are there.
 func namesOf(get func(string) string, pid int) (names []string, warning string, err error) {
 	whose, count, given := get(listenPID), get(listenFDs), get(listenNames)
-	if whose == "" && count == "" {
+	if count == "" {
 		return nil, "", nil
 	}
 	owner, err := strconv.Atoi(whose)

@@ -87,15 +87,11 @@ func (n *Notifier) send(files []*os.File, lines ...string) error {
 	if n == nil {
 		return nil
 	}
-	rights, err := rightsOf(files)
-	if err != nil {
-		return err
-	}
 	// All senders share the deadline of who came last.
 	if err := n.conn.SetWriteDeadline(time.Now().Add(n.patience())); err != nil {
 		return notTold(err)
 	}
-	_, _, err = n.conn.WriteMsgUnix([]byte(strings.Join(lines, "\n")), rights, nil)
+	err := sendMessage(n.conn, []byte(strings.Join(lines, "\n")), files)
 	n.heard(err == nil)
 	return notTold(err)
 }

@@ -3,11 +3,37 @@
 package handover
 
 import (
+	"errors"
+	"net"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// rightsOf is the control message that passes descriptors.
+// sendMessage sends a message with descriptors, which package net does not do over a connected datagram socket.
+func sendMessage(conn *net.UnixConn, text []byte, files []*os.File) error {
+	rights, err := rightsOf(files)
+	if err != nil {
+		return err
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	waitErr := raw.Write(func(fd uintptr) (done bool) {
+		for {
+			if err = unix.Sendmsg(int(fd), text, rights, nil, 0); !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
+	})
+	if waitErr != nil { // it took too long
+		return waitErr
+	}
+	return err
+}
+
+// rightsOf is the control message that passes descriptors. The files stay open until it is sent, which the caller sees to.
 func rightsOf(files []*os.File) ([]byte, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -16,12 +42,11 @@ func rightsOf(files []*os.File) ([]byte, error) {
 	for _, f := range files {
 		raw, err := f.SyscallConn()
 		if err == nil {
-			// The file stays open until the message is sent, which the caller sees to.
 			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
 		}
 		if err != nil {
-			return nil, notTold(err)
+			return nil, err
 		}
 	}
-	return syscall.UnixRights(fds...), nil
+	return unix.UnixRights(fds...), nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
 )
 
