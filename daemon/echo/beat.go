@@ -1,0 +1,21 @@
+package echo
+
+import "os"
+
+// Beat returns when each of the goroutines that serve many sockets has come round once: they live.
+func (g *Engine) Beat() { g.sockets.beat() }
+
+// Socket answers a duplicate of the descriptor that the endpoint listens on, while it serves, for somebody who is to have the
+// socket outlive it. The caller closes it. As long as anybody has one, the address stays taken after Close, and what comes to it
+// waits. The error is [ErrClosed] when the endpoint is closing or over, or has connections alone, or the system's.
+func (e *Endpoint) Socket() (*os.File, error) {
+	if err := canHandOver(); err != nil {
+		return nil, err
+	}
+	e.updating.Lock()
+	defer e.updating.Unlock()
+	if e.stopped.Load() || e.lone || e.isOver() {
+		return nil, ErrClosed
+	}
+	return e.server.socket()
+}

@@ -1,0 +1,32 @@
+package echo
+
+import "os"
+
+func (g *loops) beat() {
+	g.mu.Lock()
+	all := g.all
+	g.mu.Unlock()
+	for _, l := range all {
+		l.await(func() {})
+	}
+}
+
+func (s *loopTCP) socket() (f *os.File, err error) {
+	err = ErrClosed
+	s.home.await(func() {
+		if !s.closed {
+			f, err = duplicateFile(uintptr(s.listener), "listener")
+		}
+	})
+	return f, err
+}
+
+func (s *loopUDP) socket() (f *os.File, err error) {
+	err = ErrClosed
+	s.home.await(func() {
+		if !s.closed {
+			f, err = duplicateFile(uintptr(s.fd), "udp")
+		}
+	})
+	return f, err
+}
