@@ -88,6 +88,9 @@ func Start(t *testing.T) *Manager {
 	return m
 }
 
+// Path is where it listens.
+func (m *Manager) Path() string { return m.path }
+
 // Pass has the daemon get a copy of a socket each time that it is started, under a name.
 func (m *Manager) Pass(t *testing.T, name string, socket interface{ File() (*os.File, error) }) {
 	t.Helper()
