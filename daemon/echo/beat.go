@@ -1,21 +1,8 @@
 package echo
 
-import "os"
-
-// Beat returns when each of the goroutines that serve many sockets has come round once: they live.
+// Beat returns when each of the engine's loops has come to its next turn: at once, unless something holds one up. Whoever
+// calls it now and then, and notes that it does not return, knows that endpoints do not answer. An engine that is closed, or
+// that serves each socket by a goroutine of its own, has nothing that all wait for: Beat returns at once.
 func (g *Engine) Beat() { g.sockets.beat() }
 
-// Socket answers a duplicate of the descriptor that the endpoint listens on, while it serves, for somebody who is to have the
-// socket outlive it. The caller closes it. As long as anybody has one, the address stays taken after Close, and what comes to it
-// waits. The error is [ErrClosed] when the endpoint is closing or over, or has connections alone, or the system's.
-func (e *Endpoint) Socket() (*os.File, error) {
-	if err := canHandOver(); err != nil {
-		return nil, err
-	}
-	e.updating.Lock()
-	defer e.updating.Unlock()
-	if e.stopped.Load() || e.lone || e.isOver() {
-		return nil, ErrClosed
-	}
-	return e.server.socket()
-}
+func (portable) beat() {}

@@ -1,7 +1,6 @@
 package echo
 
-import "os"
-
+// beat waits for a turn of each loop.
 func (g *loops) beat() {
 	g.mu.Lock()
 	all := g.all
@@ -9,24 +8,4 @@ func (g *loops) beat() {
 	for _, l := range all {
 		l.await(func() {})
 	}
-}
-
-func (s *loopTCP) socket() (f *os.File, err error) {
-	err = ErrClosed
-	s.home.await(func() {
-		if !s.closed {
-			f, err = duplicateFile(uintptr(s.listener), "listener")
-		}
-	})
-	return f, err
-}
-
-func (s *loopUDP) socket() (f *os.File, err error) {
-	err = ErrClosed
-	s.home.await(func() {
-		if !s.closed {
-			f, err = duplicateFile(uintptr(s.fd), "udp")
-		}
-	})
-	return f, err
 }

@@ -68,6 +68,7 @@ func (r *Registry) forgetLocked(e *entry, what event.Type) {
 	e.gone = true
 	r.forgetSocketLocked(e.def.Name)
 	r.unscheduleLocked(&e.lease)
+	r.calmLocked(e)
 	if e.session != nil {
 		delete(e.session.entries, e)
 	}

@@ -294,6 +294,12 @@ func (r *Registry) keptAs(live *echo.Endpoint, name string) {
 
 // end closes what serves, for good: the keeper gives it up first, as else its address would take connections that nobody serves.
 func (r *Registry) end(ctx context.Context, live *echo.Endpoint) {
+	r.letGo(live)
+	_ = live.Close(ctx) // always nil
+}
+
+// letGo has the keeper give up the socket of what ends, or has ended.
+func (r *Registry) letGo(live *echo.Endpoint) {
 	r.mu.Lock()
 	name, kept := r.kept[live]
 	delete(r.kept, live)
@@ -301,7 +307,6 @@ func (r *Registry) end(ctx context.Context, live *echo.Endpoint) {
 	if kept {
 		r.keeper.Release(name)
 	}
-	_ = live.Close(ctx) // always nil
 }
 
 // bindsItself has an endpoint whose socket the service manager does not pass any more become one as all others.

@@ -76,6 +76,7 @@ var table = []struct {
 	{registry.ErrNeedsReplace, codes.FailedPrecondition, "NEEDS_REPLACE", ""},
 	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
+	{registry.ErrDraining, codes.FailedPrecondition, "DRAINING", ""},
 	{registry.ErrNoTTL, codes.FailedPrecondition, "NO_TTL", ""},
 	{registry.ErrNoSession, codes.FailedPrecondition, reasonNoSession, ""},
 	{registry.ErrOtherSession, codes.InvalidArgument, "BAD_VALUE", ""},
@@ -199,7 +200,8 @@ func fromRules(invalid *protovalidate.ValidationError) *badRequest {
 		if text == "" {
 			text = "breaks the rule " + v.Proto.GetRuleId()
 		}
-		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" {
+		// What is missing has no value to be shown.
+		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" && !strings.HasPrefix(text, "is missing") {
 			text += ", not " + shown
 		}
 		// A map's key is part of the path, and may be of any length.

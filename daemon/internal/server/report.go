@@ -61,8 +61,7 @@ func (d *daemon) reportOn(ctx context.Context, m *handover.Manager, told string)
 // beat gives a sign of life once all that the daemon's work depends on has answered: the loops that serve endpoints, the registry
 // behind its lock, and a control call on its whole way. What hangs keeps it from returning, and the manager from hearing of us.
 func (d *daemon) beat(n *handover.Notifier) {
-	d.engine.Beat()
-	d.registry.States()
+	d.registry.Beat()
 	// That it says something is what counts: it refuses calls when it stops.
 	_, _ = grpc_health_v1.NewHealthClient(d.channel).Check(context.Background(), &grpc_health_v1.HealthCheckRequest{})
 	d.told(n.Alive())
@@ -107,9 +106,9 @@ func plural(n int, word string) string {
 }
 
 // reportStopping tells the service manager that the daemon drains, and how long it may take.
-func (d *daemon) reportStopping() {
+func (d *daemon) reportStopping(delay time.Duration) {
 	if m := d.config.Manager; m != nil {
-		within := d.config.DrainTimeout + 2*controlGrace
+		within := delay + d.config.DrainTimeout + 2*controlGrace
 		d.told(m.Notifier.Stopping(within, fmt.Sprintf("stopping: open connections may finish for %v", d.config.DrainTimeout)))
 	}
 }

@@ -45,7 +45,7 @@ func TestAHangingDaemonGivesNoSignOfLife(t *testing.T) {
 	c := testConfig(t)
 	c.Manager = manager
 	h := hanging{called: make(chan struct{}, 1), answer: make(chan struct{})}
-	d := &daemon{config: c, log: c.Log, engine: engine, registry: registry.New(registry.Config{Engine: engine}), channel: h}
+	d := &daemon{config: c, log: c.Log, registry: registry.New(registry.Config{Engine: engine}), channel: h}
 	end := d.report()
 	<-h.called
 	// It has been asked, and several times could have been: nothing was said.

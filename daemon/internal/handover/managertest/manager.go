@@ -278,11 +278,11 @@ func (m *Manager) Stored() (names []string) {
 	return names
 }
 
-// Put puts a descriptor into the store, which is the manager's then.
+// Put puts a descriptor into the store, before the others. It is the manager's then.
 func (m *Manager) Put(name string, file *os.File) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stored = append(m.stored, named{name, file})
+	m.stored = append([]named{{name, file}}, m.stored...)
 }
 
 // Listen binds a TCP listener for the test as systemd does: package net would make it one of Multipath TCP.
