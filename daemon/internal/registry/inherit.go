@@ -309,13 +309,20 @@ func (r *Registry) letGo(live *echo.Endpoint) {
 	}
 }
 
-// bindsItself has an endpoint whose socket the service manager does not pass any more become one as all others.
-func (r *Registry) bindsItself(name string) {
+// bindsItself has an endpoint whose socket the service manager does not pass any more become one as all others. The caller has
+// the turn.
+func (r *Registry) bindsItself(e *entry) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if g := r.given[name]; g != nil && g.forgotten {
-		delete(r.given, name)
+	g := r.given[e.def.Name]
+	forgotten := g != nil && g.forgotten
+	if forgotten {
+		delete(r.given, e.def.Name)
 	}
+	r.mu.Unlock()
+	if !forgotten {
+		return nil
+	}
+	return r.keep(e.record(e.address, r.running(e)))
 }
 
 // inheritedLocked is the name that the service manager has for the socket of a definition; empty: it has none.

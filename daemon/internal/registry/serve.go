@@ -45,7 +45,9 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 	}
 	defer e.release()
 	if !e.serves() {
-		r.bindsItself(name)
+		if err := r.bindsItself(e); err != nil {
+			return Endpoint{}, err
+		}
 		if err := r.start(ctx, e); err != nil {
 			r.stillFailed(e, err)
 			return Endpoint{}, err
