@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -44,6 +45,8 @@ type server interface {
 	pause()
 	// hand answers the sockets of one that is paused, and, even with an error, those that the caller is to close.
 	hand(context.Context) (Handed, error)
+	// socket answers a duplicate of what takes new work.
+	socket() (*os.File, error)
 	// resume goes on from pause. With an error, it has ended.
 	resume() error
 	// abandon gives back the sockets of an endpoint that is not to start, or that is paused. It does not call finish.

@@ -201,7 +201,7 @@ func (s *loopTCP) stop() {
 			return
 		}
 		s.home.timers.cancel(&s.retry)
-		s.home.release(s.at)
+		s.home.remove(s.at, s.listener)
 		s.closeListener()
 	})
 	// Only now: with the last connection that leaves from here on, the endpoint is over.

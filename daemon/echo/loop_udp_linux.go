@@ -347,7 +347,7 @@ func (s *loopUDP) stop() {
 		}
 		s.closed = true
 		s.home.timers.cancel(&s.retry)
-		s.home.release(s.at)
+		s.home.remove(s.at, s.fd)
 		s.abandon()
 	})
 	s.end(nil)

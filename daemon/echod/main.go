@@ -64,8 +64,14 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "echod", server.Version)
 		return exitDone
 	}
+	manager, err := server.ServiceManager()
+	if err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitFailed
+	}
 	server.DiscardGRPCLog()
 	config := settings.config
+	config.Manager = manager
 	config.Log = slog.New(settings.logHandler(stderr))
 	config.Predecessor = predecessor
 	if config.Executable, err = handover.OwnPath(); err != nil {

@@ -17,14 +17,14 @@ const MaxMessage = 16 << 20
 // maxFiles is how many descriptors Linux takes with one message (SCM_MAX_FD).
 const maxFiles = 253
 
-// Kind is what a message of a [Link] is about. What the kinds are is for both sides to agree on; 0 is the refusal.
-type Kind uint8
+// MessageKind is what a message of a [Link] is about. What the kinds are is for both sides to agree on; 0 is the refusal.
+type MessageKind uint8
 
 // refusal is the message of a side that does not go on, and why.
-const refusal Kind = 0
+const refusal MessageKind = 0
 
 // filesKind is the message that descriptors come with.
-const filesKind Kind = 255
+const filesKind MessageKind = 255
 
 // headerBytes are a message's kind and the length of the rest.
 const headerBytes = 5
@@ -65,7 +65,7 @@ type conn interface {
 func (l *Link) SetDeadline(t time.Time) error { return l.conn.SetDeadline(t) }
 
 // Put adds a message to those that the next Send, SendFiles or Flush sends.
-func (l *Link) Put(kind Kind, message any) error {
+func (l *Link) Put(kind MessageKind, message any) error {
 	text, err := json.Marshal(message)
 	if err != nil {
 		return fmt.Errorf("cannot encode a message of kind %d: %w", kind, err)
@@ -85,7 +85,7 @@ func (l *Link) Put(kind Kind, message any) error {
 func (l *Link) Flush() error { return reason(l.write.Flush()) }
 
 // Send sends a message, behind what was put.
-func (l *Link) Send(kind Kind, message any) error {
+func (l *Link) Send(kind MessageKind, message any) error {
 	return errors.Join(l.Put(kind, message), l.Flush())
 }
 
@@ -94,7 +94,7 @@ func (l *Link) Refuse(why error) error { return l.Send(refusal, Refused{why.Erro
 
 // Receive waits for a message and decodes it. The error is a *Refused when the other side does not go on, ErrEnded, ErrTooLate,
 // or ErrGarbled when it is no message of this kind.
-func (l *Link) Receive(kind Kind, message any) error {
+func (l *Link) Receive(kind MessageKind, message any) error {
 	got, text, err := l.receive()
 	if err != nil {
 		return err
@@ -115,12 +115,12 @@ func (l *Link) Receive(kind Kind, message any) error {
 	return nil
 }
 
-func (l *Link) receive() (Kind, []byte, error) {
+func (l *Link) receive() (MessageKind, []byte, error) {
 	var header [headerBytes]byte
 	if _, err := io.ReadFull(l.read, header[:]); err != nil {
 		return 0, nil, reason(err)
 	}
-	kind, length := Kind(header[0]), binary.BigEndian.Uint32(header[1:])
+	kind, length := MessageKind(header[0]), binary.BigEndian.Uint32(header[1:])
 	if length > MaxMessage {
 		return 0, nil, fmt.Errorf("%w: a message of kind %d has %d bytes, and %d are the most", ErrGarbled, kind, length, MaxMessage)
 	}

@@ -46,8 +46,9 @@ type Successor struct {
 	ended   chan struct{} // closed when it has ended
 }
 
-// StartSuccessor starts the binary at path with this process's arguments, environment, standard output and standard error.
-func StartSuccessor(path string) (*Successor, error) {
+// StartSuccessor starts the binary at path with this process's arguments, environment, standard output and standard error, and
+// more of the environment, as "NAME=value".
+func StartSuccessor(path string, more []string) (*Successor, error) {
 	link, theirs, err := newLinks()
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func StartSuccessor(path string) (*Successor, error) {
 	command.Args = append([]string{path}, os.Args[1:]...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.ExtraFiles = []*os.File{theirs}
-	command.Env = append(environment(), variable+"=3")
+	command.Env = append(append(environment(), more...), variable+"=3")
 	err = command.Start()
 	err = errors.Join(err, theirs.Close())
 	if err != nil {

@@ -71,7 +71,7 @@ func TestMessagesAndFilesComeInOrder(t *testing.T) {
 			sent <- errors.Join(a.Put(1, "one"), a.Put(2, long), a.SendFiles(files), a.Send(3, long), a.SendFiles(files), a.Send(4, "four"))
 		}()
 		var text string
-		for kind := Kind(1); kind <= 2; kind++ {
+		for kind := MessageKind(1); kind <= 2; kind++ {
 			if err := b.Receive(kind, &text); err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestMessagesAndFilesComeInOrder(t *testing.T) {
 }
 
 func TestALinkSaysWhatIsWrong(t *testing.T) {
-	raw := func(kind Kind, length uint32, text string) []byte {
+	raw := func(kind MessageKind, length uint32, text string) []byte {
 		return append(binary.BigEndian.AppendUint32([]byte{byte(kind)}, length), text...)
 	}
 	for name, c := range map[string]struct {

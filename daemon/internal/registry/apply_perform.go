@@ -9,6 +9,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // perform does what is planned, or nothing. The caller has the turns of all entries.
@@ -24,7 +25,7 @@ func (r *Registry) perform(ctx context.Context, steps []*step) error {
 	if err != nil {
 		return r.undo(ctx, steps, err)
 	}
-	closeOld(steps, func(s *step) bool { return !s.closed })
+	r.closeOld(steps, func(s *step) bool { return !s.closed })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range steps {
@@ -50,7 +51,10 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 		}
 		blockers := old.blocking(b)
 		if len(blockers) == 0 {
-			bad.add(b.index, socketField(b.err), b.err)
+			if !b.optional {
+				bad.add(b.index, socketField(b.err), b.err)
+			}
+			continue
 		}
 		for _, s := range blockers {
 			inTheWay[s] = true
@@ -60,16 +64,30 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 	if err := bad.orNil(); err != nil {
 		return err
 	}
-	closeOld(steps, func(s *step) bool { return inTheWay[s] })
+	r.closeOld(steps, func(s *step) bool { return inTheWay[s] })
 	if err := r.bindAll(ctx, late); err != nil {
 		return err
 	}
 	for _, b := range late {
-		if b.err != nil {
+		if b.err != nil && !b.optional {
 			bad.add(b.index, socketField(b.err), b.err)
 		}
 	}
-	return bad.orNil()
+	if err := bad.orNil(); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		s.leaveFailed()
+	}
+	return nil
+}
+
+// leaveFailed has what has Failed, is as described and cannot be bound stay what it is.
+func (s *step) leaveFailed() {
+	if s.socket != nil && s.socket.live == nil {
+		s.failure, s.socket = s.socket.err, nil
+		s.Action, s.Revive = ActionNone, false
+	}
 }
 
 // sockets are those that some steps want.
@@ -126,7 +144,7 @@ func (g goingSockets) blocking(b *binding) []*step {
 }
 
 // closeOld cuts the old sockets of some steps.
-func closeOld(steps []*step, which func(*step) bool) {
+func (r *Registry) closeOld(steps []*step, which func(*step) bool) {
 	var some []*step
 	for _, s := range steps {
 		if s.old != nil && which(s) {
@@ -134,7 +152,7 @@ func closeOld(steps []*step, which func(*step) bool) {
 		}
 	}
 	each(len(some), func(i int) {
-		_ = some[i].old.Close(ended()) // it always answers nil
+		r.end(ended(), some[i].old)
 		some[i].closed = true
 	})
 }
@@ -199,7 +217,7 @@ func (r *Registry) becomeLocked(s *step, now time.Time) {
 	}
 	e.address = s.address
 	if s.socket != nil {
-		r.servesLocked(e, s.socket.live)
+		r.servesLocked(e, s.socket.live, s.socket.seen)
 	}
 }
 
@@ -214,6 +232,9 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 		if s.After.TTL > 0 {
 			r.leaseLocked(e, s.After.expiry(now))
 			r.renewedLocked(e)
+		}
+		if s.failure != nil && r.failLocked(e, s.failure) {
+			r.tellLocked(event.StateChanged, e)
 		}
 	case ActionCreate:
 		r.becomeLocked(s, now)
@@ -246,7 +267,7 @@ func (r *Registry) undo(ctx context.Context, steps []*step, why error) error {
 			_ = s.entry.live.Update(spec(s.entry.def, s.entry.address)) // as it was; an error says that it has ended, and its state does, too
 		}
 	}
-	unbind(sockets(steps))
+	r.unbind(sockets(steps))
 	ctx = context.WithoutCancel(ctx) // a caller that has left does not keep its endpoints from coming back
 	failed := make([]error, len(closed))
 	each(len(closed), func(i int) { failed[i] = r.comeBack(ctx, closed[i]) })
@@ -272,19 +293,20 @@ func (r *Registry) undo(ctx context.Context, steps []*step, why error) error {
 func (r *Registry) comeBack(ctx context.Context, s *step) error {
 	e := s.entry
 	var live *echo.Endpoint
+	var seen netwatch.Sight
 	err := s.old.Err()
 	if err == nil {
-		live, err = r.bind(ctx, spec(e.def, e.address))
+		live, seen, err = r.bind(ctx, spec(e.def, e.address))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.past, e.live = sum(e.past, s.old.Stats()), nil
 	if err == nil {
-		r.servesLocked(e, live)
+		r.servesLocked(e, live, seen)
 		return nil
 	}
-	e.state, e.reason = Failed, err.Error()
-	if s.Revive {
+	r.failLocked(e, err)
+	if s.Revive || s.failure != nil {
 		return nil
 	}
 	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)

@@ -116,13 +116,13 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 		err = r.write(records, nil)
 	}
 	if err != nil {
-		unbind(sockets)
+		r.unbind(sockets)
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
-		r.servesLocked(e, sockets[i].live)
+		r.servesLocked(e, sockets[i].live, sockets[i].seen)
 		r.announceLocked(e)
 	}
 	return nil

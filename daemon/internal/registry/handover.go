@@ -14,6 +14,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // ErrHandingOver says that another process is about to take over, and nothing changes until it has, or has not.
@@ -119,6 +120,7 @@ func (f *Frozen) Release() {
 	each(len(f.paused), func(i int) { f.paused[i].live.Release() })
 	f.paused = nil
 	r.closeLeases()
+	r.closeHeals()
 }
 
 // Sessions tells what there is of sessions, for [Decode].
@@ -355,10 +357,11 @@ func (a *Arrivals) Begin() {
 	defer r.mu.Unlock()
 	for _, e := range a.live {
 		if e.live != nil && e.reason == "" {
-			r.servesLocked(e, e.live)
+			r.servesLocked(e, e.live, netwatch.Sight{}) // the network tells of what changes from here on
 		}
 	}
 	a.beginLeasesLocked()
+	r.beginHealsLocked()
 	for _, e := range a.entries {
 		r.events.Found(r.eventLocked(event.Existing, e))
 	}

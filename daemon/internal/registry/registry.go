@@ -17,6 +17,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // What a caller may decide on. The texts of the errors that wrap them name the endpoint and say what to do next.
@@ -29,6 +30,7 @@ var (
 	ErrNotServing = errors.New("the endpoint does not serve")
 	ErrClosing    = errors.New("the daemon is stopping")
 	ErrNoTTL      = errors.New("the endpoint has no ttl")
+	ErrDraining   = errors.New("the endpoint is being stopped")
 )
 
 // Defaults of what a definition leaves open.
@@ -89,13 +91,14 @@ const (
 	Serving  State = iota + 1 // bound and answering
 	Stopped                   // kept, but bound to nothing
 	Draining                  // on the way to Stopped: open connections may finish
-	Failed                    // meant to serve and does not; Reason says why
+	Failed                    // meant to serve and does not; Reason says why. It is tried again by itself
 )
 
 // Endpoint is an endpoint as it stands: a value that changes no more.
 type Endpoint struct {
 	Definition
 	UID        string
+	Inherited  string         // the service manager's name of its socket; empty: the daemon has bound it
 	Address    netip.AddrPort // as bound; kept while stopped; zero when it was never bound
 	State      State
 	Reason     string // why it Failed
@@ -103,6 +106,7 @@ type Endpoint struct {
 	CreateTime time.Time
 	UpdateTime time.Time // of the definition
 	ExpireTime time.Time // zero without a TTL
+	RetryTime  time.Time // when it is tried again, at the latest; zero unless it Failed
 	ETag       string
 }
 
@@ -120,8 +124,13 @@ type Config struct {
 	Engine      *echo.Engine // serves the endpoints; required
 	Store       Store        // nil: in memory only
 	DefaultHost string       // listens for definitions that say nothing; empty: 127.0.0.1
+	Inherited   []Inherited  // sockets that exist already; Restore takes them over
+	Keeper      Keeper       // has sockets outlive this process; nil: nobody does
 	Events      *event.Log   // is told of every change, in order; nil: nobody is
-	Log         *slog.Logger // nil: nobody is told
+	// Network tells when what has Failed may serve again, or what serves does so no more. The registry follows what it needs of
+	// it, and leaves closing it to the caller, after its own Close. nil: nobody tells.
+	Network *netwatch.Watch
+	Log     *slog.Logger // nil: nobody is told
 }
 
 // Registry is the set of a daemon's endpoints. It is safe for concurrent use: calls on different endpoints do not wait
@@ -132,13 +141,27 @@ type Registry struct {
 	defaultHost string
 	events      *event.Log
 	log         *slog.Logger
+	network     *netwatch.Watch
+	looks       *looks
 
 	mu       sync.Mutex // guards what follows and the fields of the entries; never held over I/O
 	entries  map[string]*entry
 	sessions map[string]*session
 	leases   *leases
+	heals    *heals
 	closing  bool // set by Close: what serves drains, and nothing new is bound
 	frozen   bool // nothing changes until it is thawed: another process may take over
+
+	inherited []Inherited               // until Restore
+	keeper    Keeper                    // nil: there is none
+	back      map[string]*given         // by endpoint: what was kept over the last process, until it is bound
+	given     map[string]*given         // by endpoint: what the service manager has made
+	kept      map[*echo.Endpoint]string // by what names the keeper has their sockets
+
+	connections struct {
+		left int           // endpoints that are one connection
+		over chan struct{} // closed when there is none left
+	}
 }
 
 // New makes an empty registry.
@@ -149,10 +172,14 @@ func New(c Config) *Registry {
 	if c.DefaultHost == "" {
 		c.DefaultHost = "127.0.0.1"
 	}
-	return &Registry{
+	r := &Registry{
 		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, events: c.Events, log: c.Log, entries: map[string]*entry{},
-		sessions: map[string]*session{}, leases: newLeases(),
+		sessions: map[string]*session{}, leases: newLeases(), heals: newHeals(), network: c.Network, looks: newLooks(),
+		inherited: c.Inherited, keeper: c.Keeper,
+		back: map[string]*given{}, given: map[string]*given{}, kept: map[*echo.Endpoint]string{},
 	}
+	r.connections.over = make(chan struct{})
+	return r
 }
 
 // Get answers one endpoint, or ErrNotFound.

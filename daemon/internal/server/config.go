@@ -48,6 +48,8 @@ type Config struct {
 	UpgradeTimeout time.Duration
 	// Predecessor is the process that this one takes over from; nil: there is none.
 	Predecessor *handover.Link
+	// Manager is what a service manager has passed to this process, as ServiceManager takes it. Run takes it over. Nil: nothing.
+	Manager *handover.Manager
 
 	silence   time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
 	httpTimes httpTimes
@@ -80,7 +82,8 @@ func (c Config) check() error {
 				"use a loopback address or the unix socket, or say --insecure if the network is yours alone", l.flag, l.address))
 		}
 	}
-	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" {
+	passed := c.Manager != nil && len(c.Manager.Sockets) > 0
+	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" && !passed {
 		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
 	}
 	if _, err := echo.ParseListen(net.JoinHostPort(c.DefaultHost, "0")); err != nil {

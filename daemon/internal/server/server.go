@@ -34,6 +34,7 @@ import (
 	"github.com/echod/echod/daemon/internal/gateway"
 	"github.com/echod/echod/daemon/internal/health"
 	"github.com/echod/echod/daemon/internal/monitor"
+	"github.com/echod/echod/daemon/internal/netwatch"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/runs"
@@ -63,6 +64,9 @@ func DiscardGRPCLog() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.D
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
 func Run(ctx context.Context, c Config) error {
+	if c.Manager != nil {
+		defer c.Manager.Close()
+	}
 	if c.Predecessor != nil {
 		d, err := takeOver(ctx, c, c.Predecessor)
 		if d == nil {
@@ -74,7 +78,14 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	listeners, err := listen(c, controlListeners{})
+	var given controlListeners
+	var err error
+	if c.Manager != nil {
+		if given, err = takeControl(c.Manager); err != nil {
+			return err
+		}
+	}
+	listeners, err := listen(c, given)
 	if err != nil {
 		return err
 	}
@@ -102,6 +113,7 @@ type daemon struct {
 	events      *event.Log
 	traffic     event.Connections // tells of TCP connections, where somebody watches them
 	registry    *registry.Registry
+	network     *netwatch.Watch
 	targets     *targets.Policy
 	runs        *runs.Manager
 	probes      *rpc.ProbeService
@@ -110,6 +122,7 @@ type daemon struct {
 	lookout     *lookout
 	herald      *herald
 	gate        *rpc.Gate
+	channel     grpc.ClientConnInterface // to our own services, without a network
 	grpc        *grpc.Server
 	http        *http.Server
 	stopping    context.CancelCauseFunc // ends the open streams
@@ -143,10 +156,12 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	engine := echo.New(echo.Options{
 		MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit()), Observe: registry.Observe(&d.traffic),
 	})
-	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
+	d.network = netwatch.New()
+	registryConfig := registry.Config{Events: d.events, Network: d.network, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		registryConfig.Store = &d.state
 	}
+	d.takeSockets(&registryConfig)
 	d.registry = registry.New(registryConfig)
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
@@ -236,6 +251,7 @@ func (d *daemon) assembleControl() error {
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	services.Register(channel)
 	grpc_health_v1.RegisterHealthServer(channel, healthServer)
+	d.channel = channel
 	handler, err := gateway.New(stopping, gateway.Config{
 		Channel: channel, Alive: d.alive, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
 	})
@@ -266,6 +282,9 @@ func (d *daemon) warnings() []string {
 	}
 	if d.arrival != nil {
 		all = append(all, d.arrival.warnings...)
+	}
+	if d.config.Manager != nil {
+		all = append(all, d.config.Manager.Warnings...)
 	}
 	if got, asked, err := echo.UDPReceiveBuffer(); err == nil && got < asked {
 		all = append(all, receiveBufferWarning(got, asked))
@@ -304,16 +323,22 @@ func (d *daemon) serve(ctx context.Context) error {
 	err = d.announce()
 	tasks.Go(func() error { d.herald.run(watched); return nil })
 	tasks.Go(func() error { d.lookout.run(watched); return nil })
-	if err == nil && d.untilTheEnd(failed) {
-		unwatch()
-		return errors.Join(d.leave(), tasks.Wait())
-	}
+	endReport := func() {}
 	if err == nil {
+		endReport = d.report()
+		if d.untilTheEnd(failed) {
+			unwatch()
+			err := errors.Join(d.leave(), tasks.Wait())
+			endReport()
+			return err
+		}
 		d.log.Info("stopping", "drainDelay", d.config.DrainDelay, "drainTimeout", d.config.DrainTimeout)
 	}
 	err = errors.Join(err, d.drain(d.config.DrainDelay))
 	unwatch()
-	return errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	err = errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	endReport() // last of all: a daemon that drains is alive
+	return err
 }
 
 // untilTheEnd waits until the daemon is to stop, and upgrades it when it is told to; it answers whether another process is the
@@ -325,6 +350,8 @@ func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
 		select {
 		case <-d.handedOver:
 			return true
+		case <-d.servedAll():
+			return false
 		case <-stop.Done():
 			upgrades.Wait()
 			select {
@@ -377,6 +404,7 @@ func (d *daemon) announce() error {
 // before, monitors run no more; probes end with what they measured, and so do the calls that wait for them; endpoints take
 // nothing new and let open connections finish; control calls end, streams first.
 func (d *daemon) drain(delay time.Duration) error {
+	d.reportStopping(delay)
 	d.gate.Stop()
 	d.herald.end("the daemon is stopping: it begins nothing new, and what is open may finish")
 	select {
@@ -441,6 +469,7 @@ func (d *daemon) close() error {
 	if d.registry != nil {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}
+	d.network.Close() // which the registry follows
 	errs = append(errs, d.state.suspend())
 	return errors.Join(errs...)
 }

@@ -33,7 +33,7 @@ import (
 //
 // Until taken, whatever is wrong with the new one, the old one ends it and goes on.
 const (
-	helloMessage handover.Kind = iota + 1
+	helloMessage handover.MessageKind = iota + 1
 	manifestMessage
 	recordMessage
 	checkedMessage
@@ -150,7 +150,7 @@ type handOver struct {
 // run does it all. The error says why it came to nothing, or, if it was taken, what went wrong with the successor since.
 func (h *handOver) run(validateOnly bool) (did rpc.Upgraded, err error) {
 	d := h.daemon
-	if h.successor, err = handover.StartSuccessor(d.config.Executable); err != nil {
+	if h.successor, err = handover.StartSuccessor(d.config.Executable, d.managerEnvironment()); err != nil {
 		return did, err
 	}
 	did = rpc.Upgraded{PID: h.successor.PID(), PreviousVersion: Version}
@@ -440,7 +440,29 @@ func (h *handOver) awaitServing(began time.Time, did *rpc.Upgraded) error {
 }
 
 // tellMainPID tells the service manager which process is the daemon from now on.
-func (d *daemon) tellMainPID(int) {}
+func (d *daemon) tellMainPID(pid int) {
+	if m := d.config.Manager; m != nil {
+		if err := m.Notifier.MainPID(pid); err != nil {
+			d.log.Warn("the service manager does not know which process is the daemon now", "pid", pid, "error", err)
+		}
+	}
+}
+
+// managerEnvironment is what the successor needs to tell the same service manager.
+func (d *daemon) managerEnvironment() []string {
+	m := d.config.Manager
+	if m == nil || m.Notifier == nil {
+		return nil
+	}
+	all := m.Notifier.Environment()
+	if m.Watchdog > 0 {
+		all = append(all, fmt.Sprint("WATCHDOG_USEC=", m.Watchdog.Microseconds()))
+	}
+	if m.StoreMax >= 0 {
+		all = append(all, fmt.Sprint("FDSTORE=", m.StoreMax))
+	}
+	return all
+}
 
 // reopenState has changes kept again after an upgrade that came to nothing.
 func (d *daemon) reopenState() {
