@@ -16,8 +16,10 @@
 // saw. It judges nothing, and its exit code says nothing about speed.
 //
 // The probe cases are about clients: each in its turn times round trips to one echo server, a thousand a second, and is set
-// beside a client in C that has the kernel's times. irtt is among them; it talks to a server of its own. Two of the cases
-// make network namespaces, which needs root.
+// beside a client in C that has the kernel's times. irtt is among them; it talks to a server of its own. And where a client
+// has the kernel's times they are set beside those of a capture of the same packets, which is the better comparison: turns
+// differ by what the machine does meanwhile, two clocks on the same packets do not. The capture needs root, and so do the
+// two cases that make network namespaces.
 //
-// cases.go has the cases, servers.go the servers, probes.go the clients and their cases.
+// cases.go has the cases, servers.go the servers, probes.go the clients and their cases, capture.go the capture.
 package main

@@ -268,6 +268,9 @@ func measure(ctx context.Context, t *tools, o options, out, talk io.Writer) erro
 			continue
 		}
 		o.print(out, probeTable(c, all))
+		if table := captureTable(c, all); len(table.Rows) > 0 {
+			o.print(out, table)
+		}
 	}
 	held := []struct {
 		name  string

@@ -69,6 +69,8 @@ func ownNamespace() (*os.File, error) { return os.Open("/proc/thread-self/ns/net
 const (
 	clientAddress = "10.0.0.1"
 	serverAddress = "10.0.0.2"
+	// cableDevice is what both ends are called in their namespaces.
+	cableDevice = "cable"
 )
 
 // cable is two network namespaces and a veth pair between them: two hosts and a cable, which are gone when it is closed.
@@ -144,7 +146,7 @@ func (c *cable) ip(ctx context.Context, namespace *os.File, command string) erro
 // awaitCable returns when the cable is plugged in at both ends: what is sent before that may be dropped.
 func awaitCable() error {
 	for began := time.Now(); time.Since(began) < cableWithin; time.Sleep(10 * time.Millisecond) {
-		device, err := net.InterfaceByName("cable")
+		device, err := net.InterfaceByName(cableDevice)
 		if err != nil {
 			return err
 		}

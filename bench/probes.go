@@ -65,11 +65,15 @@ type probeClient struct {
 	program string
 	// views are what is shown of it: the times of the kernel, and those of its process.
 	network, application string
+	// number reads the number of a round, from 0, out of its payload; nil: the client is not set beside a capture.
+	number func(payload []byte) (int, bool)
 }
 
 var probeClients = []probeClient{
-	{name: stampClient, program: "stamp_client", network: "C, the kernel's time", application: "C, the process's time"},
-	{name: ours, program: "probeclient", network: "echod, network", application: "echod, application"},
+	{name: stampClient, program: "stamp_client", network: "C, the kernel's time", application: "C, the process's time",
+		number: stampNumber},
+	{name: ours, program: "probeclient", network: "echod, network", application: "echod, application",
+		number: ourNumber},
 	{name: "go-net", program: "netclient", application: "Go's package net"},
 	{name: irttClient, program: "irtt", application: "irtt, to its own server"},
 }
@@ -109,17 +113,27 @@ type probed struct {
 	turns   []roundTrips
 	wrong   error // what failed last
 	missing error // why there are no turns
+	// In blind turns there was no capture of the packets, the last time for the reason unseen.
+	blind  int
+	unseen error
 }
 
 // probePath is where the ends of a probe are.
 type probePath struct {
 	address        string // of the server
+	device         string // of the client
 	client, server place
+}
+
+// task is what a client does in each of its turns.
+type task struct {
+	command []string
+	server  netip.AddrPort
 }
 
 // runProbes gives each client its turn in every round.
 func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*probed, err error) {
-	where := probePath{address: "127.0.0.1"}
+	where := probePath{address: "127.0.0.1", device: "lo"}
 	if c.Cable {
 		made, err := newCable(ctx)
 		if err != nil {
@@ -128,6 +142,7 @@ func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*pro
 		defer made.close()
 		where = probePath{
 			address: serverAddress,
+			device:  cableDevice,
 			client:  place{namespace: made.client, pinned: true, processor: min(1, runtime.NumCPU()-1)},
 			server:  place{namespace: made.server, pinned: true},
 		}
@@ -140,7 +155,7 @@ func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*pro
 		defer stop()
 	}
 	var all, able []*probed
-	commands := map[*probed][]string{}
+	tasks := map[*probed]task{}
 	echo, err := startEcho(t, c, where)
 	if err != nil {
 		return nil, err
@@ -159,16 +174,20 @@ func runProbes(ctx context.Context, t *tools, c ProbeCase, s settings) (_ []*pro
 			defer server.stop()
 			target = server.addr
 		}
-		if commands[p], p.missing = t.probeCommand(c, k, s, target); p.missing == nil {
-			able = append(able, p)
+		command, err := t.probeCommand(c, k, s, target)
+		if err != nil {
+			p.missing = err
+			continue
 		}
+		tasks[p] = task{command: command, server: target}
+		able = append(able, p)
 	}
 	for round := range s.rounds {
 		for _, i := range order(len(able), round) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			able[i].turn(ctx, c, commands[able[i]], where.client, s)
+			able[i].turn(ctx, c, tasks[able[i]], where, s)
 		}
 	}
 	return all, ctx.Err()
@@ -248,9 +267,17 @@ func (t *tools) probeCommand(c ProbeCase, k probeClient, s settings, target neti
 	}
 }
 
-// turn runs the client once.
-func (p *probed) turn(ctx context.Context, c ProbeCase, command []string, where place, s settings) {
-	text, err := outputAt(ctx, where, command, s.warm+s.trial+loadGrace)
+// turn runs the client once. Every client has a capture in its turns, which costs all of them the same.
+func (p *probed) turn(ctx context.Context, c ProbeCase, t task, where probePath, s settings) {
+	var watch *capture
+	unseen := where.client.do(func() (err error) {
+		watch, err = newCapture(where.device, c.Protocol, t.server, c.count(s))
+		return err
+	})
+	if unseen == nil {
+		defer watch.close()
+	}
+	text, err := outputAt(ctx, where.client, t.command, s.warm+s.trial+loadGrace)
 	var seen roundTrips
 	if err == nil && p.name == irttClient {
 		seen, err = parseIrtt(text, c.warmCount(s), c.interval())
@@ -259,6 +286,17 @@ func (p *probed) turn(ctx context.Context, c ProbeCase, command []string, where 
 	}
 	if err != nil {
 		p.wrong = err
+	}
+	if err == nil && p.number != nil {
+		var captured map[int]time.Duration
+		if unseen == nil {
+			captured, unseen = watch.trips(c.Size, p.number)
+		}
+		if unseen != nil {
+			p.unseen = unseen
+			p.blind++
+		}
+		seen.compare(captured)
 	}
 	p.turns = append(p.turns, seen)
 }

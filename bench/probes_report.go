@@ -116,7 +116,7 @@ func probeTable(c ProbeCase, all []*probed) Table {
 	}
 	for _, v := range shown {
 		if v.of.name == ours && v.title == v.of.network {
-			table.Notes = append(table.Notes, verdict(v, reference))
+			table.Notes = append(table.Notes, verdict(v, reference, "C's kernel time"))
 		}
 	}
 	table.Notes = append(table.Notes, fmt.Sprintf("%d rounds", rounds(all)))
@@ -127,13 +127,67 @@ func probeTable(c ProbeCase, all []*probed) Table {
 		case p.wrong != nil:
 			table.Notes = append(table.Notes, fmt.Sprintf("%s failed: %v", p.name, p.wrong))
 		}
+		if p.blind > 0 {
+			table.Notes = append(table.Notes, fmt.Sprintf("%s: no capture in %d turns: %v", p.name, p.blind, p.unseen))
+		}
 	}
 	return table
 }
 
-// verdict says in words how near ours is to the reference.
-func verdict(own, reference view) string {
-	said := own.title + ": within max(5 µs, 10 %) of C's kernel time:"
+// captureTable sets the times that a client had from the kernel beside those that a capture had of the same packets. Timed
+// is the share of the round trips that came back of which the client had them, captured the share of those that the capture
+// has, too. Of what both have it shows percentiles, in the median over the rounds, how far they are apart, paired by round,
+// and whether that is within the bound; the percentile of the round trips of all rounds together; and how far apart the two
+// are for a single round trip. It has no rows when nothing was captured.
+func captureTable(c ProbeCase, all []*probed) Table {
+	table := Table{
+		Title: c.Name + ", the same packets: beside a capture of them",
+		Header: []string{"timed by", "timed", "captured", "p50", "capture's", "off by", "within", "p99", "capture's", "off by", "within",
+			"p99 of all", "capture's", "one trip off, p50", "p99"},
+	}
+	for _, p := range all {
+		own, capture, apart := view{title: p.network, of: p}, view{of: p}, view{of: p}
+		came, timed, had := 0, 0, 0
+		for _, turn := range p.turns {
+			own.turns = append(own.turns, turn.twice.client)
+			capture.turns = append(capture.turns, turn.twice.capture)
+			apart.turns = append(apart.turns, turn.twice.apart)
+			came, timed, had = came+len(turn.application), timed+len(turn.network), had+len(turn.twice.client)
+		}
+		if had == 0 {
+			continue
+		}
+		row := []string{own.title, formatShare(timed, came), formatShare(had, timed)}
+		for _, percent := range []int{50, 99} {
+			off, within := unknown, unknown
+			if j, ok := own.judge(capture, percent); ok {
+				off, within = j.String(), j.within()
+			}
+			row = append(row, formatMedian(own.values(percent)), formatMedian(capture.values(percent)), off, within)
+		}
+		row = append(row, own.together(99), capture.together(99), apart.together(50), apart.together(99))
+		table.Rows = append(table.Rows, row)
+		table.Notes = append(table.Notes, verdict(own, capture, "the capture of the same packets"))
+	}
+	return table
+}
+
+func formatShare(part, whole int) string {
+	return fmt.Sprintf("%.1f %%", float64(part)/float64(whole)*100)
+}
+
+// together is a percentile of what all turns saw, as if they had been one.
+func (v view) together(percent int) string {
+	value, ok := percentile(slices.Sorted(slices.Values(slices.Concat(v.turns...))), percent)
+	if !ok {
+		return unknown
+	}
+	return formatSeconds(value)
+}
+
+// verdict says in words how near a view is to the reference.
+func verdict(own, reference view, of string) string {
+	said := own.title + ": within max(5 µs, 10 %) of " + of + ":"
 	for _, percent := range []int{50, 99} {
 		j, ok := own.judge(reference, percent)
 		if !ok {

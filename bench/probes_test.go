@@ -88,19 +88,25 @@ func TestParseClient(t *testing.T) {
 		want       roundTrips
 		wrong      string
 	}{
-		{name: "all is known", text: "2000 3000 100\n1000 5000 -300\nsent 2\n",
-			want: roundTrips{network: []float64{1e-6, 2e-6}, application: []float64{3e-6, 5e-6}, timer: []float64{1e-7, 3e-7}, sent: 2}},
-		{name: "the kernel says nothing", text: "- 3000 100\nsent 1\n",
-			want: roundTrips{application: []float64{3e-6}, timer: []float64{1e-7}, sent: 1}},
-		{name: "warm-up and a loss", text: "- 9000 900\n- 3000 100\nsent 3", skip: 1,
-			want: roundTrips{application: []float64{3e-6}, timer: []float64{1e-7}, sent: 2}},
+		{name: "all is known", text: "0 2000 3000 100\n1 1000 5000 -300\nsent 2\n",
+			want: roundTrips{network: []float64{1e-6, 2e-6}, application: []float64{3e-6, 5e-6}, timer: []float64{1e-7, 3e-7}, sent: 2,
+				numbered: map[int]float64{0: 2e-6, 1: 1e-6}}},
+		{name: "the kernel says nothing", text: "0 - 3000 100\nsent 1\n",
+			want: roundTrips{application: []float64{3e-6}, timer: []float64{1e-7}, sent: 1, numbered: map[int]float64{}}},
+		{name: "warm-up and losses in it and after", text: "1 - 9000 900\n2 1000 3000 100\nsent 5", skip: 2,
+			want: roundTrips{network: []float64{1e-6}, application: []float64{3e-6}, timer: []float64{1e-7}, sent: 3,
+				numbered: map[int]float64{2: 1e-6}}},
+		{name: "not in order", text: "1 2000 3000 0\n0 - 9000 0\nsent 2", skip: 1,
+			want: roundTrips{network: []float64{2e-6}, application: []float64{3e-6}, timer: []float64{0}, sent: 1,
+				numbered: map[int]float64{1: 2e-6}}},
 		{name: "nothing came back", text: "sent 3\n", skip: 1, wrong: "nothing came back"},
-		{name: "all of it was warm-up", text: "- 1 1\nsent 1\n", skip: 5, wrong: "nothing came back"},
-		{name: "it broke off", text: "1 2 3\n4 5", wrong: `ended with "4 5"`},
+		{name: "all of it was warm-up", text: "0 - 1 1\nsent 1\n", skip: 5, wrong: "nothing came back"},
+		{name: "it broke off", text: "0 1 2 3\n1 4 5", wrong: `ended with "1 4 5"`},
 		{name: "it said nothing", wrong: `ended with ""`},
-		{name: "too few words", text: "1 2\nsent 1", wrong: `said "1 2"`},
-		{name: "no number", text: "1 x 2\nsent 1", wrong: `said "1 x 2"`},
-		{name: "no count", text: "1 2 3\nsent all", wrong: "all"},
+		{name: "too few words", text: "1 2 3\nsent 1", wrong: `said "1 2 3"`},
+		{name: "no number", text: "0 1 x 2\nsent 1", wrong: `said "0 1 x 2"`},
+		{name: "no number of its own", text: "x 1 2 3\nsent 1", wrong: `said "x 1 2 3"`},
+		{name: "no count", text: "0 1 2 3\nsent all", wrong: "all"},
 	} {
 		got, err := parseClient(test.text, test.skip)
 		checkParsed(t, test.name, got, err, test.want, test.wrong)
@@ -115,7 +121,7 @@ func checkParsed(t *testing.T, name string, got roundTrips, err error, want roun
 		}
 		return
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(roundTrips{}), cmpopts.EquateApprox(1e-9, 0)); err != nil || diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(roundTrips{}, twice{}), cmpopts.EquateApprox(1e-9, 0)); err != nil || diff != "" {
 		t.Errorf("%s: %v %s", name, err, diff)
 	}
 }

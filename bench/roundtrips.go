@@ -19,10 +19,34 @@ type roundTrips struct {
 	application []float64 // as the client's process saw them
 	timer       []float64 // how far from its time a round trip left
 	sent        int
+	numbered    map[int]float64 // as the kernel saw them, by their number from 0
+	twice       twice
 }
 
-// parseClient reads what our own clients print: a line for each round trip, and how many were sent. Those of the first
-// skip are left out; what comes before a lost one counts as if it had not been lost.
+// twice is the round trips that both the client and a capture of the same packets have timed, in seconds. Each slice is
+// sorted.
+type twice struct {
+	client  []float64 // by what the client's kernel told it
+	capture []float64
+	apart   []float64 // how far the two are apart, for each round trip
+}
+
+// compare finds the round trips that were captured, too.
+func (r *roundTrips) compare(captured map[int]time.Duration) {
+	for number, own := range r.numbered {
+		if took, ok := captured[number]; ok {
+			r.twice.client = append(r.twice.client, own)
+			r.twice.capture = append(r.twice.capture, took.Seconds())
+			r.twice.apart = append(r.twice.apart, math.Abs(own-took.Seconds()))
+		}
+	}
+	slices.Sort(r.twice.client)
+	slices.Sort(r.twice.capture)
+	slices.Sort(r.twice.apart)
+}
+
+// parseClient reads what our own clients print: a line for each round trip that came back, and how many were sent. The
+// first skip round trips are left out.
 func parseClient(text string, skip int) (roundTrips, error) {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	sent, found := strings.CutPrefix(lines[len(lines)-1], "sent ")
@@ -33,30 +57,41 @@ func parseClient(text string, skip int) (roundTrips, error) {
 	if err != nil {
 		return roundTrips{}, err
 	}
-	r := roundTrips{sent: max(count-skip, 0)}
-	lines = lines[:len(lines)-1]
-	for _, line := range lines[min(skip, len(lines)):] {
-		if err := r.add(line); err != nil {
+	r := roundTrips{sent: max(count-skip, 0), numbered: map[int]float64{}}
+	for _, line := range lines[:len(lines)-1] {
+		if err := r.add(line, skip); err != nil {
 			return roundTrips{}, fmt.Errorf("the client said %q: %w", line, err)
 		}
 	}
 	return r.sorted()
 }
 
-func (r *roundTrips) add(line string) error {
+func (r *roundTrips) add(line string, skip int) error {
 	words := strings.Fields(line)
-	if len(words) != 3 {
-		return errors.New("want three numbers")
+	if len(words) != 4 {
+		return errors.New("want four numbers")
+	}
+	number, err := strconv.Atoi(words[0])
+	if err != nil || number < skip {
+		return err
 	}
 	for i, to := range []*[]float64{&r.network, &r.application, &r.timer} {
-		if i == 0 && words[i] == unknown {
+		word := words[i+1]
+		if i == 0 && word == unknown {
 			continue
 		}
-		nanos, err := strconv.ParseInt(words[i], 10, 64)
+		nanos, err := strconv.ParseInt(word, 10, 64)
 		if err != nil {
 			return err
 		}
-		*to = append(*to, math.Abs(float64(nanos))/1e9)
+		seconds := float64(nanos) / 1e9
+		switch to {
+		case &r.network:
+			r.numbered[number] = seconds
+		case &r.timer:
+			seconds = math.Abs(seconds)
+		}
+		*to = append(*to, seconds)
 	}
 	return nil
 }

@@ -4,9 +4,10 @@
 //
 //	stamp_client udp|tcp ADDRESS PORT BYTES COUNT INTERVAL_NS
 //
-// The address is IPv4, BYTES is 8 and up. It prints a line for each round trip, in ns: what the kernel saw of it ("-" if it
-// missed a packet), what this process saw of it, and how much later than its time it left. The last line is "sent N". It waits for
-// what is missing for a fifth of a second, and ends by itself after half an hour.
+// The address is IPv4, BYTES is 8 and up; a payload begins with the number of its round trip, in this machine's order. It
+// prints a line for each round trip: its number from 0 and, in ns, what the kernel saw of it ("-" if it missed a packet), what this
+// process saw of it, and how much later than its time it left. The last line is "sent N". It waits for what is missing for a
+// fifth of a second, and ends by itself after half an hour.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -150,6 +151,7 @@ int main(int argc, char **argv) {
 	for (int64_t k = 0; k < sent; k++) {
 		struct round *r = &rounds[k];
 		if (!r->got) continue;
+		printf("%lld ", (long long)k);
 		if (r->left && r->came) printf("%lld", (long long)(r->came - r->left)); else printf("-");
 		printf(" %lld %lld\n", (long long)(r->got - r->sent), (long long)(r->sent - r->due));
 	}

@@ -2,8 +2,8 @@
 //
 //	probeclient udp|tcp ADDRESS:PORT BYTES COUNT INTERVAL
 //
-// It prints a line for each round trip that was received, in ns: what the kernel saw of it ("-" if it saw nothing), what
-// this process saw of it, and how much later than its time it left. The last line is "sent N".
+// It prints a line for each round trip that was received: its number from 0 and, in ns, what the kernel saw of it ("-" if it
+// saw nothing), what this process saw of it, and how much later than its time it left. The last line is "sent N".
 package main
 
 import (
@@ -44,11 +44,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	w := bufio.NewWriter(out)
 	for _, s := range received {
 		network := "-"
-		if report.Timestamps.Clock != probe.UserClock {
+		// A round that the kernel's times are missing of has the process's time for both.
+		if report.Timestamps.Clock != probe.UserClock && *s.RTT != *s.ApplicationRTT {
 			network = strconv.FormatInt(s.RTT.Nanoseconds(), 10)
 		}
 		due := time.Duration(s.Seq-1) * plan.Interval
-		fmt.Fprintf(w, "%s %d %d\n", network, s.ApplicationRTT.Nanoseconds(), (s.Left - due).Nanoseconds())
+		fmt.Fprintf(w, "%d %s %d %d\n", s.Seq-1, network, s.ApplicationRTT.Nanoseconds(), (s.Left - due).Nanoseconds())
 	}
 	fmt.Fprintf(w, "sent %d\n", report.Sent)
 	return w.Flush()

@@ -45,6 +45,8 @@ type sockets interface {
 	// What these answer is paused, and has sockets of its own: the files stay as they are.
 	adoptTCP(Address, Spec, Handed, *budget, Observe, *counters) (server, netip.AddrPort, error)
 	adoptUDP(Address, Spec, Handed, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
+	// beat returns when all that many sockets wait for has had a turn.
+	beat()
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
 }

@@ -3,7 +3,7 @@
 //
 //	netclient udp|tcp ADDRESS:PORT BYTES COUNT INTERVAL
 //
-// Each leaves at its time, or when the one before it has come back. It prints a line for each round trip, in ns: "-", as it does not
+// Each leaves at its time, or when the one before it has come back. It prints a line for each round trip: its number from 0 and, in ns, "-", as it does not
 // know what the kernel saw of it, what this process saw of it, and how much later than its time it left. The last line
 // is "sent N". A datagram that is not answered within a second is lost.
 package main
@@ -82,7 +82,7 @@ func measure(conn net.Conn, w io.Writer, size, count int, interval time.Duration
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "- %d %d\n", took.Nanoseconds(), left.Sub(due).Nanoseconds())
+		fmt.Fprintf(w, "%d - %d %d\n", k, took.Nanoseconds(), left.Sub(due).Nanoseconds())
 	}
 	return nil
 }
