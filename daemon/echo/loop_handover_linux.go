@@ -42,7 +42,7 @@ func (s *loopTCP) adoptSockets(a Address, spec Spec, h Handed) (bound netip.Addr
 		}
 	}
 	for _, one := range h.Connections {
-		local, err := s.adoptConnection(a, spec, one)
+		local, err := s.adoptConnection(a, one)
 		if err != nil {
 			return bound, err
 		}
@@ -78,7 +78,7 @@ func (s *loopTCP) prepareAdopted(spec Spec) (err error) {
 }
 
 // adoptConnection takes a connection in and answers its own address.
-func (s *loopTCP) adoptConnection(a Address, spec Spec, h HandedConnection) (local netip.AddrPort, err error) {
+func (s *loopTCP) adoptConnection(a Address, h HandedConnection) (local netip.AddrPort, err error) {
 	var peer netip.AddrPort
 	if h.Served {
 		local, err = checkServed(h.Socket)
