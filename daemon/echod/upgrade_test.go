@@ -45,6 +45,12 @@ func (u *upgradable) Output() string {
 // startUpgradable starts echod from a place of its own. What it becomes by upgrades ends with the test.
 func startUpgradable(t testing.TB, flags ...string) *upgradable {
 	t.Helper()
+	return startUpgradableBy(t, func(*exec.Cmd) {}, flags...)
+}
+
+// startUpgradableBy has somebody else prepare the first process.
+func startUpgradableBy(t testing.TB, prepare func(*exec.Cmd), flags ...string) *upgradable {
+	t.Helper()
 	u := &upgradable{
 		t: t, flags: flags, path: filepath.Join(worldDir(t), "echod"),
 		// A connection each: one that is kept is closed when its process goes.
@@ -59,7 +65,7 @@ func startUpgradable(t testing.TB, flags ...string) *upgradable {
 	u.log = log.Name()
 	u.process = process{echotest.StartProcess(t, echotest.ProcessOptions{
 		// A file, since a pipe would end with the first process.
-		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log },
+		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log; prepare(c) },
 	})}
 	t.Cleanup(u.stop)
 	return u

@@ -28,6 +28,8 @@ type Inherited struct {
 type Keeper interface {
 	// Keep keeps a copy of an endpoint's socket and answers its name there; empty: it could not.
 	Keep(endpoint string, socket *os.File) (name string)
+	// Kept counts a copy that it has kept already, for another process.
+	Kept(name string)
 	// Release gives the copy up, and returns when it is closed.
 	Release(name string)
 }
@@ -35,13 +37,14 @@ type Keeper interface {
 // given is a socket that the service manager has made for an endpoint. It has it open as long as the endpoint is there, so that
 // nobody can bind its address, and start takes it again.
 type given struct {
-	name      string // as the manager has it
-	protocol  echo.Protocol
-	address   echo.Address
-	device    string
-	handed    echo.Handed // ours, to be copied for each start
-	over      bool        // it was one connection, which is in use or has ended
-	forgotten bool        // the manager has passed it once, and not this time
+	name       string // as the manager has it
+	protocol   echo.Protocol
+	address    echo.Address
+	device     string
+	handed     echo.Handed // ours, to be copied for each start
+	connection bool        // it is one connection
+	over       bool        // which is in use or has ended
+	forgotten  bool        // the manager has passed it once, and not this time
 }
 
 // errNotPassed is why an endpoint does not serve whose socket has not come.
@@ -73,7 +76,7 @@ func (r *Registry) inherit(found []*entry, expected map[string]given) (created [
 		if in.KeptFor != "" {
 			continue
 		}
-		g := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed}
+		g := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed, connection: len(in.Handed.Connections) > 0}
 		g.address, _ = echo.ParseListen(in.Listen) // of a connection there may be none that can be listened on
 		if name := r.nameOf(found, expected, g); name != "" {
 			r.given[name] = g
@@ -219,7 +222,7 @@ func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, err
 	if g != nil && g.fits(s) {
 		return r.adoptGiven(ctx, s, g)
 	}
-	if g != nil && len(g.handed.Connections) > 0 {
+	if g != nil && g.connection {
 		return nil, fmt.Errorf("%w: it was one connection, and what it is served by cannot change", ErrNotServing)
 	}
 	live, err := r.engine.Listen(ctx, s)
@@ -239,7 +242,7 @@ func (r *Registry) adoptGiven(ctx context.Context, s echo.Spec, g *given) (*echo
 	if g.forgotten {
 		return nil, g.errNotPassed()
 	}
-	if len(g.handed.Connections) == 0 {
+	if !g.connection {
 		// The manager has it open: what it holds is not ours to end, and another start needs it again.
 		socket, err := echo.Duplicate(g.handed.Socket)
 		if err != nil {
@@ -336,7 +339,7 @@ func (r *Registry) inheritedLocked(def Definition, had netip.AddrPort) string {
 // isConnectionLocked says whether an endpoint is one connection, which is never kept.
 func (r *Registry) isConnectionLocked(name string) bool {
 	g := r.given[name]
-	return g != nil && len(g.handed.Connections) > 0
+	return g != nil && g.connection
 }
 
 // forgetSocketLocked closes the socket of an endpoint that is gone. The manager may pass it again to the next process.

@@ -351,17 +351,17 @@ func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
 		case <-d.handedOver:
 			return true
 		case <-d.servedAll():
-			return false
 		case <-stop.Done():
-			upgrades.Wait()
-			select {
-			case <-d.handedOver: // just before
-				return true
-			default:
-				return false
-			}
 		case <-d.config.UpgradeSignal:
 			upgrades.Go(func() { _, _ = d.upgrade(stop, false) }) // which tells the log
+			continue
+		}
+		upgrades.Wait()
+		select {
+		case <-d.handedOver: // just before
+			return true
+		default:
+			return false
 		}
 	}
 }

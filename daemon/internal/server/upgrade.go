@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/event"
@@ -21,7 +22,7 @@ import (
 //	new: hello           version, protocol
 //	old: manifest, then every session, endpoint and monitor as a record        changes are refused from here on
 //	new: checked         it understands all of it; the end, if that was only to be tried
-//	old: state free      with the control listeners; its state file is closed
+//	old: state free      with the control listeners, and sockets of the service manager; its state file is closed
 //	new: assembled       it has opened the state file and made everything
 //	old: ledgers         of probes that came here
 //	old: sockets         of each endpoint, with their connections               nothing is echoed from here on
@@ -29,6 +30,7 @@ import (
 //	old: go
 //	new: taken           from here on the new one is the daemon, whatever happens
 //	new: resumed         echo goes on
+//	old: told            the service manager knows the new one, and listens to it
 //	new: serving         control calls are taken; the old one ends
 //
 // Until taken, whatever is wrong with the new one, the old one ends it and goes on.
@@ -46,6 +48,7 @@ const (
 	goMessage
 	takenMessage
 	resumedMessage
+	toldMessage
 	servingMessage
 )
 
@@ -91,6 +94,8 @@ type manifest struct {
 type handedListener struct {
 	Flag  string `json:"flag"`  // grpc-listen, http-listen or socket
 	Value string `json:"value"` // of the flag
+	// Passed says that the service manager has made it.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // handedSockets is what comes of one endpoint: messages with its connections follow, and behind those of all the descriptors.
@@ -323,7 +328,10 @@ func (h *handOver) giveState(m *manifest) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.successor.Put(stateFreeMessage, nothing{}), h.successor.SendFiles(files), h.successor.Receive(assembledMessage, &nothing{}))
+	return errors.Join(
+		h.successor.Put(stateFreeMessage, nothing{}), h.successor.SendFiles(slices.Concat(files, h.frozen.Passed())),
+		h.successor.Receive(assembledMessage, &nothing{}),
+	)
 }
 
 // giveSockets is the part in which nothing is echoed.
@@ -433,6 +441,9 @@ func (h *handOver) awaitServing(began time.Time, did *rpc.Upgraded) error {
 		return fmt.Errorf("the new echod (process %d) has taken over and does not echo: %w", h.successor.PID(), err)
 	}
 	did.Pause = time.Since(began)
+	if err := h.successor.Send(toldMessage, nothing{}); err != nil {
+		return fmt.Errorf("the new echod (process %d) has taken over and ended: %w", h.successor.PID(), err)
+	}
 	if err := h.successor.Receive(servingMessage, &nothing{}); err != nil {
 		return fmt.Errorf("the new echod (process %d) has taken over and takes no control calls: %w", h.successor.PID(), err)
 	}
@@ -486,7 +497,7 @@ func (d *daemon) leave() error {
 func (d *daemon) handedListeners() (all []handedListener) {
 	for _, l := range d.listeners.named(d.config) {
 		if *l.listener != nil {
-			all = append(all, handedListener{l.flag, l.value})
+			all = append(all, handedListener{l.flag, l.value, l.listener == &d.listeners.unix && d.listeners.unixPassed})
 		}
 	}
 	return all
