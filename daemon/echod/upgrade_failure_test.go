@@ -40,7 +40,7 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 			// A hang lasts as long as an upgrade may: nobody waits for that here.
 			u := startUpgradable(t, append(flags, "--upgrade-timeout=3s")...)
 			tcp, udp := u.create(`{"name": "tcp", "protocol": "TCP"}`), u.create(`{"name": "udp", "protocol": "UDP"}`)
-			l := startLoad(t, tcp, udp, loadSize{streams: 5, datagrams: 5 * time.Millisecond, connects: 50 * time.Millisecond})
+			l := startLoad(t, tcp, udp, loadSize{streams: 5, writes: 10 * time.Millisecond, datagrams: 5 * time.Millisecond, connects: 50 * time.Millisecond})
 			for _, c := range []struct{ script, want string }{
 				{"exit 1", "exit status 1"},
 				{"kill -9 $$", "killed"},

@@ -243,9 +243,12 @@ func files(t testing.TB, pid int) int {
 
 // TestUpgradeUnderLoad upgrades a daemon again and again while clients use it: nothing is refused, reset, lost or wrong.
 func TestUpgradeUnderLoad(t *testing.T) {
-	times, size := 10, loadSize{streams: 20, datagrams: 2 * time.Millisecond, connects: 20 * time.Millisecond}
+	times, size := 10, loadSize{streams: 20, writes: 10 * time.Millisecond, datagrams: 2 * time.Millisecond, connects: 20 * time.Millisecond}
 	if n, err := strconv.Atoi(os.Getenv("ECHOD_TEST_UPGRADES")); err == nil {
-		times, size = n, loadSize{streams: 200, datagrams: 200 * time.Microsecond, connects: 20 * time.Millisecond}
+		times, size = n, loadSize{
+			// What 200 streams write is not to take what the datagrams need.
+			streams: 200, writes: 100 * time.Millisecond, datagrams: 200 * time.Microsecond, connects: 20 * time.Millisecond,
+		}
 	}
 	for name, flags := range map[string][]string{"memory": nil, "state": {"--state-dir=" + t.TempDir()}} {
 		t.Run(name, func(t *testing.T) {
@@ -256,7 +259,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := startLoad(t, tcp, udp, size)
+			l, began := startLoad(t, tcp, udp, size), time.Now()
 			first := 0
 			for i := range times {
 				bytes, datagrams, connects := l.bytes.Load(), l.datagrams.Load(), l.connects.Load()
@@ -274,6 +277,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					first = pid
 				}
 			}
+			took := time.Since(began).Seconds()
 			l.end()
 			now, err := u.get("/v1/endpoints/tcp")
 			if err != nil {
@@ -291,8 +295,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			if got, want := fmt.Sprint(stats["connectionsTotal"]), fmt.Sprint(uint64(size.streams)+l.connects.Load()); got != want {
 				t.Errorf("%s connections were counted, %s there were", got, want)
 			}
-			t.Logf("%d upgrades, %d bytes, %d datagrams, %d connections; the longest silence took %v",
-				times, l.bytes.Load(), l.datagrams.Load(), l.connects.Load(), time.Duration(l.longest.Load()).Round(time.Millisecond))
+			t.Logf("%d upgrades, %d bytes, %d datagrams (%.0f/s), %d connections (%.0f/s); the longest silence took %v", times, l.bytes.Load(),
+				l.datagrams.Load(), float64(l.datagrams.Load())/took, l.connects.Load(), float64(l.connects.Load())/took, time.Duration(l.longest.Load()).Round(time.Millisecond))
 		})
 	}
 }

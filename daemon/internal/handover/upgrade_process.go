@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 
 // variable names the descriptor of the link in the environment of the process that is to take over.
 const variable = "ECHOD_UPGRADE_FD"
+
+// CanUpgrade says whether processes can hand over to each other on this system.
+const CanUpgrade = runtime.GOOS == "linux"
 
 // OwnPath is where this process's binary was started from, for what lies there later. It is to be asked for at the start: a
 // relative path means something else when the directory is another, and the system calls a binary that was replaced "(deleted)".

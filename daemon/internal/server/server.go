@@ -353,7 +353,11 @@ func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
 		case <-d.servedAll():
 		case <-stop.Done():
 		case <-d.config.UpgradeSignal:
-			upgrades.Go(func() { _, _ = d.upgrade(stop, false) }) // which tells the log
+			upgrades.Go(func() {
+				if _, err := d.upgrade(stop, false); err != nil {
+					d.log.Warn("the signal to upgrade came to nothing", "error", err)
+				}
+			})
 			continue
 		}
 		upgrades.Wait()
