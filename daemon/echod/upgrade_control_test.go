@@ -174,7 +174,18 @@ func TestAChangeThatComesInTheMoment(t *testing.T) {
 	}
 }
 
-// TestClientsGoOnOverAnUpgrade has a session held and events watched by echoctl, and a probe under way.
+// runs is how often the monitor m has run.
+func (u *upgradable) runs(t *testing.T) int {
+	t.Helper()
+	m, err := u.get("/v1/monitors/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters, _ := m["counters"].(map[string]any)
+	return number(counters["runs"])
+}
+
+// TestClientsGoOnOverAnUpgrade has a session held and events watched by echoctl, a monitor, and a probe under way.
 func TestClientsGoOnOverAnUpgrade(t *testing.T) {
 	u := startUpgradable(t)
 	session := u.echoctl(t, "session", "--name", "s", "--grace", "1s", "--tcp", "127.0.0.1:0", "--", "cat")
@@ -192,6 +203,8 @@ func TestClientsGoOnOverAnUpgrade(t *testing.T) {
 		t.Fatalf("a probe: %v", probe)
 	}
 	until := probe["name"]
+	u.call("/v1/monitors", `{"name": "m", "probe": {"target": {"endpoint": "first"}, "count": 1, "timeout": "30s"}, "interval": "1s"}`)
+	runs := 0
 
 	for i := range 2 {
 		// A watch is resumed as it has read all that there is.
@@ -203,6 +216,16 @@ func TestClientsGoOnOverAnUpgrade(t *testing.T) {
 		u.create(fmt.Sprintf(`{"name": %q, "protocol": "TCP"}`, next))
 		watch.await(`"` + next + `"`)
 		session.awaitTimes("held again", i+1)
+		// Its counters go on, and it does.
+		before := u.runs(t)
+		if before < runs {
+			t.Errorf("a monitor has run %d times, and had %d", before, runs)
+		}
+		for deadline := time.Now().Add(patience); runs <= before; time.Sleep(20 * time.Millisecond) {
+			if runs = u.runs(t); time.Now().After(deadline) {
+				t.Fatalf("the monitor does not run, after %d times", runs)
+			}
+		}
 	}
 	for _, name := range []string{"first", "before-0", "after-0", "before-1", "after-1"} {
 		if n := strings.Count(watch.String(), `"name":"`+name+`"`) + strings.Count(watch.String(), `"name": "`+name+`"`); n != 1 {

@@ -67,7 +67,12 @@ func startUpgradableBy(t testing.TB, prepare func(*exec.Cmd), flags ...string) *
 		// A file, since a pipe would end with the first process.
 		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log; prepare(c) },
 	})}
-	t.Cleanup(u.stop)
+	t.Cleanup(func() {
+		u.stop()
+		if strings.Contains(u.Output(), "DATA RACE") {
+			t.Error(u.Output())
+		}
+	})
 	return u
 }
 
