@@ -152,6 +152,49 @@ func TestOneUpgradeAtATime(t *testing.T) {
 	u.ended = true
 }
 
+// TestAStopThatComesTooLate stops a process that has handed over already, while the new one does not yet say that it serves:
+// the new one is the daemon, and has all that it needs.
+func TestAStopThatComesTooLate(t *testing.T) {
+	bad, err := faulty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := startUpgradable(t)
+	address := u.create(`{"name": "e", "protocol": "TCP"}`)
+	u.installScript("ECHOD_UPGRADE_FAULT=taken:stop exec " + bad + ` "$@"`)
+	u.Signal(syscall.SIGUSR2)
+	next := 0
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		next = number(strings.TrimSpace(childrenOf(t, u.PID)))
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", next)); err == nil && strings.Contains(string(text), ") T ") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the new process is not stopped\n%s", u.Output())
+		}
+	}
+	u.Signal(syscall.SIGTERM)
+	// One that drained would say so.
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !strings.Contains(u.Output(), "msg=stopping"); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := syscall.Kill(next, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if code := u.Wait(); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, u.Output())
+	}
+	if pid := u.pid(); pid != next {
+		t.Errorf("process %d is the daemon, want %d", pid, next)
+	}
+	if _, err := os.Stat(u.Socket); err != nil {
+		t.Errorf("the socket file: %v\n%s", err, u.Output())
+	}
+	if err := greet(address); err != nil {
+		t.Error(err)
+	}
+}
+
 func awaitFile(t *testing.T, path string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {

@@ -129,7 +129,7 @@ type daemon struct {
 
 	barrier    rpc.Barrier     // refuses changes for the moment of an upgrade
 	arrival    *arrival        // what was taken over from another process; nil: nothing
-	upgrading  sync.Mutex      // held by the upgrade that is under way
+	upgrading  chan struct{}   // full while an upgrade is under way, and once there are to be none
 	life       context.Context // ends when the daemon is to stop
 	handedOver chan struct{}   // closed when another process is the daemon
 	gone       error           // what is known to be wrong with that one; written before
@@ -139,6 +139,7 @@ type daemon struct {
 func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	d := &daemon{
 		config: c, log: c.Log, listeners: listeners, readiness: newReadiness(), gate: rpc.NewGate(), handedOver: make(chan struct{}),
+		upgrading: make(chan struct{}, 1),
 	}
 	listeners.canRest()
 	defer func() {
@@ -360,11 +361,10 @@ func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
 			})
 			continue
 		}
-		upgrades.Wait()
 		select {
-		case <-d.handedOver: // just before
+		case <-d.handedOver: // just before, or by an upgrade that could not be taken back
 			return true
-		default:
+		case d.upgrading <- struct{}{}:
 			return false
 		}
 	}

@@ -112,7 +112,9 @@ func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, er
 	if d.config.Executable == "" {
 		return rpc.Upgraded{}, rpc.ErrCannotUpgrade
 	}
-	if !d.upgrading.TryLock() {
+	select {
+	case d.upgrading <- struct{}{}:
+	default:
 		return rpc.Upgraded{}, fmt.Errorf("%w; wait for its end", rpc.ErrUpgradeRunning)
 	}
 	// A caller that leaves takes nothing back.
@@ -124,7 +126,7 @@ func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, er
 		if h.taken {
 			close(d.handedOver) // nobody upgrades us any more
 		} else {
-			d.upgrading.Unlock()
+			<-d.upgrading
 		}
 	}()
 	did, err := h.run(validateOnly)
@@ -146,8 +148,9 @@ type handOver struct {
 	daemon    *daemon
 	ctx       context.Context
 	successor *handover.Successor
-	doing     string   // what the successor is to do now
-	undo      []func() // in reverse, when it comes to nothing
+	doing     string      // what the successor is to do now
+	uncut     func() bool // has the end of ctx cut nothing any more
+	undo      []func()    // in reverse, when it comes to nothing
 	frozen    *registry.Frozen
 	taken     bool // the successor is the daemon
 }
@@ -161,8 +164,8 @@ func (h *handOver) run(validateOnly bool) (did rpc.Upgraded, err error) {
 	did = rpc.Upgraded{PID: h.successor.PID(), PreviousVersion: Version}
 	deadline, _ := h.ctx.Deadline()
 	// What is waited for at the link ends with the daemon, too.
-	stop := context.AfterFunc(h.ctx, func() { _ = h.successor.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	h.uncut = context.AfterFunc(h.ctx, func() { _ = h.successor.SetDeadline(time.Unix(1, 0)) })
+	defer h.uncut()
 	defer func() { err = h.end(err) }() // whatever happens
 	if err = h.successor.SetDeadline(deadline); err != nil {
 		return did, err
@@ -319,10 +322,10 @@ func (h *handOver) tell(m *manifest) error {
 func (h *handOver) giveState(m *manifest) error {
 	d := h.daemon
 	h.doing = "open the state file"
+	h.undo = append(h.undo, d.reopenState) // one that cannot be closed in order is not open any more, either
 	if err := d.state.suspend(); err != nil {
 		return fmt.Errorf("cannot close the state file: %w", err)
 	}
-	h.undo = append(h.undo, d.reopenState)
 	files, err := d.listenerFiles(m.Listeners)
 	defer closeFiles(files)
 	if err != nil {
@@ -419,6 +422,7 @@ func (h *handOver) putSockets(all []registry.HandedSockets) ([]*os.File, error) 
 // would write into the same connections.
 func (h *handOver) letGo() error {
 	err := errors.Join(h.successor.Send(goMessage, nothing{}), h.successor.Receive(takenMessage, &nothing{}))
+	h.uncut()
 	if err == nil {
 		h.taken = true
 		return nil

@@ -88,9 +88,11 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.link.Receive(goMessage, &nothing{}); err != nil {
 		return nil, err
 	}
-	if err := a.link.Send(takenMessage, nothing{}); err != nil {
+	// One that has let go and ended since does not go on.
+	if err := a.link.Send(takenMessage, nothing{}); err != nil && !errors.Is(err, handover.ErrEnded) {
 		return nil, err
 	}
+	atStep("taken")
 	a.begin(d)
 	return d, nil
 }
