@@ -201,7 +201,7 @@ func (s *step) record(now time.Time, running bool) record {
 	if s.socket != nil {
 		rec.Address, rec.Running = s.socket.live.Addr(), true
 	}
-	rec.ExpireTime = s.After.expiry(now)
+	rec.ExpireTime = s.entry.expiry(s.After, now)
 	return rec
 }
 
@@ -230,7 +230,7 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	switch s.Action {
 	case ActionNone:
 		if s.After.TTL > 0 {
-			r.leaseLocked(e, s.After.expiry(now))
+			r.leaseLocked(e, e.expiry(s.After, now))
 			r.renewedLocked(e)
 		}
 		if s.failure != nil && r.failLocked(e, s.failure) {
@@ -243,7 +243,7 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	case ActionUpdate, ActionReplace:
 		changed := s.redefines()
 		r.becomeLocked(s, now)
-		r.leaseLocked(e, s.After.expiry(now))
+		r.leaseLocked(e, e.expiry(s.After, now))
 		if changed {
 			r.tellLocked(event.Updated, e)
 		}

@@ -28,6 +28,7 @@ type entry struct {
 	created   time.Time
 	updated   time.Time
 	expires   time.Time      // when its ttl is over, by the monotonic clock; zero: never
+	atLeast   time.Time      // it does not expire before; zero unless it was brought back by a start, with a ttl
 	lease     lease          // has it looked at then
 	retry     lease          // has it tried again, while it has Failed
 	lost      error          // what it had and lost, while it has Failed for that: a retry that finds the same is no news

@@ -100,6 +100,15 @@ func (d Definition) expiry(now time.Time) time.Time {
 	return now.Add(d.TTL)
 }
 
+// expiry is that of a definition which the entry has, or gets: a renewal soon after a start takes nothing from anybody.
+func (e *entry) expiry(def Definition, now time.Time) time.Time {
+	expires := def.expiry(now)
+	if !expires.IsZero() && expires.Before(e.atLeast) {
+		return e.atLeast
+	}
+	return expires
+}
+
 // overLocked says whether an entry's time is over, or its session's.
 func (e *entry) overLocked(now time.Time) bool {
 	return !e.expires.IsZero() && !e.expires.After(now) || e.session != nil && e.session.ending
@@ -251,6 +260,7 @@ func (r *Registry) beginLeasesLocked() {
 	for _, e := range r.entries {
 		if e.def.TTL > 0 {
 			left := max(min(e.expires.Sub(now), e.def.TTL), afterStart) // e.expires is from the store: by the wall clock
+			e.atLeast = now.Add(afterStart)
 			r.leaseLocked(e, now.Add(left))
 		}
 	}
@@ -266,9 +276,10 @@ func (r *Registry) closeLeases() {
 	r.leases.wg.Wait()
 }
 
-// Renew has an endpoint expire its ttl from now; ttl, where it is not 0, becomes its ttl first, which is an update. Without
-// one it is none: neither the etag nor the update time changes, and no event tells of it, since owners may renew each second.
-// It is kept when it returns. The error is ErrNotFound, ErrDraining, ErrNoTTL or ErrNotStored.
+// Renew has an endpoint expire its ttl from now, and what a start brought back no sooner than afterStart behind that; ttl, where it
+// is not 0, becomes its ttl first, which is an update. Without one it is none: neither the etag nor the update time changes, and no
+// event tells of it, since owners may renew each second. It is kept when it returns. The error is ErrNotFound, ErrDraining,
+// ErrNoTTL or ErrNotStored.
 func (r *Registry) Renew(ctx context.Context, name string, ttl time.Duration) (Endpoint, error) {
 	e, err := r.takeUndrained(ctx, name)
 	if err != nil {
@@ -397,7 +408,7 @@ func (r *Registry) renewTaken(entries []*entry, ttl time.Duration) error {
 		if ttl != 0 && ttl != e.def.TTL {
 			rec.TTL, rec.UpdateTime = ttl, now
 		}
-		rec.ExpireTime = rec.expiry(now)
+		rec.ExpireTime = e.expiry(rec.Definition, now)
 		records = append(records, rec)
 	}
 	if err := r.write(records, nil); err != nil {
