@@ -180,12 +180,16 @@ func (r *Registry) heal(e *entry) {
 		return
 	}
 	defer e.release()
-	r.mu.Lock()
-	due := !r.closing && !e.gone && e.state == Failed
-	r.mu.Unlock()
-	if due {
+	if r.isDue(e) {
 		r.restart(r.heals.end, e)
 	}
+}
+
+// isDue says whether an entry is to be retried.
+func (r *Registry) isDue(e *entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closing && !e.gone && e.state == Failed
 }
 
 // restart binds an entry that has Failed where it was, or notes why it cannot. The caller has the turn.

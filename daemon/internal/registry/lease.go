@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
 )
 
@@ -190,15 +189,7 @@ func (r *Registry) expireTaken(taken []*entry) {
 			e.release()
 		}
 	}()
-	var over []*entry
-	r.mu.Lock()
-	for _, e := range taken {
-		// Since it was found, it may have been deleted or renewed; and from now on it cannot be.
-		if !r.closing && !e.gone && e.overLocked(time.Now()) {
-			over = append(over, e)
-		}
-	}
-	r.mu.Unlock()
+	over := r.overOf(taken)
 	if len(over) == 0 {
 		return
 	}
@@ -219,16 +210,23 @@ func (r *Registry) expireTaken(taken []*entry) {
 	r.leases.refused = false
 }
 
+// overOf answers those of the entries whose time is over. Since one was found, it may have been deleted or renewed; from now on
+// it cannot be, as the caller has its turn.
+func (r *Registry) overOf(taken []*entry) (over []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range taken {
+		if !r.closing && !e.gone && e.overLocked(time.Now()) {
+			over = append(over, e)
+		}
+	}
+	return over
+}
+
 // cutDrain ends the drain of an entry, if one is under way.
 func (r *Registry) cutDrain(e *entry) {
-	r.mu.Lock()
-	var live *echo.Endpoint
-	if e.state == Draining {
-		live = e.live
-	}
-	r.mu.Unlock()
-	if live != nil {
-		_ = live.Close(ended()) // what it answers is told to the call that started the drain
+	if now := r.copyOf(e); now.state == Draining && now.live != nil {
+		_ = now.live.Close(ended()) // what it answers is told to the call that started the drain
 	}
 }
 
@@ -326,21 +324,7 @@ func (r *Registry) drainError(name string) error {
 func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl time.Duration) ([]string, error) {
 	found := r.behind("", math.MaxInt, false)
 	found = slices.DeleteFunc(found, func(s sight) bool { return s.TTL == 0 || match != nil && !match(&s.Endpoint) })
-	var free, busy []*entry
-	r.mu.Lock()
-	for _, s := range found {
-		e := r.entries[s.Name]
-		if e == nil || e.uid != s.UID {
-			continue
-		}
-		select {
-		case e.turn <- struct{}{}:
-			free = append(free, e)
-		default:
-			busy = append(busy, e)
-		}
-	}
-	r.mu.Unlock()
+	free, busy := r.takeFree(found)
 	names, err := r.renewLeased(free, ttl)
 	if err != nil {
 		return names, err
@@ -362,6 +346,25 @@ func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl
 	waiting.Wait()
 	slices.Sort(names)
 	return names, err
+}
+
+// takeFree takes the turns on what was seen that nobody else has, and answers what is still there.
+func (r *Registry) takeFree(seen []sight) (free, busy []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range seen {
+		e := r.entries[s.Name]
+		if e == nil || e.uid != s.UID {
+			continue
+		}
+		select {
+		case e.turn <- struct{}{}:
+			free = append(free, e)
+		default:
+			busy = append(busy, e)
+		}
+	}
+	return free, busy
 }
 
 // renewBusy is renewLeased of an entry whose turn has to be waited for.

@@ -59,7 +59,7 @@ func (r *Registry) write(puts []record, deletes []string) error {
 	return nil
 }
 
-// Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
+// Restore brings back what the store holds; it is called once, before anything that creates or changes. An endpoint that cannot be bound
 // is there as Failed, with the reason, and is tried again by itself; so is one whose network namespace does not answer within
 // lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
@@ -69,7 +69,6 @@ func (r *Registry) Restore(ctx context.Context) error {
 	if err := r.restoreSessions(); err != nil {
 		return err
 	}
-	r.heals.held = true // nobody else is here yet
 	var found []*entry
 	err := r.store.Each(recordKind, func(key string, value []byte) error {
 		var rec record
@@ -90,14 +89,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var meant []*entry // to serve
-	for _, e := range found {
-		r.entries[e.def.Name] = e
-		r.rejoin(e)
-		if e.state == Failed {
-			meant = append(meant, e)
-		}
-	}
+	meant := r.admitAll(found)
 	slow := r.lookAhead(ctx, meant)
 	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
 	r.mu.Lock()
@@ -108,6 +100,21 @@ func (r *Registry) Restore(ctx context.Context) error {
 		r.events.Found(r.eventLocked(event.Existing, e))
 	}
 	return nil
+}
+
+// admitAll takes in what was found, and answers what is meant to serve, which nobody is to retry until it was tried.
+func (r *Registry) admitAll(found []*entry) (meant []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heals.held = true
+	for _, e := range found {
+		r.entries[e.def.Name] = e
+		r.rejoinLocked(e)
+		if e.state == Failed {
+			meant = append(meant, e)
+		}
+	}
+	return meant
 }
 
 // revive binds a restored endpoint, or notes why it cannot. What is slow is not waited for again.
