@@ -85,7 +85,7 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 // leaveFailed has what has Failed, is as described and cannot be bound stay what it is.
 func (s *step) leaveFailed() {
 	if s.socket != nil && s.socket.live == nil {
-		s.failure, s.socket = s.socket.err, nil
+		s.Failure, s.socket = s.socket.err, nil
 		s.Action, s.Revive = ActionNone, false
 	}
 }
@@ -233,7 +233,7 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 			r.leaseLocked(e, e.expiry(s.After, now))
 			r.renewedLocked(e)
 		}
-		if s.failure != nil && r.failLocked(e, s.failure) {
+		if s.Failure != nil && r.failLocked(e, s.Failure) {
 			r.tellLocked(event.StateChanged, e)
 		}
 	case ActionCreate:
@@ -306,7 +306,7 @@ func (r *Registry) comeBack(ctx context.Context, s *step) error {
 		return nil
 	}
 	r.failLocked(e, err)
-	if s.Revive || s.failure != nil {
+	if s.Revive || s.Failure != nil {
 		return nil
 	}
 	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)

@@ -40,7 +40,7 @@ type entry struct {
 
 // take waits for the turn on an endpoint. The caller must release it.
 func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
-	e := r.named(name)
+	e := r.look(name)
 	if e == nil {
 		return nil, notFound(name)
 	}
@@ -54,13 +54,6 @@ func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
 		return nil, notFound(name)
 	}
 	return e, nil
-}
-
-// named answers the entry that has a name now, or nil.
-func (r *Registry) named(name string) *entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.entries[name]
 }
 
 // copyOf answers an entry as it stands, for who does not have its turn.

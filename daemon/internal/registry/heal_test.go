@@ -413,7 +413,10 @@ func TestAnApplyLeavesWhatFailed(t *testing.T) {
 	wantTold(t, w, "existing stuck failed")
 	mustApply(t, r, want(stuck, tcp("new")), ApplyOptions{}, "=stuck +new")
 	wantTold(t, w, "created new serving")
-	mustApply(t, r, want(stuck, tcp("new")), ApplyOptions{}, "=stuck =new")
+	changes, err := r.Apply(ctx, want(stuck, tcp("new")), ApplyOptions{})
+	if err != nil || done(changes) != "=stuck =new" || !errors.Is(changes[0].Failure, echo.ErrAddressInUse) || changes[1].Failure != nil {
+		t.Errorf("%+v, %v", changes, err)
+	}
 	wantTold(t, w)
 	if now := mustGet(t, r, "stuck"); now.State != Failed || now.RetryTime.IsZero() || !strings.Contains(now.Reason, "in use") {
 		t.Errorf("%+v", now)
