@@ -298,18 +298,27 @@ func (r *Registry) comeBack(ctx context.Context, s *step) error {
 	if err == nil {
 		live, seen, err = r.bind(ctx, spec(e.def, e.address))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e.past, e.live = sum(e.past, s.old.Stats()), nil
-	if err == nil {
-		r.servesLocked(e, live, seen)
-		return nil
-	}
-	r.failLocked(e, err)
-	if s.Revive || s.Failure != nil {
+	if !r.cameBack(s, live, seen, err) {
 		return nil
 	}
 	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
-	r.tellLocked(event.StateChanged, e)
 	return fmt.Errorf("%q could not come back where it was and is FAILED: %w", e.def.Name, err)
+}
+
+// cameBack notes what came of comeBack, and answers whether an endpoint is lost by it.
+func (r *Registry) cameBack(s *step, live *echo.Endpoint, seen netwatch.Sight, err error) (lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := s.entry
+	e.past, e.live = sum(e.past, s.old.Stats()), nil
+	if err == nil {
+		r.servesLocked(e, live, seen)
+		return false
+	}
+	r.failLocked(e, err)
+	if s.Revive || s.Failure != nil {
+		return false
+	}
+	r.tellLocked(event.StateChanged, e)
+	return true
 }

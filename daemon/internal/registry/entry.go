@@ -87,10 +87,13 @@ func (r *Registry) servesLocked(e *entry, live *echo.Endpoint, seen netwatch.Sig
 func (r *Registry) failed(e *entry, live *echo.Endpoint, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.live == live && e.state == Serving {
-		r.failLocked(e, err)
-		r.logFailure(e, err)
-		r.tellLocked(event.StateChanged, e)
+	if e.live != live || e.state != Serving {
+		return
+	}
+	r.failLocked(e, err)
+	r.tellLocked(event.StateChanged, e)
+	if name := e.def.Name; !r.closing {
+		r.heals.wg.Go(func() { r.logFailure(name, err) }) // the engine serves others here: it waits for no log
 	}
 }
 

@@ -232,10 +232,12 @@ func (r *Registry) cutDrain(e *entry) {
 
 // postpone has entries looked at later that the store did not let go.
 func (r *Registry) postpone(err error, entries []*entry) {
+	if r.refused() {
+		r.log.Error("cannot delete endpoints that have expired; they stay and are tried again", "first", entries[0].def.Name,
+			"endpoints", len(entries), "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refusedLocked("cannot delete endpoints that have expired; they stay and are tried again", "first", entries[0].def.Name,
-		"endpoints", len(entries), "error", err)
 	for _, e := range entries {
 		e.lease.refused++
 		e.lease.entry = e
@@ -243,12 +245,13 @@ func (r *Registry) postpone(err error, entries []*entry) {
 	}
 }
 
-// refusedLocked writes into the log that the store does not let go what is over, once until it does so again.
-func (r *Registry) refusedLocked(text string, args ...any) {
-	if !r.leases.refused {
-		r.leases.refused = true
-		r.log.Error(text, args...)
-	}
+// refused notes that the store does not let go what is over, and answers whether that is news: once until it does so again.
+func (r *Registry) refused() (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news = !r.leases.refused
+	r.leases.refused = true
+	return news
 }
 
 // beginLeasesLocked gives what was restored its time: what is left of it, but afterStart at least. A wall clock that was set back

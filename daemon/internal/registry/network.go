@@ -167,6 +167,7 @@ func (r *Registry) compare(ctx context.Context, f footing, s standing, now netwa
 	}
 	_ = live.Close(ended()) // always nil
 	r.part(e, live)
+	r.logFailure(e.def.Name, why)
 	if until == nil {
 		r.restart(ctx, e)
 	}
@@ -183,7 +184,6 @@ func (r *Registry) lose(s standing, why, until error) *echo.Endpoint {
 	}
 	r.failLocked(e, why)
 	e.lost = until
-	r.logFailure(e, why)
 	r.tellLocked(event.StateChanged, e)
 	return e.live
 }

@@ -128,14 +128,16 @@ func (r *Registry) revive(ctx context.Context, e *entry, slow map[footing]error)
 	} else {
 		live, seen, err = r.bind(ctx, s)
 	}
+	if err != nil {
+		r.log.Error("cannot bring back an endpoint; it is tried again", "endpoint", e.def.Name, "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
 		r.failLocked(e, err)
-		r.log.Error("cannot bring back an endpoint; it is tried again", "endpoint", e.def.Name, "error", err)
-		return
+	} else {
+		r.servesLocked(e, live, seen)
 	}
-	r.servesLocked(e, live, seen)
 }
 
 // clone makes a copy that shares nothing.

@@ -279,15 +279,15 @@ func (r *Registry) endSession(s *session) {
 	if left == 0 && r.store != nil {
 		err = r.store.Delete(sessionKind, s.Name)
 	}
+	if err != nil && r.refused() {
+		r.log.Error("cannot forget a session that is over; it is tried again", "session", s.Name, "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if left == 0 && err == nil {
 		delete(r.sessions, s.Name)
 		close(s.over)
 		return
-	}
-	if err != nil {
-		r.refusedLocked("cannot forget a session that is over; it is tried again", "session", s.Name, "error", err)
 	}
 	s.lease.refused++
 	r.scheduleLocked(&s.lease, time.Now().Add(s.lease.patience()))

@@ -96,7 +96,7 @@ func checkMetaPages(path string) error {
 	if err != nil {
 		return unreadable(err)
 	}
-	defer f.Close() // read only
+	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
 		return unreadable(err)
@@ -260,7 +260,7 @@ func put(tx *bbolt.Tx, c change) error {
 			}
 		}
 		value := c.records[p]
-		err := error(nil)
+		var err error
 		if value == nil {
 			err = b.Delete([]byte(p.key))
 		} else {
