@@ -165,7 +165,7 @@ func (r *Registry) compare(ctx context.Context, f footing, s standing, now netwa
 	if live == nil {
 		return
 	}
-	_ = live.Close(ended()) // always nil
+	r.end(ended(), live)
 	r.part(e, live)
 	r.logFailure(e.def.Name, why)
 	if until == nil {
