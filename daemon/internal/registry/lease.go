@@ -263,14 +263,18 @@ func (r *Registry) beginLeasesLocked() {
 	now := time.Now()
 	for _, e := range r.entries {
 		if e.def.TTL > 0 {
-			left := max(min(e.expires.Sub(now), e.def.TTL), afterStart) // e.expires is from the store: by the wall clock
-			e.atLeast = now.Add(afterStart)
-			r.leaseLocked(e, now.Add(left))
+			r.beginLeaseLocked(e, e.expires.Sub(now), now) // e.expires is from the store: by the wall clock
 		}
 	}
 	for _, s := range r.sessions {
 		r.scheduleLocked(&s.lease, now.Add(max(s.Grace, afterStart)))
 	}
+}
+
+// beginLeaseLocked gives an entry what is left of its ttl.
+func (r *Registry) beginLeaseLocked(e *entry, left time.Duration, now time.Time) {
+	e.atLeast = now.Add(afterStart)
+	r.leaseLocked(e, now.Add(max(min(left, e.def.TTL), afterStart)))
 }
 
 // closeLeases ends the goroutines of leases and waits for them. What was over by then and is still there is so after the
