@@ -26,7 +26,7 @@ func OwnPath() (string, error) {
 	running = strings.TrimSuffix(running, " (deleted)")
 	named, err := exec.LookPath(os.Args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return running, nil // whoever started us gave another name
+		return running, nil //nolint:nilerr // whoever started us gave another name
 	}
 	if named, err = filepath.Abs(named); err != nil {
 		return running, nil //nolint:nilerr // likewise
