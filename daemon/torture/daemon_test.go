@@ -1,0 +1,169 @@
+//go:build linux
+
+package torture_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
+)
+
+// patience is how long anything may take that should be quick. It is long since machines of CI are slow, and so that what takes
+// longer hangs.
+const patience = time.Minute
+
+// life is one run of the daemon: from its start until it is killed or stops, upgrades included.
+type life struct {
+	number int
+	conn   *grpc.ClientConn
+	rest   restConn
+	mortal atomic.Bool // that it ends is no wonder from here on
+	pid    atomic.Int64
+	ended  chan struct{} // closed when the process that was started has ended
+	cmd    *exec.Cmd
+	log    string // path
+
+	// What clients have sent to and heard of the anchors, by their names: it is what the daemon must have counted.
+	sent map[string]*sums
+}
+
+type sums struct{ bytes, datagrams atomic.Uint64 }
+
+// errDied says that a process ended before it was ready.
+var errDied = errors.New("echod ended before it was ready")
+
+// launch is how a daemon is started.
+type launch struct {
+	binary, dir, state string
+	env, flags         []string
+	number             int
+}
+
+// start runs a daemon and returns when it is ready. The error is errDied when it ends before that.
+func start(l launch) (*life, error) {
+	readyFile := filepath.Join(l.dir, "ready")
+	if err := os.Remove(readyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	one := &life{number: l.number, ended: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("echod-%d.log", l.number))}
+	args := append([]string{
+		"--state-dir=" + l.state, "--grpc-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--socket=" + filepath.Join(l.dir, "s"),
+		"--drain-timeout=0s", "--ready-file=" + readyFile,
+	}, l.flags...)
+	one.cmd = exec.Command(l.binary, args...)
+	one.cmd.Env = append(os.Environ(), l.env...)
+	one.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.OpenFile(one.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	one.cmd.Stdout, one.cmd.Stderr = log, log
+	started := make(chan error)
+	go func() {
+		// The kernel ends the process with the thread that started it, not with ours.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := one.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = one.cmd.Wait()
+			close(one.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	one.pid.Store(int64(one.cmd.Process.Pid))
+	var ready struct{ GRPC, HTTP string }
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		if text, err := os.ReadFile(readyFile); err == nil {
+			if err := json.Unmarshal(text, &ready); err != nil {
+				return nil, fmt.Errorf("the ready file: %w: %s", err, text)
+			}
+			break
+		}
+		select {
+		case <-one.ended:
+			return nil, fmt.Errorf("%w: %v", errDied, one.cmd.ProcessState)
+		default:
+		}
+		if time.Now().After(deadline) {
+			one.kill()
+			return nil, fmt.Errorf("echod is not ready after %v", patience)
+		}
+	}
+	one.conn, err = grpc.NewClient(ready.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		one.kill()
+		return nil, err
+	}
+	one.rest = restConn{"http://" + ready.HTTP, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+	return one, nil
+}
+
+// kill ends it as a crash does, and waits until it is gone.
+func (l *life) kill() {
+	l.mortal.Store(true)
+	_ = l.cmd.Process.Kill()
+	<-l.ended
+	l.end()
+}
+
+// end gives up what clients share.
+func (l *life) end() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+		l.rest.client.CloseIdleConnections()
+	}
+}
+
+// hasEnded says whether nothing of it runs any more.
+func (l *life) hasEnded() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *life) endpoints() echov1.EndpointServiceClient {
+	return echov1.NewEndpointServiceClient(l.conn)
+}
+
+func (l *life) info(ctx context.Context) (*echov1.Info, error) {
+	return echov1.NewDaemonServiceClient(l.conn).GetInfo(ctx, &echov1.GetInfoRequest{})
+}
+
+// list is all endpoints that match a filter, by name.
+func list(ctx context.Context, c echov1.EndpointServiceClient, filter string) (map[string]*echov1.Endpoint, error) {
+	all := map[string]*echov1.Endpoint{}
+	for token := ""; ; {
+		page, err := c.ListEndpoints(ctx, &echov1.ListEndpointsRequest{Filter: filter, PageSize: 1000, PageToken: token})
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Endpoints {
+			all[e.Name] = e
+		}
+		if token = page.NextPageToken; token == "" {
+			return all, nil
+		}
+	}
+}
