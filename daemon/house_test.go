@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"daemon/verdict":                  {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
 	"daemon/internal/event":    {},
+	"daemon/internal/health":   {},
 	"daemon/internal/registry": {"daemon/echo", "daemon/internal/event", "daemon/internal/netns"},
 	"daemon/internal/targets":  {"daemon/probe"},
 	"daemon/internal/budget":   {"daemon/probe"},
@@ -35,13 +36,13 @@ var mayImport = map[string][]string{
 	// The contract.
 	"daemon/internal/rpc": {
 		"gen/echo/v1", "daemon/internal/registry", "daemon/internal/runs", "daemon/internal/monitor", "daemon/internal/budget",
-		"daemon/internal/targets", "daemon/internal/event", "daemon/echo", "daemon/probe", "daemon/verdict",
+		"daemon/internal/targets", "daemon/internal/event", "daemon/internal/health", "daemon/echo", "daemon/probe", "daemon/verdict",
 	},
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
 		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/runs",
-		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/rpc", "daemon/internal/gateway",
+		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/health", "daemon/internal/rpc", "daemon/internal/gateway",
 	},
 	"daemon/echod": {"daemon/internal/server"},
 	// A daemon for the length of a test. Tests import it, and nothing else.

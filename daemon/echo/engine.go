@@ -42,6 +42,8 @@ func (b *budget) give() { b.open.Add(-1) }
 type sockets interface {
 	bindTCP(context.Context, Address, Spec, *budget, Observe, *counters) (server, netip.AddrPort, error)
 	bindUDP(context.Context, Address, Spec, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
+	// beat returns when all that many sockets wait for has had a turn.
+	beat()
 	// close ends what serves them, once there are none left. It may be called again.
 	close()
 }

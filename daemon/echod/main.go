@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -24,7 +25,21 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)) }
+// checkState is the first argument of an echod that another one starts to look at a state file, whose path is the second.
+const checkState = "verify-state"
+
+// stateChecker is this binary with checkState. A test is another binary, which would run itself again and again.
+var stateChecker []string
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == checkState {
+		os.Exit(server.CheckState(os.Args[2], os.Stdout))
+	}
+	if self, err := os.Executable(); err == nil {
+		stateChecker = []string{self, checkState}
+	}
+	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
 
 func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	settings, err := load(args, lookup)
@@ -42,11 +57,14 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	server.DiscardGRPCLog()
 	config := settings.config
 	config.Log = slog.New(settings.logHandler(stderr))
+	config.StateChecker = stateChecker
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// Whoever read our log may go away; that is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	go endOnSignal(stopSignals(), cancel, stderr)
+	cut := make(chan struct{})
+	config.CutDrain = cut
+	go endOnSignal(stopSignals(), cancel, func() { close(cut) }, stderr)
 	if err := server.Run(ctx, config); err != nil {
 		fmt.Fprintf(stderr, "echod: %v\n", err)
 		return exitFailed
@@ -65,11 +83,22 @@ func stopSignals() <-chan os.Signal {
 	return signals
 }
 
-// endOnSignal drains at the first signal and ends the process at the second. It lives as long as the process.
-func endOnSignal(signals <-chan os.Signal, drain func(), stderr io.Writer) {
+// cutPatience is how long a stop may take once it waits for nothing more.
+const cutPatience = 5 * time.Second
+
+// endOnSignal drains at the first signal, and at the second cuts what is open: that is a stop in order, too. Where even that
+// does not end, and at a third signal, the process does. It lives as long as the process.
+func endOnSignal(signals <-chan os.Signal, drain, cut func(), stderr io.Writer) {
 	<-signals
 	drain()
 	<-signals
-	fmt.Fprintln(stderr, "echod: second signal, ending at once")
+	fmt.Fprintln(stderr, "echod: second signal, cutting what is open")
+	cut()
+	select {
+	case <-signals:
+		fmt.Fprintln(stderr, "echod: third signal, ending at once")
+	case <-time.After(cutPatience):
+		fmt.Fprintf(stderr, "echod: not stopped in %v, ending at once\n", cutPatience)
+	}
 	os.Exit(exitFailed)
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -77,6 +78,20 @@ func (p process) post(t *testing.T, path, body string) (int, map[string]any) {
 	return resp.StatusCode, answer
 }
 
+func (p process) get(t *testing.T, path string) (code int, text string) {
+	t.Helper()
+	resp, err := p.HTTPClient().Get(p.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
 func TestSignals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		if ossignal.Ignored(signal) { // by who runs this test (nohup), and so by what it starts
@@ -91,8 +106,10 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-func TestASecondSignalEndsAtOnce(t *testing.T) {
-	p := startProcess(t, "--drain-timeout=1h")
+// TestASecondSignalCuts has a peer who never goes: the daemon stops without it, in order.
+func TestASecondSignalCuts(t *testing.T) {
+	ready := filepath.Join(t.TempDir(), "ready")
+	p := startProcess(t, "--drain-timeout=1h", "--ready-file="+ready)
 	_, e := p.post(t, "/v1/endpoints", `{"protocol": "TCP"}`)
 	peer, err := net.Dial("tcp", fmt.Sprint(e["address"]))
 	if err != nil {
@@ -116,9 +133,82 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 			t.Fatal("the first signal does nothing")
 		}
 	}
+	if code, text := p.get(t, "/readyz"); code != http.StatusServiceUnavailable || text != "not ready\n" {
+		t.Errorf("readyz while it drains: %d %s", code, text)
+	}
+	if code, text := p.get(t, "/healthz"); code != http.StatusOK || text != "ok\n" {
+		t.Errorf("healthz while it drains: %d %s", code, text)
+	}
 	p.Signal(syscall.SIGTERM)
-	if code := p.Wait(); code != exitFailed || !strings.Contains(p.Output(), "second signal") {
+	if code := p.Wait(); code != exitDone || !strings.Contains(p.Output(), "second signal") {
 		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Stat(ready); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the ready file of a stop in order: %v", err)
+	}
+}
+
+// TestAStopWaitsForItsDelay is for load balancers, that are to see it.
+func TestAStopWaitsForItsDelay(t *testing.T) {
+	p := startProcess(t, "--drain-delay=1h", "--drain-timeout=1h")
+	_, e := p.post(t, "/v1/endpoints", `{"protocol": "TCP"}`)
+	p.Signal(syscall.SIGTERM)
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if code, _ := p.get(t, "/readyz"); code == http.StatusServiceUnavailable {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the signal does nothing")
+		}
+	}
+	peer, err := net.Dial("tcp", fmt.Sprint(e["address"]))
+	if err != nil {
+		t.Fatalf("an endpoint within the delay: %v", err)
+	}
+	defer peer.Close()
+	if code, answer := p.post(t, "/v1/endpoints", `{"protocol": "TCP"}`); code != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(answer), "SHUTTING_DOWN") {
+		t.Errorf("create: %d %v", code, answer)
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != exitDone {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestWhatWasBefore starts a daemon again and again, in one state directory.
+func TestWhatWasBefore(t *testing.T) {
+	state := t.TempDir()
+	for i, want := range []string{"FIRST", "STOPPED", "CRASHED"} {
+		p := startProcess(t, "--state-dir="+state)
+		if _, text := p.get(t, "/v1/info"); !strings.Contains(text, `"start":"`+want+`"`) {
+			t.Errorf("start %d: %s, want %s", i+1, text, want)
+		}
+		if i == 0 {
+			p.Stop()
+		} else {
+			p.Kill()
+		}
+	}
+}
+
+// TestStrictReady has the daemon come back without one of its ports.
+func TestStrictReady(t *testing.T) {
+	state := t.TempDir()
+	p := startProcess(t, "--state-dir="+state)
+	_, e := p.post(t, "/v1/endpoints", `{"name": "lost", "protocol": "TCP"}`)
+	p.Stop()
+	thief, err := net.Listen("tcp", fmt.Sprint(e["address"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close()
+	for _, flags := range [][]string{{"--strict-ready=false"}, {"--strict-ready"}} {
+		p = startProcess(t, append(flags, "--state-dir="+state)...)
+		want := map[string]int{"--strict-ready=false": http.StatusOK, "--strict-ready": http.StatusServiceUnavailable}[flags[0]]
+		if code, text := p.get(t, "/readyz?verbose"); code != want || !strings.Contains(text, "endpoints: 1 failed: lost") {
+			t.Errorf("%s: %d %s", flags[0], code, text)
+		}
+		p.Stop()
 	}
 }
 

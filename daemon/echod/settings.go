@@ -72,8 +72,11 @@ func newSettings(lookup lookupEnv) *settings {
 	s.flags.BoolVar(&c.Insecure, "insecure", false, "let --grpc-listen and --http-listen be open to the network: anybody who reaches them controls this daemon")
 	s.flags.StringSliceVar(&c.AllowHosts, "http-allow-host", nil, "host `name` that REST requests may be addressed to, besides IP addresses and localhost; may be repeated")
 	s.flags.StringVar(&c.StateDir, "state-dir", stateDir, "`directory` where endpoints survive a restart; empty: in memory only")
+	s.flags.BoolVar(&c.AcceptDataLoss, "accept-data-loss", false, "start empty if what --state-dir holds is damaged and so is its copy; for one start, never for all")
 	s.flags.StringVar(&c.DefaultHost, "default-host", "127.0.0.1", "IP `address` where endpoints listen that do not say")
+	s.flags.DurationVar(&c.DrainDelay, "drain-delay", 0, "how long a stop says that it is not ready before it stops anything, for load balancers to see it; 0: not at all")
 	s.flags.DurationVar(&c.DrainTimeout, "drain-timeout", 5*time.Second, "how long a stop waits for open connections; 0 cuts them")
+	s.flags.BoolVar(&c.StrictReady, "strict-ready", false, "not ready, rather than degraded, while an endpoint has failed")
 	s.flags.StringSliceVar(&c.ProbeAllow, "probe-allow", nil, "`prefix` that probes may go to, as in 10.0.0.0/8; may be repeated; none: to all that is not refused")
 	s.flags.StringSliceVar(&c.ProbeDeny, "probe-deny", nil, "`prefix` that probes may not go to; may be repeated")
 	l := &c.ProbeLimits
@@ -229,7 +232,7 @@ Usage:
 Each flag can also be set in the environment (--grpc-listen as ECHOD_GRPC_LISTEN) and in the file of --config.
 The command line is stronger than the environment, the environment stronger than the file.
 
-SIGTERM and Ctrl-C drain and stop; a second one stops at once.
+SIGTERM and Ctrl-C drain and stop; a second one cuts what is open and stops.
 
 Flags:
 ` + s.flags.FlagUsages() + `

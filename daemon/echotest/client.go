@@ -82,5 +82,10 @@ func (c *Client) Monitors() echov1.MonitorServiceClient {
 	return echov1.NewMonitorServiceClient(c.Conn())
 }
 
+// Sessions is a client of SessionService, over Conn. Endpoints of a session end with it: cancel the context of its Hold.
+func (c *Client) Sessions() echov1.SessionServiceClient {
+	return echov1.NewSessionServiceClient(c.Conn())
+}
+
 // Events is a client of EventService, over Conn.
 func (c *Client) Events() echov1.EventServiceClient { return echov1.NewEventServiceClient(c.Conn()) }

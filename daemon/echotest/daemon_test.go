@@ -51,6 +51,13 @@ func TestDaemon(t *testing.T) {
 	if _, err := d.Monitors().ListMonitors(t.Context(), &echov1.ListMonitorsRequest{}); err != nil {
 		t.Error(err)
 	}
+	held, err := d.Sessions().Hold(t.Context(), &echov1.HoldRequest{Name: "ci"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := held.Recv(); err != nil || first.GetSession().GetName() != "ci" {
+		t.Errorf("%v, %v", first, err)
+	}
 	wantHealthy(t, &d.Client)
 	socket, err := net.Dial("unix", d.Socket)
 	if err != nil {

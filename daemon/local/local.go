@@ -36,7 +36,7 @@ func New() *Service {
 	policy := targets.New(targets.Config{})
 	prober := probe.New(probe.Options{Permit: policy.Permit})
 	s := &Service{runs: runs.New(prober, budget.New(budget.Limits{}), nil), stop: stop}
-	unary, stream := rpc.Interceptors(stopping, slog.New(slog.DiscardHandler))
+	unary, stream := rpc.Interceptors(stopping, nil, slog.New(slog.DiscardHandler))
 	s.channel.WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	echov1.RegisterProbeServiceServer(&s.channel, rpc.NewProbeService(s.runs, noEndpoints{}, policy))
 	return s

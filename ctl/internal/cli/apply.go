@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/echod/echod/ctl/internal/lab"
 	"github.com/echod/echod/ctl/internal/render"
@@ -151,11 +152,17 @@ func (s *session) apply(ctx context.Context, r *echov1.ApplyEndpointsRequest, l 
 	if err == nil {
 		return response.GetChanges(), nil
 	}
-	return nil, &callError{kind: anEndpoint, err: err, locate: func(field string) string {
-		i, rest, ok := indexed(field, "endpoints")
+	return nil, &callError{kind: anEndpoint, err: err, locate: inFiles(l, "endpoints", "")}
+}
+
+// inFiles says where in files stands what the daemon objects to: fields of list[i], or of what is called within in it.
+func inFiles(l *lab.Lab, list, within string) func(field string) string {
+	return func(field string) string {
+		i, rest, ok := indexed(field, list)
 		if !ok || i >= len(l.Endpoints) {
 			return ""
 		}
+		rest = strings.TrimPrefix(strings.TrimPrefix(rest, within), ".")
 		return joined(fmt.Sprintf("%s: %s", l.Place(i, rest), l.Endpoints[i].GetName()), rest)
-	}}
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
 // effects see what each flag does, by the command's path and the flag's name. TestEveryFlagHasAnEffect wants all of
@@ -85,6 +87,24 @@ var effects = map[string]func(t *testing.T, s *shell){
 	},
 	"wait --timeout": func(t *testing.T, s *shell) {
 		s.waitInVain("wait", "e-wait", "--for", "exists").want(t, 1, "", "echoctl: endpoint e-wait is not there after *\n")
+	},
+
+	"ready --wait": func(t *testing.T, _ *shell) {
+		asked := 0
+		f := &fake{readiness: func(context.Context) (*echov1.Readiness, error) {
+			asked++
+			return &echov1.Readiness{State: map[bool]echov1.Readiness_State{false: echov1.Readiness_NOT_READY, true: echov1.Readiness_DEGRADED}[asked > 2]}, nil
+		}}
+		at(t, f.start(t)).run("ready", "--wait", "-o", "name").want(t, 0, "DEGRADED\n", "")
+	},
+	"ready --timeout": func(t *testing.T, _ *shell) {
+		f := &fake{readiness: func(context.Context) (*echov1.Readiness, error) {
+			return &echov1.Readiness{State: echov1.Readiness_NOT_READY}, nil
+		}}
+		// Whether the first answer was there by then is a matter of luck.
+		if r := at(t, f.start(t)).run("ready", "--wait", "--timeout", "1s"); r.code != 1 && r.code != 4 {
+			t.Errorf("exit %d: %s", r.code, r.stderr)
+		}
 	},
 
 	"create --name": func(t *testing.T, s *shell) {

@@ -216,6 +216,7 @@ func TestInfo(t *testing.T) {
 Platform: go* *
 PID: %d
 Started: * (*s ago)
+Readiness: READY
 Listeners: grpc %s
  grpc unix:%s
  http %s

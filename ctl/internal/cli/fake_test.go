@@ -36,6 +36,15 @@ type fake struct {
 	// asked is where the request for a stream is copied to, unless nil.
 	asked *echov1.StreamProbeRequest
 	stop  func(*echov1.StopProbeRequest) (*echov1.ProbeReport, error)
+
+	readiness func(context.Context) (*echov1.Readiness, error)
+}
+
+func (f *fake) GetReadiness(ctx context.Context, req *echov1.GetReadinessRequest) (*echov1.Readiness, error) {
+	if f.readiness == nil {
+		return f.UnimplementedDaemonServiceServer.GetReadiness(ctx, req)
+	}
+	return f.readiness(ctx)
 }
 
 // start serves f until the test ends, and answers its address.

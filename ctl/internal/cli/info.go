@@ -9,9 +9,9 @@ func newInfoCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "info",
 		Short: "Show what the daemon says of itself",
-		Long: long(`Shows the daemon's version, since when it runs, where it listens, where it keeps
-its endpoints, and what the operator should know. With -o name: the addresses
-that it listens on, one a line.`),
+		Long: long(`Shows the daemon's version, since when it runs and what was before, whether it
+is ready, where it listens, where it keeps its endpoints, and what the operator
+should know. With -o name: the addresses that it listens on, one a line.`),
 		Example: `  echoctl info
   echoctl info -o json | jq -r '.warnings[]'
   echoctl info --server unix:/run/echod/echod.sock`,
@@ -27,7 +27,12 @@ that it listens on, one a line.`),
 			if err != nil {
 				return err
 			}
-			return s.out.Info(info)
+			// One that does not know it is older, and works.
+			var readiness *echov1.Readiness
+			if s.isTable() {
+				readiness, _ = s.daemon.GetReadiness(ctx, &echov1.GetReadinessRequest{})
+			}
+			return s.out.Info(info, readiness)
 		},
 	}
 }

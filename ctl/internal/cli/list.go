@@ -36,11 +36,11 @@ A selector is KEY=VALUE, KEY!=VALUE, KEY (has the label) or !KEY (lacks it),
 with commas between several, all of which must be true; a VALUE may begin or end
 with '*'. A filter (AIP-160) speaks of name, uid, protocol, state, port, listen,
 address, host, description, session, network_namespace, interface, labels.KEY,
-create_time, update_time, expire_time and ttl.`),
+create_time, update_time, expire_time and ttl; a value with spaces is quoted.`),
 		Example: `  echoctl list
   echoctl list -o wide
   echoctl list --selector 'rack=r1,role!=web,run'
-  echoctl list --filter 'protocol = TCP AND NOT state = STOPPED'
+  echoctl list --filter 'protocol = TCP AND labels.rack = r* AND NOT state = STOPPED'
   echoctl list -o name --limit 10`,
 		Args: argsBetween(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runList(a, cmd, o) },

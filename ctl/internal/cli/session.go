@@ -35,6 +35,7 @@ const againAfter = 200 * time.Millisecond
 const longestName = 63
 
 type sessionOptions struct {
+	fileOptions
 	name   string
 	tcp    []string
 	udp    []string
@@ -45,7 +46,7 @@ type sessionOptions struct {
 func newSessionCommand(a *app) *cobra.Command {
 	o := &sessionOptions{}
 	cmd := &cobra.Command{
-		Use:   "session [--tcp LISTEN]... [--udp LISTEN]... [-- COMMAND ARGS...]",
+		Use:   "session [--tcp LISTEN]... [--udp LISTEN]... [-f FILE]... [-- COMMAND ARGS...]",
 		Short: "Run a command with endpoints that end with it",
 		Long: long(`Creates endpoints in a session, runs the command, and ends the session, which
 deletes them. They go however the command ends: when echoctl itself is killed,
@@ -58,7 +59,8 @@ other endpoint:
   ECHO_TCP_1_HOST  the parts of that
   ECHO_TCP_1_PORT
   ECHO_TCP_1_NAME  its name: that of the session with "-tcp-1" behind it
-and for echoctl within the command:
+Endpoints of files follow those of --tcp and --udp, in their order, and have the
+names that the files say. And for echoctl within the command:
   ECHOCTL_SESSION  the session's name; create takes it for --session
   ECHOCTL_SERVER   the daemon
 
@@ -67,8 +69,11 @@ The exit code is the command's, 128 and the signal's number when one killed it,
 126 or 127 when it cannot be started. When the daemon goes away the command goes
 on, and the session is held again when the daemon is back with --state-dir.
 
-Without a command the endpoints are shown and last until Ctrl-C.`),
+Without a command the endpoints are shown and last until Ctrl-C.
+
+` + filesHelp),
 		Example: `  echoctl session --tcp 127.0.0.1:0 --udp 127.0.0.1:0 -- ./run-tests.sh
+  echoctl session -f lab.yaml -- ./run-tests.sh
   echoctl session --name ci --tcp :7001 --label run=1234
   echoctl session --tcp '' -- sh -c 'nc -q1 $ECHO_TCP_1_HOST $ECHO_TCP_1_PORT </etc/hosts'
   echoctl session -- sh -c 'echoctl create udp && make test'`,
@@ -79,12 +84,17 @@ Without a command the endpoints are shown and last until Ctrl-C.`),
 	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
 	flags.StringArrayVar(&o.tcp, "tcp", nil, "create a TCP endpoint at `LISTEN`, as in create; '' is a free port; may be repeated")
 	flags.StringArrayVar(&o.udp, "udp", nil, "create a UDP endpoint at `LISTEN`; may be repeated")
-	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` of the endpoints; may be repeated")
+	o.fileOptions.addTo(cmd)
+	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` of the endpoints, instead of what files say of KEY; may be repeated")
 	flags.Var(&o.grace, "grace", "have the endpoints live on for `DURATION` when the connection breaks (default: not at all)")
 	return cmd
 }
 
 func runSession(a *app, cmd *cobra.Command, o *sessionOptions, args []string) error {
+	l, err := o.readFiles(a.env.Stdin, len(args) > 0)
+	if err != nil {
+		return err
+	}
 	s, err := a.connect()
 	if err != nil {
 		return err
@@ -98,6 +108,11 @@ func runSession(a *app, cmd *cobra.Command, o *sessionOptions, args []string) er
 	if err != nil {
 		return err
 	}
+	described, err := held.createDescribed(cmd.Context(), l, o.labels.values)
+	if err != nil {
+		return err
+	}
+	made = append(made, described...)
 	if len(args) > 0 {
 		return a.runCommand(cmd.Context(), args, held.environment(made))
 	}
@@ -242,7 +257,7 @@ func (h *heldSession) end() {
 	h.keeper.Wait()
 }
 
-// createAll creates the endpoints, named after the session.
+// createAll creates the endpoints of --tcp and --udp, named after the session.
 func (h *heldSession) createAll(ctx context.Context, o *sessionOptions) ([]*echov1.Endpoint, error) {
 	var made []*echov1.Endpoint
 	for _, kind := range []struct {

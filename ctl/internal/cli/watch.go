@@ -277,7 +277,7 @@ func (w *eventWatch) again(ctx context.Context, err error, pause time.Duration) 
 	return w.session.redial()
 }
 
-// redial gives the session another connection to the same daemon, for watching.
+// redial gives the session another connection to the same daemon, for watching and for asking after it.
 func (s *session) redial() error {
 	a := s.app
 	a.close()
@@ -286,6 +286,6 @@ func (s *session) redial() error {
 	if err != nil {
 		return err
 	}
-	a.conn, s.events = conn, echov1.NewEventServiceClient(conn)
+	a.conn, s.events, s.daemon = conn, echov1.NewEventServiceClient(conn), echov1.NewDaemonServiceClient(conn)
 	return nil
 }

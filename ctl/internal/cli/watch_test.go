@@ -103,7 +103,7 @@ func TestWatchInEachFormat(t *testing.T) {
 			"* CREATED endpoint/new SERVING UDP 127.0.0.1:*\n* DELETED endpoint/new STOPPED UDP 127.0.0.1:*\n",
 		"wide": "REVISION TIME EVENT SUBJECT STATE UID DETAIL LABELS\n* *Z EXISTING daemon READY - - -\n* *Z EXISTING endpoint/old SERVING *-* TCP 127.0.0.1:* rack=r1\n" +
 			"* *Z SYNCED - - - - -\n* CREATED endpoint/new SERVING *\n* DELETED endpoint/new STOPPED *\n",
-		"json": "{\"revision\":\"*\",\"type\":\"EXISTING\",\"daemon\":{\"state\":\"READY\"}}\n{*\"name\":\"old\"*}\n{*\"type\":\"SYNCED\"}\n{*\"type\":\"CREATED\"*}\n{*\"type\":\"DELETED\",\"endpoint\":{\"name\":\"new\"*}\n",
+		"json": "{\"revision\":\"*\",\"type\":\"EXISTING\",\"daemon\":{\"state\":\"READY\"*}}\n{*\"name\":\"old\"*}\n{*\"type\":\"SYNCED\"}\n{*\"type\":\"CREATED\"*}\n{*\"type\":\"DELETED\",\"endpoint\":{\"name\":\"new\"*}\n",
 		"name": "daemon\nendpoint/old\nendpoint/new\nendpoint/new\n",
 	} {
 		t.Run(format, func(t *testing.T) {

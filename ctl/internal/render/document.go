@@ -92,8 +92,10 @@ func (d *documentWriter) Sample(*echov1.Sample) error           { return nil }
 func (d *documentWriter) Aggregate(*echov1.Aggregate) error     { return nil }
 func (d *documentWriter) Reports(l []*echov1.ProbeReport) error { return emitEach(d, l) }
 
-func (d *documentWriter) Info(i *echov1.Info) error { return emitEach(d, []*echov1.Info{i}) }
-func (d *documentWriter) Version(v Version) error   { return d.emitValue(v) }
+func (d *documentWriter) Info(i *echov1.Info, _ *echov1.Readiness) error {
+	return emitEach(d, []*echov1.Info{i})
+}
+func (d *documentWriter) Version(v Version) error { return d.emitValue(v) }
 
 func (d *documentWriter) Changes(l []*echov1.EndpointChange) error { return emitList(d, "changes", l) }
 func (d *documentWriter) Purged(r *echov1.PurgeEndpointsResponse) error {

@@ -73,7 +73,7 @@ func eventState(e *echov1.Event) cell {
 	case *echov1.Event_Monitor:
 		return monitorState(s.Monitor.GetState())
 	case *echov1.Event_Daemon:
-		return cell{text: s.Daemon.GetState().String()}
+		return daemonState(s.Daemon.GetState())
 	default:
 		return cell{text: "-"}
 	}
@@ -102,6 +102,8 @@ func eventDetail(e *echov1.Event) string {
 			text += ": " + reportText(run.GetReport())
 		}
 		return text
+	case *echov1.Event_Daemon:
+		return daemonDetail(s.Daemon)
 	case *echov1.Event_Traffic:
 		text := "peer " + clean(s.Traffic.GetPeer())
 		if e.GetType() == echov1.Event_CONNECTION_CLOSED {

@@ -16,7 +16,10 @@ func events() []*echov1.Event {
 	failed := monitors()[0]
 	failed.LastRun = &echov1.MonitorRun{Failure: "no such endpoint: \"gone\"\x1b[31m"}
 	all := []*echov1.Event{
-		{Type: echov1.Event_EXISTING, Subject: &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{State: echov1.DaemonEvent_READY}}},
+		{Type: echov1.Event_EXISTING, Subject: &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{State: echov1.DaemonEvent_READY, Start: echov1.Info_CRASHED}}},
+		{Type: echov1.Event_STATE_CHANGED, Subject: &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{
+			State: echov1.DaemonEvent_NOT_READY, Reason: "state: cannot be written: no space left\non device",
+		}}},
 		{Type: echov1.Event_EXISTING, Subject: &echov1.Event_Endpoint{Endpoint: endpoints()[0]}},
 		{Type: echov1.Event_SYNCED},
 		{Type: echov1.Event_STATE_CHANGED, Subject: &echov1.Event_Endpoint{Endpoint: bad}},

@@ -7,12 +7,19 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
-func describeInfo(i *echov1.Info, now time.Time) *pairs {
+func describeInfo(i *echov1.Info, r *echov1.Readiness, now time.Time) *pairs {
 	p := &pairs{}
 	p.add("Version", orDash(clean(i.GetVersion())))
 	p.add("Platform", orDash(clean(i.GetPlatform())))
 	p.add("PID", strconv.FormatUint(uint64(i.GetPid()), 10))
-	p.add("Started", moment(now, i.GetStartTime(), "-"))
+	started := moment(now, i.GetStartTime(), "-")
+	if how := startText(i.GetStart()); how != "" {
+		started += ", " + how
+	}
+	p.add("Started", started)
+	if r != nil {
+		p.add("Readiness", readinessLines(r)...)
+	}
 	listeners := make([]string, len(i.GetListeners()))
 	for k, l := range i.GetListeners() {
 		listeners[k] = clean(l.GetProtocol()) + " " + clean(l.GetAddress())

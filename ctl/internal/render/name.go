@@ -72,7 +72,7 @@ func (n *nameWriter) Deleted(names []string) error {
 }
 
 // Info has no name: the addresses that the daemon listens on are what one would call it by.
-func (n *nameWriter) Info(i *echov1.Info) error {
+func (n *nameWriter) Info(i *echov1.Info, _ *echov1.Readiness) error {
 	return writeNames(n, i.GetListeners(), (*echov1.Listener).GetAddress)
 }
 

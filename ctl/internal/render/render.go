@@ -112,8 +112,10 @@ type Writer interface {
 
 	// Deleted writes what is gone now. Tables write nothing: there is no data left to show.
 	Deleted(names []string) error
-	// Info writes what the daemon says of itself.
-	Info(*echov1.Info) error
+	// Info writes what the daemon says of itself. Tables tell its readiness, too; nil: it is not known.
+	Info(*echov1.Info, *echov1.Readiness) error
+	// Readiness writes whether the daemon can do its work. The name of that is its state.
+	Readiness(*echov1.Readiness) error
 	// Version writes the versions of client and daemon.
 	Version(Version) error
 }

@@ -263,6 +263,15 @@ func info() *echov1.Info {
 	}
 }
 
+func readiness() *echov1.Readiness {
+	return &echov1.Readiness{State: echov1.Readiness_NOT_READY, Checks: []*echov1.ReadinessCheck{
+		{Name: "restored", State: echov1.Readiness_READY},
+		{Name: "state", State: echov1.Readiness_NOT_READY, Message: "cannot be written:\nno space left on device"},
+		{Name: "endpoints", State: echov1.Readiness_DEGRADED, Message: "1 failed: web-2 (cannot bind :7: address already in use)"},
+		{Name: "draining", State: echov1.Readiness_READY},
+	}}
+}
+
 func changes() []*echov1.EndpointChange {
 	return []*echov1.EndpointChange{
 		{Name: "web-1", Action: echov1.EndpointChange_NONE},
@@ -365,9 +374,15 @@ var scenes = map[string]func(Writer) error{
 	"endpoint-list-leased": func(w Writer) error { return w.EndpointList(leased()) },
 	"endpoints-leased":     func(w Writer) error { return w.DescribeEndpoints(leased()[:2]) },
 	"deleted":              func(w Writer) error { return w.Deleted([]string{"web-1", "web-2"}) },
-	"info":                 func(w Writer) error { return w.Info(info()) },
-	"changes":              func(w Writer) error { return w.Changes(changes()) },
-	"changes-of-none":      func(w Writer) error { return w.Changes(nil) },
+	"info":                 func(w Writer) error { return w.Info(info(), nil) },
+	"info-degraded": func(w Writer) error {
+		i := info()
+		i.Start = echov1.Info_CRASHED
+		return w.Info(i, readiness())
+	},
+	"readiness":       func(w Writer) error { return w.Readiness(readiness()) },
+	"changes":         func(w Writer) error { return w.Changes(changes()) },
+	"changes-of-none": func(w Writer) error { return w.Changes(nil) },
 	"purged": func(w Writer) error {
 		return w.Purged(&echov1.PurgeEndpointsResponse{Count: 2, Names: []string{"web-1", "web-2"}})
 	},

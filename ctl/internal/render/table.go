@@ -90,8 +90,8 @@ func (t *tableWriter) Changes(l []*echov1.EndpointChange) error {
 func (t *tableWriter) Purged(*echov1.PurgeEndpointsResponse) error { return nil }
 func (t *tableWriter) Deleted([]string) error                      { return nil }
 
-func (t *tableWriter) Info(i *echov1.Info) error {
-	return describe(t, []*echov1.Info{i}, func(i *echov1.Info) *pairs { return describeInfo(i, t.options.Now()) })
+func (t *tableWriter) Info(i *echov1.Info, r *echov1.Readiness) error {
+	return describe(t, []*echov1.Info{i}, func(i *echov1.Info) *pairs { return describeInfo(i, r, t.options.Now()) })
 }
 
 func (t *tableWriter) Version(v Version) error {

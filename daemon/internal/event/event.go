@@ -135,6 +135,16 @@ func (l *Log) Found(e Event) {
 	l.enterLocked(&record{Event: e})
 }
 
+// Revision is that of the newest event: where it is the same as before, nothing was told in between. 0: none was ever.
+func (l *Log) Revision() uint64 {
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
 // enterLocked brings what is there up to date.
 func (l *Log) enterLocked(r *record) {
 	if k := (key{r.Kind, r.Name}); r.Type == Deleted || r.Type == Expired {

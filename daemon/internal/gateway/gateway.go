@@ -13,7 +13,6 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health/grpc_health_v1"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 	"github.com/echod/echod/gen/openapi"
@@ -23,6 +22,8 @@ import (
 type Config struct {
 	// Channel reaches the services, with all their interceptors and streams; grpc.health.v1 among them.
 	Channel grpc.ClientConnInterface
+	// Alive answers at once, with an error when the process should be started anew; nil: as long as it answers, it lives.
+	Alive func() error
 	// AllowedHosts are host names that requests may be addressed to, besides IP addresses and localhost. A page of
 	// somebody else's that a browser was lured to (DNS rebinding) is addressed to a name, and so gets nowhere.
 	AllowedHosts []string
@@ -80,8 +81,8 @@ func New(ctx context.Context, c Config) (http.Handler, error) {
 	}
 	top := http.NewServeMux()
 	top.Handle("/v1/", checkBody(cmp.Or(c.BodyTime, bodyTime), mux))
-	top.HandleFunc("/healthz", getOnly(healthz))
-	top.HandleFunc("/readyz", getOnly(readyz(grpc_health_v1.NewHealthClient(c.Channel))))
+	top.HandleFunc("/healthz", getOnly(healthz(c.Alive)))
+	top.HandleFunc("/readyz", getOnly(readyz(echov1.NewDaemonServiceClient(c.Channel))))
 	top.HandleFunc("/openapi.json", getOnly(serveOpenAPI))
 	top.HandleFunc("/", notFound)
 	ownPages := http.NewCrossOriginProtection()
@@ -99,26 +100,6 @@ func dropTimeoutHeader(next runtime.HandlerFunc) runtime.HandlerFunc {
 		r.Header.Del("Grpc-Timeout")
 		next(w, r, params)
 	}
-}
-
-// healthz says that the process answers; whether it can do its work is readyz.
-func healthz(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }
-
-func readyz(health grpc_health_v1.HealthClient) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		resp, err := health.Check(r.Context(), &grpc_health_v1.HealthCheckRequest{})
-		if err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-			writeText(w, http.StatusServiceUnavailable, "not ready\n")
-			return
-		}
-		writeText(w, http.StatusOK, "ok\n")
-	}
-}
-
-func writeText(w http.ResponseWriter, code int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(code)
-	_, _ = w.Write([]byte(text)) // a client that went away is told nothing
 }
 
 func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {

@@ -39,7 +39,7 @@ func TestTheTableKnowsEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(table) != 33 {
+	if len(table) != 35 {
 		t.Errorf("%d routes", len(table))
 	}
 	for path, methods := range map[string]string{

@@ -146,8 +146,17 @@ func (m *Manager) Update(ctx context.Context, name string, opt UpdateOptions, ch
 
 // redefine puts a change into effect. What it ends has ended when it returns.
 func (m *Manager) redefine(e, wanted *entry) {
+	ended := m.replaceDefinition(e, wanted)
+	m.wakeUp()
+	if ended != nil {
+		<-ended.done
+	}
+}
+
+// replaceDefinition puts a change into effect, and answers the run that it ends, if any.
+func (m *Manager) replaceDefinition(e, wanted *entry) (ended *flight) {
 	m.mu.Lock()
-	var ended *flight
+	defer m.mu.Unlock()
 	work := !e.def.sameWork(wanted.def)
 	before, unjudged := e.def, work && e.verdict != Unknown
 	if work || wanted.def.Paused && !e.def.Paused {
@@ -171,11 +180,7 @@ func (m *Manager) redefine(e, wanted *entry) {
 	if paused || unjudged {
 		m.tellLocked(event.StateChanged, e)
 	}
-	m.mu.Unlock()
-	m.wakeUp()
-	if ended != nil {
-		<-ended.done
-	}
+	return ended
 }
 
 // Delete forgets a monitor. A run that is under way has ended when it returns. The error is ErrNotFound, ErrStale or
@@ -194,7 +199,17 @@ func (m *Manager) Delete(ctx context.Context, name, etag string) error {
 			return fmt.Errorf("%w: %w", ErrNotStored, err)
 		}
 	}
+	if ended := m.forget(e); ended != nil {
+		<-ended.done
+	}
+	return nil
+}
+
+// forget takes a monitor out, and answers the run that this ends, if any.
+func (m *Manager) forget(e *entry) *flight {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	name := e.def.Name
 	reason := fmt.Errorf("%w: %q", ErrChanged, name)
 	ended := m.interruptLocked(e, reason)
 	m.dropRequestLocked(e, reason)
@@ -205,11 +220,7 @@ func (m *Manager) Delete(ctx context.Context, name, etag string) error {
 	delete(m.entries, name)
 	m.history -= e.def.HistoryLimit
 	m.tellLocked(event.Deleted, e)
-	m.mu.Unlock()
-	if ended != nil {
-		<-ended.done
-	}
-	return nil
+	return ended
 }
 
 // Restore brings back what the store holds; it is called once, before anything else. The error is about the store: a

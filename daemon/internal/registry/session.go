@@ -167,14 +167,7 @@ func (r *Registry) ownSessionLocked(name, secret string) (*session, error) {
 // EndSession ends a session at once, whatever its grace, for the client who has its secret. It returns when its endpoints are
 // deleted; when ctx ends before, they are deleted all the same. The error is ErrSessionOver, ErrWrongSecret or ErrClosing.
 func (r *Registry) EndSession(ctx context.Context, name, secret string) error {
-	r.mu.Lock()
-	s, err := r.ownSessionLocked(name, secret)
-	if err == nil {
-		s.ending = true // from here on nobody may hold it again, who would keep it from ending
-		s.loseLocked(nil)
-		r.scheduleLocked(&s.lease, time.Now())
-	}
-	r.mu.Unlock()
+	s, err := r.beginEnd(name, secret)
 	if err != nil {
 		return err
 	}
@@ -252,6 +245,20 @@ func (r *Registry) join(e *entry, name string, checkOnly bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.joinLocked(e, name, checkOnly)
+}
+
+// beginEnd has a session end, soon.
+func (r *Registry) beginEnd(name, secret string) (*session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, err := r.ownSessionLocked(name, secret)
+	if err != nil {
+		return nil, err
+	}
+	s.ending = true // from here on nobody may hold it again, who would keep it from ending
+	s.loseLocked(nil)
+	r.scheduleLocked(&s.lease, time.Now())
+	return s, nil
 }
 
 // endSession ends a session whose lease is over: its endpoints are deleted, those too that are being created in it, then it

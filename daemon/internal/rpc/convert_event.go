@@ -24,8 +24,8 @@ func eventToProto(e event.Event) (*echov1.Event, error) {
 			return nil, err
 		}
 		out.Subject = &echov1.Event_Monitor{Monitor: m}
-	case DaemonState:
-		out.Subject = &echov1.Event_Daemon{Daemon: &echov1.DaemonEvent{State: daemonStateToProto(s)}}
+	case DaemonEvent:
+		out.Subject = &echov1.Event_Daemon{Daemon: daemonEventToProto(s)}
 	case event.ConnectionEvent:
 		out.Subject = &echov1.Event_Traffic{Traffic: trafficToProto(e.Type, s)}
 	}
@@ -49,8 +49,8 @@ func eventState(e *event.Event) string {
 		return runStateToProto(s.State).String()
 	case monitor.Monitor:
 		return monitorStateToProto(s.State).String()
-	case DaemonState:
-		return daemonStateToProto(s).String()
+	case DaemonEvent:
+		return daemonStateToProto(s.State).String()
 	default:
 		return ""
 	}
@@ -94,16 +94,5 @@ func eventTypeToProto(t event.Type) echov1.Event_Type {
 		return echov1.Event_CONNECTION_CLOSED
 	default:
 		return echov1.Event_TYPE_UNSPECIFIED
-	}
-}
-
-func daemonStateToProto(s DaemonState) echov1.DaemonEvent_State {
-	switch s {
-	case DaemonReady:
-		return echov1.DaemonEvent_READY
-	case DaemonStopping:
-		return echov1.DaemonEvent_STOPPING
-	default:
-		return echov1.DaemonEvent_STATE_UNSPECIFIED
 	}
 }

@@ -13,7 +13,7 @@ import (
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
 
-// DaemonInfo is what a daemon knows of itself when it starts.
+// DaemonInfo is what a daemon knows of itself once it has started.
 type DaemonInfo struct {
 	Version        string
 	Platform       string // "go1.26 linux/amd64"
@@ -25,6 +25,7 @@ type DaemonInfo struct {
 	ProbeLimits    budget.Limits
 	// Where probes may go to, and where not; empty: all, none.
 	ProbeAllow, ProbeDeny []netip.Prefix
+	Start                 Start
 }
 
 // Listener is one place where control calls are taken.
@@ -36,13 +37,15 @@ type Listener struct {
 // DaemonService serves echo.v1.DaemonService.
 type DaemonService struct {
 	echov1.UnsafeDaemonServiceServer
-	info      DaemonInfo
+	info      *DaemonInfo
 	endpoints interface{ Len() int }
+	readiness Readiness
 }
 
-// NewDaemonService tells of one daemon and how many endpoints it has.
-func NewDaemonService(info DaemonInfo, endpoints interface{ Len() int }) *DaemonService {
-	return &DaemonService{info: info, endpoints: endpoints}
+// NewDaemonService tells of one daemon, how many endpoints it has, and whether it can do its work. The info may be filled in
+// until the gate opens.
+func NewDaemonService(info *DaemonInfo, endpoints interface{ Len() int }, readiness Readiness) *DaemonService {
+	return &DaemonService{info: info, endpoints: endpoints, readiness: readiness}
 }
 
 // GetInfo implements the service.
@@ -50,6 +53,7 @@ func (s *DaemonService) GetInfo(context.Context, *echov1.GetInfoRequest) (*echov
 	info := &echov1.Info{
 		Version: s.info.Version, Platform: s.info.Platform, Pid: uint32(s.info.PID), StartTime: timestamp(s.info.StartTime),
 		StateDirectory: s.info.StateDirectory, Warnings: s.info.Warnings, Endpoints: uint32(s.endpoints.Len()),
+		Start: startToProto(s.info.Start),
 	}
 	limits := s.info.ProbeLimits
 	info.ProbeLimits = &echov1.ProbeLimits{
@@ -69,11 +73,6 @@ func texts(prefixes []netip.Prefix) (out []string) {
 		out = append(out, p.String())
 	}
 	return out
-}
-
-// GetReadiness implements the service.
-func (s *DaemonService) GetReadiness(context.Context, *echov1.GetReadinessRequest) (*echov1.Readiness, error) {
-	return nil, status.Error(codes.Unimplemented, "not built yet")
 }
 
 // UpgradeDaemon implements the service.

@@ -33,15 +33,6 @@ type TrafficWatch interface {
 // takes all.
 type WatchTraffic func(oneIn uint32, match func(*event.Event) bool) TrafficWatch
 
-// DaemonState is the subject of an event about the daemon.
-type DaemonState uint8
-
-// The states of a daemon.
-const (
-	DaemonReady    DaemonState = iota + 1 // it has brought back what it had, and serves
-	DaemonStopping                        // it takes nothing new
-)
-
 // EventService serves echo.v1.EventService.
 type EventService struct {
 	echov1.UnsafeEventServiceServer

@@ -214,7 +214,7 @@ func TestEventFilter(t *testing.T) {
 	e.Subject = func() registry.Endpoint { s := anEndpoint("web-1", "r1"); s.State = registry.Stopped; return s }()
 	m := event.Event{Type: event.RunEnded, Kind: event.Monitor, Name: "m", Subject: monitor.Monitor{State: monitor.Paused}}
 	p := event.Event{Type: event.Created, Kind: event.Probe, Name: "p", Subject: runs.Run{State: runs.Running}}
-	d := event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: DaemonStopping}
+	d := event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: DaemonEvent{State: DaemonStopping}}
 	for _, c := range []struct {
 		filter string
 		want   string

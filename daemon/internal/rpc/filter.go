@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 // filterable is what a filter may say of a T, and how to read a filter.
 type filterable[T any] struct {
 	texts     map[string]func(*T) string        // compared as text
+	values    map[string][]string               // all that a text can be, where that is known: another one is a slip
 	numbers   map[string]func(*T) int64         // compared with a number
 	times     map[string]func(*T) time.Time     // compared with a point in time; zero is absent
 	durations map[string]func(*T) time.Duration // compared with a duration
@@ -37,7 +39,7 @@ type filterable[T any] struct {
 }
 
 // endpointFilter is what a filter may say of an endpoint.
-var endpointFilter = newFilterable(endpointFields, echov1.Protocol_name, echov1.Endpoint_State_name)
+var endpointFilter = newFilterable(endpointFields)
 
 // watchedFilter is what a filter of a watch may say of an endpoint. That one is renewed is no event, so that a watch would
 // not know which endpoints a filter over their expiry matches.
@@ -47,7 +49,7 @@ var watchedFilter = newFilterable(func() filterable[registry.Endpoint] {
 	delete(f.times, "expire_time")
 	f.fields = strings.Replace(f.fields, " expire_time,", "", 1) + ", but not expire_time, since a renewal is no event"
 	return f
-}(), echov1.Protocol_name, echov1.Endpoint_State_name)
+}())
 
 // endpointFields are the fields of an endpoint that a filter may compare.
 var endpointFields = filterable[registry.Endpoint]{
@@ -64,6 +66,7 @@ var endpointFields = filterable[registry.Endpoint]{
 		"session":           func(e *registry.Endpoint) string { return e.Session },
 		"state":             func(e *registry.Endpoint) string { return stateToProto(e.State).String() },
 	},
+	values: map[string][]string{"protocol": valuesOf(echov1.Protocol_name), "state": valuesOf(echov1.Endpoint_State_name)},
 	numbers: map[string]func(*registry.Endpoint) int64{
 		"port": func(e *registry.Endpoint) int64 { return int64(e.Address.Port()) },
 	},
@@ -89,9 +92,10 @@ var monitorFilter = newFilterable(filterable[monitor.Monitor]{
 		"state":       func(m *monitor.Monitor) string { return monitorStateToProto(m.State).String() },
 		"verdict":     func(m *monitor.Monitor) string { return monitorVerdictToProto(m.Verdict).String() },
 	},
+	values: map[string][]string{"state": valuesOf(echov1.Monitor_State_name), "verdict": valuesOf(echov1.Monitor_Verdict_name)},
 	labels: func(m *monitor.Monitor) map[string]string { return m.Labels },
 	fields: "name, endpoint, address, state, verdict, description, labels.KEY",
-}, echov1.Monitor_State_name, echov1.Monitor_Verdict_name)
+})
 
 // eventFilter is what a filter may say of an event.
 var eventFilter = newFilterable(filterable[event.Event]{
@@ -101,12 +105,26 @@ var eventFilter = newFilterable(filterable[event.Event]{
 		"name":  func(e *event.Event) string { return e.Name },
 		"state": eventState,
 	},
+	values: map[string][]string{
+		"type":  valuesOf(echov1.Event_Type_name),
+		"kind":  {"endpoint", "probe", "monitor", "daemon", "traffic"},
+		"state": valuesOf(echov1.Endpoint_State_name, echov1.Probe_State_name, echov1.Monitor_State_name, echov1.DaemonEvent_State_name),
+	},
 	labels: eventLabels,
 	fields: "type, kind, name, state, labels.KEY",
-}, echov1.Event_Type_name, echov1.Endpoint_State_name, echov1.Probe_State_name, echov1.Monitor_State_name, echov1.DaemonEvent_State_name, eventKinds)
+})
 
-// eventKinds may be written bare in a filter, too.
-var eventKinds = map[int32]string{0: "endpoint", 1: "probe", 2: "monitor", 3: "daemon", 4: "traffic"}
+// valuesOf answers the values of enums, each once and in their order, without those that stand for none.
+func valuesOf(enums ...map[int32]string) (values []string) {
+	for _, enum := range enums {
+		for _, number := range slices.Sorted(maps.Keys(enum)) {
+			if value := enum[number]; !strings.HasSuffix(value, "_UNSPECIFIED") && !slices.Contains(values, value) {
+				values = append(values, value)
+			}
+		}
+	}
+	return values
+}
 
 // targetOf answers what a monitor probes.
 func targetOf(m *monitor.Monitor) *echov1.ProbeTarget {
@@ -117,33 +135,20 @@ func targetOf(m *monitor.Monitor) *echov1.ProbeTarget {
 	return p.GetTarget()
 }
 
-// newFilterable declares the fields, in lowerCamelCase too, and the values of enums: those may be written bare, protocol =
-// TCP, as well as quoted.
-func newFilterable[T any](f filterable[T], enums ...map[int32]string) *filterable[T] {
+// newFilterable declares the fields, in lowerCamelCase too. The parser takes each for a text: what stands on the right side is
+// read when the filter is compiled.
+func newFilterable[T any](f filterable[T]) *filterable[T] {
 	options := []filtering.DeclarationOption{
 		filtering.DeclareStandardFunctions(),
 		// AIP-160's sequence, "a = b c = d": all of them must be true.
 		filtering.DeclareFunction(filtering.FunctionFuzzyAnd, filtering.NewFunctionOverload(
 			"FUZZY_bool", filtering.TypeBool, filtering.TypeBool, filtering.TypeBool)),
 		filtering.DeclareIdent("labels", filtering.TypeMap(filtering.TypeString, filtering.TypeString)),
-		filtering.DeclareIdent("*", filtering.TypeString), // as in description:*, whatever there is
 	}
 	f.texts, f.numbers, f.times, f.durations = bothCases(f.texts), bothCases(f.numbers), bothCases(f.times), bothCases(f.durations)
-	for name := range f.numbers {
-		options = append(options, filtering.DeclareIdent(name, filtering.TypeInt))
-	}
-	// Times and durations are written as text, which is read when the filter is compiled.
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(f.texts)), slices.Collect(maps.Keys(f.times)), slices.Collect(maps.Keys(f.durations))) {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(f.texts)), slices.Collect(maps.Keys(f.numbers)),
+		slices.Collect(maps.Keys(f.times)), slices.Collect(maps.Keys(f.durations))) {
 		options = append(options, filtering.DeclareIdent(name, filtering.TypeString))
-	}
-	declared := map[string]bool{} // several enums may have a value of one name
-	for _, values := range enums {
-		for _, value := range values {
-			if !declared[value] {
-				declared[value] = true
-				options = append(options, filtering.DeclareIdent(value, filtering.TypeString))
-			}
-		}
 	}
 	declarations, err := filtering.NewDeclarations(options...)
 	if err != nil {
@@ -168,11 +173,6 @@ func bothCases[F any](fields map[string]F) map[string]F {
 	return both
 }
 
-// known says whether a name is a field of its own.
-func (f *filterable[T]) known(name string) bool {
-	return name == "labels" || f.texts[name] != nil || f.numbers[name] != nil || f.times[name] != nil || f.durations[name] != nil
-}
-
 // parse reads an AIP-160 filter; an empty one matches everything and is nil. A text compared with = or != may have '*' at
 // either end.
 func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
@@ -184,12 +184,13 @@ func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
 			m, err = nil, badField("filter", "cannot be read: %v", p)
 		}
 	}()
-	if depth := nesting(filter); depth > maxFilterDepth {
+	quoted := quoteBare(filter)
+	if depth := nesting(quoted); depth > maxFilterDepth {
 		return nil, badField("filter", "is nested %d deep, more than %d", depth, maxFilterDepth)
 	}
-	parsed, err := filtering.ParseFilterString(quoteDurations(filter), f.declarations)
+	parsed, err := filtering.ParseFilterString(quoted, f.declarations)
 	if err != nil {
-		return nil, badField("filter", "%s (fields: %s; text in double quotes)", innermost(err), f.fields)
+		return nil, badField("filter", "%s (fields: %s; text with spaces in double quotes)", innermost(err), f.fields)
 	}
 	m, err = f.compile(parsed.CheckedExpr.GetExpr())
 	if err != nil {
@@ -198,18 +199,31 @@ func (f *filterable[T]) parse(filter string) (m func(*T) bool, err error) {
 	return m, nil
 }
 
-// bareDuration is a quoted text, or a duration that is not quoted: ttl < 10m, ttl = 1h30m.
-var bareDuration = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\b(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|ns))+\b`)
+// bare is a quoted text, which comes first so that nothing in it is taken for more; or the key of a label; or a comparator and
+// the text behind it that is not quoted.
+var bare = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'` +
+	`|\b(labels\.)([^\s"'()=<>!:,]+)` +
+	`|((?:!=|<=|>=|[=<>:])\s*)([^\s"'()=<>!,]+)`)
 
-// quoteDurations quotes durations, which the parser does not know: AIP-160 has them bare.
-func quoteDurations(filter string) string {
-	return bareDuration.ReplaceAllStringFunc(filter, func(found string) string {
-		if found[0] == '"' || found[0] == '\'' {
-			return found
+// quoteBare quotes texts, numbers, times and keys of labels that are not quoted. AIP-160 has them bare, as in
+// labels.app.example/part-of = web-1 or ttl < 10m; the parser stops at each '-' and '.' in them.
+func quoteBare(filter string) string {
+	var quoted strings.Builder
+	end := 0
+	for _, at := range bare.FindAllStringSubmatchIndex(filter, -1) {
+		for _, group := range []int{4, 8} { // the key and the text
+			from, to := at[group], at[group+1]
+			if from < 0 || slices.Contains(keywords, filter[from:to]) {
+				continue // a keyword is where a text is forgotten, as in name = AND
+			}
+			quoted.WriteString(filter[end:from] + `"` + strings.ReplaceAll(filter[from:to], `\`, `\\`) + `"`)
+			end = to
 		}
-		return `"` + found + `"`
-	})
+	}
+	return quoted.String() + filter[end:]
 }
+
+var keywords = []string{"AND", "OR", "NOT"}
 
 // nesting answers how deep parentheses and negations go: the parser follows each down, and tells of an error once for each.
 func nesting(filter string) (deepest int) {
@@ -242,6 +256,9 @@ var plainWords = map[string]string{
 	"non-bool result type": "a comparison is wanted, as in name = \"web-1\"",
 }
 
+// position is where the parser saw something, which is not where that stands in the text before its values were quoted.
+var position = regexp.MustCompile(`^[0-9]+:[0-9]+: | \([0-9]+:[0-9]+\)$`)
+
 // innermost answers the part of a parser's error that says what is wrong, without the rules that it was found under.
 func innermost(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
@@ -256,8 +273,9 @@ func innermost(err error) string {
 		text = plain
 	}
 	if name, ok := strings.CutPrefix(text, "undeclared identifier "); ok {
-		text = name + " is no field and no value"
+		text = name + " is no field"
 	}
+	text = position.ReplaceAllString(text, "")
 	return fmt.Sprintf("%.*s", maxShownError, text)
 }
 
@@ -288,18 +306,21 @@ func (f *filterable[T]) compile(e *expr.Expr) (func(*T) bool, error) {
 	case f.durations[name] != nil:
 		return f.compareDuration(name, call.GetFunction(), right)
 	case name == "labels":
-		key, err := f.text(right)
+		key, err := text(right)
+		if key == "*" {
+			return func(t *T) bool { return len(f.labels(t)) > 0 }, err
+		}
 		return func(t *T) bool { _, ok := f.labels(t)[key]; return ok }, err
 	case f.texts[name] != nil:
 		field := f.texts[name]
 		if call.GetFunction() == filtering.FunctionHas && isStar(right) {
 			return func(t *T) bool { return field(t) != "" }, nil
 		}
-		return f.compareText(call.GetFunction(), right, func(t *T) (string, bool) { return field(t), true })
+		return compareText(call.GetFunction(), right, f.values[name], func(t *T) (string, bool) { return field(t), true })
 	}
 	if s := left.GetSelectExpr(); s.GetOperand().GetIdentExpr().GetName() == "labels" {
 		key := s.GetField()
-		return f.compareText(call.GetFunction(), right, func(t *T) (string, bool) { v, ok := f.labels(t)[key]; return v, ok })
+		return compareText(call.GetFunction(), right, nil, func(t *T) (string, bool) { v, ok := f.labels(t)[key]; return v, ok })
 	}
 	return nil, fmt.Errorf("the left side of %q must be a field", call.GetFunction())
 }
@@ -319,25 +340,24 @@ func (f *filterable[T]) compileBoth(either bool, a, b *expr.Expr) (func(*T) bool
 	return func(t *T) bool { return left(t) && right(t) }, nil
 }
 
-// text answers a literal, or the bare name of an enum's value.
-func (f *filterable[T]) text(e *expr.Expr) (string, error) {
-	if name := e.GetIdentExpr().GetName(); name != "" {
-		if f.known(name) {
-			return "", fmt.Errorf("the right side must be a value, not the field %s; quote a text", name)
-		}
-		return name, nil
-	}
+// text answers the text on the right side of a comparison.
+func text(e *expr.Expr) (string, error) {
 	if c, ok := e.GetConstExpr().GetConstantKind().(*expr.Constant_StringValue); ok {
 		return c.StringValue, nil
 	}
-	return "", fmt.Errorf("a text in double quotes is wanted on the right side")
+	return "", fmt.Errorf("one value is wanted on the right side")
 }
 
-// compareText compares a field with a value; where a T lacks the field, only != is true.
-func (f *filterable[T]) compareText(op string, value *expr.Expr, field func(*T) (string, bool)) (func(*T) bool, error) {
-	want, err := f.text(value)
+// compareText compares a field with a value; where a T lacks the field, only != is true. Where all values are known, one that
+// is equal to none of them is an error.
+func compareText[T any](op string, value *expr.Expr, values []string, field func(*T) (string, bool)) (func(*T) bool, error) {
+	want, err := text(value)
 	if err != nil {
 		return nil, err
+	}
+	equality := op == filtering.FunctionEquals || op == filtering.FunctionNotEquals
+	if equality && values != nil && !slices.ContainsFunc(values, func(v string) bool { return like(v, want) }) {
+		return nil, fmt.Errorf("%.*q is none of the values: %s", maxShownValue, want, strings.Join(values, ", "))
 	}
 	var holds func(string) bool
 	switch op {
@@ -377,9 +397,9 @@ func like(s, pattern string) bool {
 	}
 }
 
-// isStar says whether a value is "*", bare or quoted.
+// isStar says whether a value is "*".
 func isStar(value *expr.Expr) bool {
-	return value.GetIdentExpr().GetName() == "*" || value.GetConstExpr().GetStringValue() == "*"
+	return value.GetConstExpr().GetStringValue() == "*"
 }
 
 // compareTime compares a field with a point in time; where a T lacks it, only != is true.
@@ -388,7 +408,7 @@ func (f *filterable[T]) compareTime(name, op string, value *expr.Expr) (func(*T)
 	if op == filtering.FunctionHas && isStar(value) {
 		return func(t *T) bool { return !field(t).IsZero() }, nil
 	}
-	text, err := f.text(value)
+	text, err := text(value)
 	if err != nil {
 		return nil, err
 	}
@@ -409,7 +429,7 @@ func (f *filterable[T]) compareDuration(name, op string, value *expr.Expr) (func
 	if op == filtering.FunctionHas && isStar(value) {
 		return func(t *T) bool { return field(t) != 0 }, nil
 	}
-	text, err := f.text(value)
+	text, err := text(value)
 	if err != nil {
 		return nil, err
 	}
@@ -427,12 +447,16 @@ func (f *filterable[T]) compareDuration(name, op string, value *expr.Expr) (func
 
 // compareNumber answers what a number must be for a comparison with the field of that name to hold.
 func compareNumber(name, op string, value *expr.Expr) (func(int64) bool, error) {
-	c, ok := value.GetConstExpr().GetConstantKind().(*expr.Constant_Int64Value)
-	if !ok {
-		return nil, fmt.Errorf("%s is compared with a number", name)
+	text, err := text(value)
+	if err != nil {
+		return nil, err
+	}
+	want, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%s is compared with a number, not %.*q", name, maxShownValue, text)
 	}
 	holds, err := comparison(name, op)
-	return func(n int64) bool { return holds(cmp.Compare(n, c.Int64Value)) }, err
+	return func(n int64) bool { return holds(cmp.Compare(n, want)) }, err
 }
 
 // comparison answers whether an order of two values, as cmp.Compare has it, is what an operator asks for.

@@ -15,12 +15,16 @@ import (
 
 type interceptor struct {
 	stopping context.Context
+	gate     *Gate // nil: everything passes
 	log      *slog.Logger
 }
 
 func (i interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
 	defer func() { err = i.end(info.FullMethod, recover(), err) }()
 	if err := validate(req); err != nil {
+		return nil, err
+	}
+	if err := i.gate.pass(ctx, i.stopping, info.FullMethod); err != nil {
 		return nil, err
 	}
 	return handle(ctx, req)
@@ -32,6 +36,9 @@ func (i interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServe
 	defer cancel(nil)
 	stop := context.AfterFunc(i.stopping, func() { cancel(ErrStopping) })
 	defer stop()
+	if err := i.gate.pass(ctx, i.stopping, info.FullMethod); err != nil {
+		return err
+	}
 	return handle(srv, checkedStream{s, ctx})
 }
 

@@ -38,10 +38,10 @@ func (s Services) Register(to grpc.ServiceRegistrar) {
 // ErrStopping is what streams end with when the daemon stops.
 var ErrStopping = errors.New("the daemon is stopping")
 
-// Interceptors is what every call passes, over gRPC and REST alike: a panic becomes INTERNAL, the request is checked
-// against the contract's rules, and an error becomes a status. What is not the caller's business goes to log. When
-// stopping ends, open streams end with ErrStopping, so that none of them holds the daemon up.
-func Interceptors(stopping context.Context, log *slog.Logger) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
-	i := interceptor{stopping: stopping, log: log}
+// Interceptors is what every call passes, over gRPC and REST alike: the gate, where there is one; a panic becomes INTERNAL, the
+// request is checked against the contract's rules, and an error becomes a status. What is not the caller's business goes to
+// log. When stopping ends, open streams end with ErrStopping, so that none of them holds the daemon up.
+func Interceptors(stopping context.Context, gate *Gate, log *slog.Logger) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	i := interceptor{stopping: stopping, gate: gate, log: log}
 	return i.unary, i.stream
 }

@@ -131,7 +131,7 @@ func TestWhatIsNotTheCallersBusinessIsLogged(t *testing.T) {
 		"panic": func(context.Context, any) (any, error) { panic("secret path") },
 	} {
 		var log bytes.Buffer
-		unary, stream := Interceptors(context.Background(), slog.New(slog.NewTextHandler(&log, nil)))
+		unary, stream := Interceptors(context.Background(), nil, slog.New(slog.NewTextHandler(&log, nil)))
 		_, err := unary(context.Background(), &echov1.GetInfoRequest{}, &grpc.UnaryServerInfo{FullMethod: "/m"}, handle)
 		streamErr := stream(nil, fakeStream{}, &grpc.StreamServerInfo{FullMethod: "/s"}, func(any, grpc.ServerStream) error {
 			_, err := handle(context.Background(), nil)
@@ -154,7 +154,7 @@ func (fakeStream) Context() context.Context { return context.Background() }
 
 func TestStreamsEndWhenTheDaemonStops(t *testing.T) {
 	stopping, stop := context.WithCancel(context.Background())
-	_, stream := Interceptors(stopping, slog.New(slog.DiscardHandler))
+	_, stream := Interceptors(stopping, nil, slog.New(slog.DiscardHandler))
 	err := stream(nil, fakeStream{}, &grpc.StreamServerInfo{}, func(_ any, s grpc.ServerStream) error {
 		stop()
 		<-s.Context().Done()

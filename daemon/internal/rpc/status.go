@@ -199,7 +199,8 @@ func fromRules(invalid *protovalidate.ValidationError) *badRequest {
 		if text == "" {
 			text = "breaks the rule " + v.Proto.GetRuleId()
 		}
-		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" {
+		// What is missing has no value to be shown.
+		if shown := showValue(v.FieldDescriptor, v.FieldValue); shown != "" && !strings.HasPrefix(text, "is missing") {
 			text += ", not " + shown
 		}
 		// A map's key is part of the path, and may be of any length.

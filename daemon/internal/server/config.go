@@ -18,23 +18,31 @@ var Version = "dev"
 
 // Config is what a daemon is to be. An empty listen address or path switches that listener off.
 type Config struct {
-	GRPCListen   string        // "HOST:PORT" for gRPC; port 0 picks one
-	HTTPListen   string        // "HOST:PORT" for REST; port 0 picks one
-	Socket       string        // path of the unix socket for gRPC
-	StateDir     string        // where endpoints survive a restart; empty: in memory only
-	DefaultHost  string        // where endpoints listen that do not say; an IP address
-	ReadyFile    string        // gets one JSON object once the daemon is ready
-	OnReady      func(Ready)   // called once, when the daemon is ready; must not wait for it; may be nil
-	DrainTimeout time.Duration // how long a stop waits for open connections; 0: not at all
-	AllowHosts   []string      // host names that REST requests may be addressed to, besides localhost
-	ProbeAllow   []string      // addresses and prefixes that probes may go to; empty: to all that is not refused
-	ProbeDeny    []string      // addresses and prefixes that probes may not go to
-	ProbeLimits  ProbeLimits   // how much probes may take
-	Insecure     bool          // let control listeners be open to the network, unprotected
-	Log          *slog.Logger  // required
+	GRPCListen     string          // "HOST:PORT" for gRPC; port 0 picks one
+	HTTPListen     string          // "HOST:PORT" for REST; port 0 picks one
+	Socket         string          // path of the unix socket for gRPC
+	StateDir       string          // where endpoints survive a restart; empty: in memory only
+	AcceptDataLoss bool            // start empty where the state is lost
+	StateChecker   []string        // a command that calls CheckState with a path that is appended to it; empty: this process checks
+	DefaultHost    string          // where endpoints listen that do not say; an IP address
+	ReadyFile      string          // gets one JSON object once the daemon is ready
+	OnReady        func(Ready)     // called once, when the daemon is ready; must not wait for it; may be nil
+	DrainDelay     time.Duration   // how long a stop is told before anything is stopped; 0: not at all
+	DrainTimeout   time.Duration   // how long a stop waits for open connections; 0: not at all
+	CutDrain       <-chan struct{} // closed: a stop waits for nothing more; nil: it never is
+	StrictReady    bool            // not ready, rather than degraded, while an endpoint has failed
+	AllowHosts     []string        // host names that REST requests may be addressed to, besides localhost
+	ProbeAllow     []string        // addresses and prefixes that probes may go to; empty: to all that is not refused
+	ProbeDeny      []string        // addresses and prefixes that probes may not go to
+	ProbeLimits    ProbeLimits     // how much probes may take
+	Insecure       bool            // let control listeners be open to the network, unprotected
+	Log            *slog.Logger    // required
 
 	silence   time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
 	httpTimes httpTimes
+
+	restoring   func(Ready)  // called before anything is restored, with where calls are taken already; a test's
+	storeHealth func() error // in place of the store's; a test's
 }
 
 // httpTimes are the timeouts of REST, which a test may shorten; 0 is the time that is right. None of them is one of a stream.
@@ -71,6 +79,9 @@ func (c Config) check() error {
 		if !hostName.MatchString(host) {
 			errs = append(errs, fmt.Errorf("--http-allow-host %q: must be a host name without a port, as in lab-1.example", host))
 		}
+	}
+	if c.DrainDelay < 0 {
+		errs = append(errs, fmt.Errorf("--drain-delay %v: must not be negative", c.DrainDelay))
 	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--drain-timeout %v: must not be negative", c.DrainTimeout))

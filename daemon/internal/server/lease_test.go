@@ -312,7 +312,7 @@ func TestASessionOutlivesARestart(t *testing.T) {
 // endLeases sets the expiry of what is in a state directory to an hour ago, as if the daemon had been down so long.
 func endLeases(t *testing.T, dir string) {
 	t.Helper()
-	s, err := store.Open(dir)
+	s, err := store.Open(dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

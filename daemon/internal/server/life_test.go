@@ -155,6 +155,7 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 		"allowed host is an URL":    {func(c *Config) { c.AllowHosts = []string{"http://x/"} }, "--http-allow-host"},
 		"socket path too long":      {func(c *Config) { c.Socket = "/tmp/" + strings.Repeat("x", 200) }, "107"},
 		"ready file is a folder":    {func(c *Config) { c.ReadyFile = filepath.Dir(c.ReadyFile) }, "--ready-file"},
+		"negative drain delay":      {func(c *Config) { c.DrainDelay = -1 }, "--drain-delay"},
 		"negative drain":            {func(c *Config) { c.DrainTimeout = -1 }, "--drain-timeout"},
 		"allowed target is a name":  {func(c *Config) { c.ProbeAllow = []string{"10.0.0.0/8", "lab.example"} }, `--probe-allow: source "lab.example"`},
 		"bits behind a denied one":  {func(c *Config) { c.ProbeDeny = []string{"10.0.0.1/8"} }, "--probe-deny"},

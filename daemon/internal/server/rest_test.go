@@ -107,6 +107,14 @@ func TestRESTIsStrict(t *testing.T) {
 
 		{name: "healthz", method: "GET", path: "/healthz", code: 200, says: "ok"},
 		{name: "readyz", method: "GET", path: "/readyz", code: 200, says: "ok"},
+		{name: "readyz in words", method: "GET", path: "/readyz?verbose", code: 200, says: "[+] restored: ok\n[+] state: ok\n[+] endpoints: ok\n[+] draining: ok\nready\n"},
+		{name: "readyz in true words", method: "GET", path: "/readyz?verbose=true", code: 200, says: "ready\n"},
+		{name: "readyz in words of another kind", method: "GET", path: "/readyz?verbose=very", code: 400, says: "verbose takes no value"},
+		{name: "readyz in words twice", method: "GET", path: "/readyz?verbose&verbose", code: 400, says: "verbose takes no value"},
+		{name: "readyz with a parameter of another's", method: "GET", path: "/readyz?exclude=etcd", code: 400, says: "it takes verbose"},
+		{name: "readyz with a bad query", method: "GET", path: "/readyz?%zz", code: 400, says: "cannot be read"},
+		{name: "head of readiness", method: "HEAD", path: "/readyz?verbose", code: 200},
+		{name: "readiness takes no parameters", method: "GET", path: "/v1/readiness?verbose", code: 400, says: "takes none"},
 		{name: "openapi", method: "GET", path: "/openapi.json", code: 200, want: map[string]string{"openapi": "3.1.0"}},
 		{name: "still serving after all that", method: "GET", path: "/v1/endpoints/b", code: 200, want: map[string]string{"state": "SERVING"}},
 	}

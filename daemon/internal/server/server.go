@@ -9,17 +9,21 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
-	"google.golang.org/grpc/health"
+	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -28,6 +32,7 @@ import (
 	"github.com/echod/echod/daemon/internal/budget"
 	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/gateway"
+	"github.com/echod/echod/daemon/internal/health"
 	"github.com/echod/echod/daemon/internal/monitor"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
@@ -70,7 +75,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := clearReadyFile(c.ReadyFile); err != nil {
 		return err
 	}
-	d, err := assemble(ctx, c, listeners)
+	d, err := assemble(c, listeners)
 	if err != nil {
 		return err
 	}
@@ -83,23 +88,33 @@ type daemon struct {
 	log       *slog.Logger
 	info      rpc.DaemonInfo
 	listeners *controlListeners
-	store     *store.Store // nil: in memory
-	events    *event.Log
-	traffic   event.Connections // tells of TCP connections, where somebody watches them
-	registry  *registry.Registry
-	targets   *targets.Policy
-	runs      *runs.Manager
-	probes    *rpc.ProbeService
-	monitors  *monitor.Manager
-	health    *health.Server
-	grpc      *grpc.Server
-	http      *http.Server
-	stopping  context.CancelFunc // ends the open streams
+	store     *store.Store // nil: in memory, or not opened yet
+	late      lateStore
+	// stateReport is what was found in the state directory.
+	stateReport store.Report
+	events      *event.Log
+	traffic     event.Connections // tells of TCP connections, where somebody watches them
+	registry    *registry.Registry
+	targets     *targets.Policy
+	runs        *runs.Manager
+	probes      *rpc.ProbeService
+	monitors    *monitor.Manager
+	readiness   *health.Readiness
+	lookout     *lookout
+	herald      *herald
+	gate        *rpc.Gate
+	grpc        *grpc.Server
+	http        *http.Server
+	stopping    context.CancelFunc // ends the open streams
 }
 
-// assemble puts the rooms together and brings back what the state directory holds.
-func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *daemon, err error) {
-	d := &daemon{config: c, log: c.Log, listeners: listeners}
+// lateStore is what the rooms know of the store, which is opened when control calls are served already: a disk that is slow is
+// told then, rather than felt.
+type lateStore struct{ *store.Store }
+
+// assemble puts the rooms together. They are empty, and nobody is served before restore.
+func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
+	d := &daemon{config: c, log: c.Log, listeners: listeners, readiness: newReadiness(), gate: rpc.NewGate()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -117,33 +132,51 @@ func assemble(ctx context.Context, c Config, listeners *controlListeners) (_ *da
 	})
 	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
-		if d.store, err = store.Open(c.StateDir); err != nil {
-			return nil, err
-		}
-		registryConfig.Store = d.store
+		registryConfig.Store = &d.late
 	}
 	d.registry = registry.New(registryConfig)
-	if err := d.registry.Restore(ctx); err != nil {
-		return nil, fmt.Errorf("cannot bring back the endpoints: %w", err)
-	}
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
 	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
 	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Events: d.events, Log: c.Log}
-	if d.store != nil {
-		monitorConfig.Store = d.store
+	if c.StateDir != "" {
+		monitorConfig.Store = &d.late
 	}
 	d.monitors = monitor.New(monitorConfig)
-	if err := d.monitors.Restore(); err != nil {
-		return nil, fmt.Errorf("cannot bring back the monitors: %w", err)
-	}
-	d.health = health.NewServer()
+	d.lookout = &lookout{readiness: d.readiness, events: d.events, endpoints: d.registry, strict: c.StrictReady}
 	d.info = rpc.DaemonInfo{
 		Version: Version, Platform: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(),
 		StartTime: time.Now(), Listeners: listeners.described(), StateDirectory: c.StateDir, Warnings: d.warnings(),
 		ProbeLimits: limits, ProbeAllow: allowed.Allow, ProbeDeny: allowed.Deny,
 	}
 	return d, d.assembleControl()
+}
+
+// restore opens the store and brings back what it holds.
+func (d *daemon) restore(ctx context.Context) error {
+	if d.config.restoring != nil {
+		d.config.restoring(d.listeners.ready())
+	}
+	if d.config.StateDir != "" {
+		if err := d.openState(); err != nil {
+			return err
+		}
+		d.late.Store, d.lookout.store, d.lookout.damaged = d.store, d.store.Health, strings.Join(d.stateReport.Warnings(), "; ")
+		d.info.Start, d.info.Warnings = startAfter(d.stateReport.Last), d.warnings()
+	}
+	if d.config.storeHealth != nil {
+		d.lookout.store = d.config.storeHealth
+	}
+	if d.stateReport.Lost != nil {
+		return nil // there is nothing to bring back, which readiness says
+	}
+	if err := d.registry.Restore(ctx); err != nil {
+		return fmt.Errorf("cannot bring back the endpoints: %w", err)
+	}
+	if err := d.monitors.Restore(); err != nil {
+		return fmt.Errorf("cannot bring back the monitors: %w", err)
+	}
+	return nil
 }
 
 // watchTraffic tells a client of the connections of endpoints.
@@ -160,11 +193,11 @@ func (d *daemon) assembleControl() error {
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
 		Event:    rpc.NewEventService(d.events, d.watchTraffic),
-		Daemon:   rpc.NewDaemonService(d.info, d.registry),
+		Daemon:   rpc.NewDaemonService(&d.info, d.registry, d.readiness),
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	d.stopping = stop
-	unary, stream := rpc.Interceptors(stopping, d.log)
+	unary, stream := rpc.Interceptors(stopping, d.gate, d.log)
 
 	d.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
@@ -174,14 +207,21 @@ func (d *daemon) assembleControl() error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	services.Register(d.grpc)
-	grpc_health_v1.RegisterHealthServer(d.grpc, d.health)
+	healthServer := grpchealth.NewServer()
+	grpc_health_v1.RegisterHealthServer(d.grpc, healthServer)
 	reflection.Register(d.grpc)
+	// The daemon as a whole is the service without a name.
+	d.herald = &herald{
+		readiness: d.readiness, health: healthServer, services: slices.Collect(maps.Keys(d.grpc.GetServiceInfo())), events: d.events, log: d.log,
+	}
+	d.herald.services = append(d.herald.services, "")
+	d.herald.serve()
 
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	services.Register(channel)
-	grpc_health_v1.RegisterHealthServer(channel, d.health)
+	grpc_health_v1.RegisterHealthServer(channel, healthServer)
 	handler, err := gateway.New(stopping, gateway.Config{
-		Channel: channel, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
+		Channel: channel, Alive: d.alive, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
 	})
 	if err != nil {
 		return err
@@ -199,6 +239,7 @@ func (d *daemon) warnings() []string {
 	if d.config.StateDir == "" {
 		all = append(all, "endpoints are kept in memory only and end with this process; --state-dir keeps them")
 	}
+	all = append(all, d.stateReport.Warnings()...)
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.http} {
 		if l == nil {
 			continue
@@ -220,7 +261,7 @@ func receiveBufferWarning(got, asked int) string {
 		got>>10, asked>>10)
 }
 
-// serve runs the servers until ctx ends or one of them fails, and then drains.
+// serve runs the servers, brings back what was there, goes on until ctx ends or a server fails, and then drains.
 func (d *daemon) serve(ctx context.Context) error {
 	tasks, failed := errgroup.WithContext(ctx)
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.unix} {
@@ -231,12 +272,25 @@ func (d *daemon) serve(ctx context.Context) error {
 	if d.listeners.http != nil {
 		tasks.Go(func() error { return ignoreClosed(d.http.Serve(d.listeners.http)) })
 	}
-	err := d.announce()
+	for _, l := range d.info.Listeners {
+		d.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
+	}
+	err := d.restore(failed)
+	if err != nil || failed.Err() != nil { // nobody was told that it is ready
+		return errors.Join(err, d.drain(0), tasks.Wait())
+	}
+	watched, unwatch := context.WithCancel(context.Background())
+	defer unwatch()
+	err = d.announce()
+	tasks.Go(func() error { d.herald.run(watched); return nil })
+	tasks.Go(func() error { d.lookout.run(watched); return nil })
 	if err == nil {
 		<-failed.Done()
-		d.log.Info("stopping", "drainTimeout", d.config.DrainTimeout)
+		d.log.Info("stopping", "drainDelay", d.config.DrainDelay, "drainTimeout", d.config.DrainTimeout)
 	}
-	return errors.Join(err, d.drain(), tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	err = errors.Join(err, d.drain(d.config.DrainDelay))
+	unwatch()
+	return errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
 }
 
 func ignoreClosed(err error) error {
@@ -248,17 +302,14 @@ func ignoreClosed(err error) error {
 
 // announce says that the daemon is ready, and where.
 func (d *daemon) announce() error {
-	for _, l := range d.info.Listeners {
-		d.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
-	}
 	for _, warning := range d.info.Warnings {
 		d.log.Warn(warning)
 	}
-	for service := range d.grpc.GetServiceInfo() {
-		d.health.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
-	}
-	d.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING) // the daemon as a whole
-	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonReady})
+	d.lookout.look()
+	d.lookout.count()
+	d.readiness.Set(checkRestored, health.Ready, "")
+	d.herald.begin(d.info.Start)
+	d.gate.Open()
 	ready := d.listeners.ready()
 	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
 		return err
@@ -270,19 +321,40 @@ func (d *daemon) announce() error {
 	return nil
 }
 
-// drain ends everything in order: not ready any more; monitors run no more; probes end with what they measured, and so do the calls that wait
-// for them; endpoints take nothing new and let open connections finish; control calls end, streams first.
-func (d *daemon) drain() error {
+// drain ends everything in order: not ready any more, and nothing new is begun; after the delay, in which endpoints serve as
+// before, monitors run no more; probes end with what they measured, and so do the calls that wait for them; endpoints take
+// nothing new and let open connections finish; control calls end, streams first.
+func (d *daemon) drain(delay time.Duration) error {
+	d.gate.Stop()
+	d.herald.end("the daemon is stopping: it begins nothing new, and what is open may finish")
+	select {
+	case <-time.After(delay):
+	case <-d.config.CutDrain:
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
 	defer cancel()
-	d.health.Shutdown()
-	d.events.Append(event.Event{Type: event.StateChanged, Kind: event.Daemon, Subject: rpc.DaemonStopping})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-d.config.CutDrain:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	d.monitors.Close()
 	d.runs.Close()
 	err := d.registry.Close(ctx)
+	if ctx.Err() != nil && d.config.DrainTimeout > 0 {
+		d.log.Warn("what was still open is cut", "drainTimeout", d.config.DrainTimeout)
+	}
+	cancel()
+	wg.Wait()
 	d.stopping()
 	return errors.Join(err, d.stopControl())
 }
+
+// alive says whether the daemon does anything at all, at once, and whatever disks and peers do.
+func (d *daemon) alive() error { return d.lookout.pulse.alive() }
 
 func (d *daemon) stopControl() error {
 	ctx, cancel := context.WithTimeout(context.Background(), controlGrace)

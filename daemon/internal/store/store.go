@@ -1,109 +1,166 @@
-// Package store keeps what must survive a crash: small records of bytes, by kind and key, in one bbolt file. A record is
-// on disk when the call that wrote it returns. It knows nothing of what the bytes mean; registry and monitor use it.
+// Package store keeps what must survive a crash: small records of bytes, by kind and key. A record is on disk when the call
+// that wrote it returns. It knows nothing of what the bytes mean; registry and monitor use it.
+//
+// The records are in memory, as they were acknowledged, and in one bbolt file, which is read at the start alone and believed
+// only after every checksum in it was looked at. Whenever writing to it fails it is left behind, and the records in memory are
+// written into a new one: what a disk that failed has kept is nothing to build on. A second file is a copy of a while ago at
+// most, for the day when the first is damaged.
 package store
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
 
 const (
-	fileName = "echod.db"
-	// formatVersion says how the file is laid out. A file of a newer one is refused, never half understood.
-	formatVersion = 1
 	// lockWait is how long Open waits for a daemon that is just going.
 	lockWait = 2 * time.Second
+	// maxKey and maxValue are what bbolt takes, of which nobody comes near.
+	maxKey   = 32768
+	maxValue = 1 << 30
 )
 
 var (
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("the state directory is in use by another echod")
-	// ErrUnreadable says that a file is there, but cannot be trusted or understood.
-	ErrUnreadable = errors.New("the state file cannot be used")
+	// ErrNewer says that a newer echod has written the file: start that one.
+	ErrNewer = errors.New("the state file is one of a newer echod")
+	// ErrDamaged says that a file is not what was written.
+	ErrDamaged = errors.New("the state file is damaged")
+	// ErrLost says that there was state, and none of it can be trusted: nothing can be read or written.
+	ErrLost = errors.New("the state is lost")
+	// ErrNotWritable says that a change was not kept, since the disk does not take it.
+	ErrNotWritable = errors.New("the state file cannot be written")
+	// ErrClosed says that the store is closed.
+	ErrClosed = errors.New("the state file is closed")
 )
 
-var (
-	metaBucket = []byte("meta")
-	formatKey  = []byte("format")
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+// Options are how a store is opened. The zero value is right where nothing else is said.
+type Options struct {
+	// Verify reads a state file, as Check does, where a file that makes the reader hang or die does no harm: NewVerifier.
+	// nil: Check itself, in this process.
+	Verify func(ctx context.Context, path string) (Summary, error)
+	// VerifyTimeout is how long Verify may take for one file before it is taken for damaged; 0: 30 seconds.
+	VerifyTimeout time.Duration
+	// AcceptDataLoss starts empty where the state is lost. It changes nothing where it is not.
+	AcceptDataLoss bool
+	// Patience is how long a call waits for the disk before it is refused; 0: 10 seconds.
+	Patience time.Duration
+	// CopyInterval is the shortest time between two good copies while changes come; 0: 10 seconds.
+	CopyInterval time.Duration
+	// Log is told of what nobody else is: that a good copy cannot be written, or that the disk takes changes again. nil: nobody.
+	Log *slog.Logger
 
-// Store is an open state file. It is safe for concurrent use.
-type Store struct {
-	db *bbolt.DB
+	// at is told of each step of writing, by the names of failpoints, and makes it fail with its error, or slow; nil outside tests.
+	at func(point string) error
+	// retry is how long the first wait before the file is written anew is, which doubles; 0: one second.
+	retry time.Duration
 }
 
-// Open opens the state file in dir, and makes both where they are missing. The error is ErrInUse when another process
-// has it open, ErrUnreadable when it is damaged or of a newer format.
-func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the state directory: %w", err)
-	}
-	path := filepath.Join(dir, fileName)
-	_, statErr := os.Stat(path)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: %s: %v", ErrUnreadable, path, err) //nolint:errorlint // what bbolt says is for people; callers decide on ErrUnreadable
-	case err != nil:
-		return nil, fmt.Errorf("cannot open the state file %s: %w", path, err)
-	}
-	s := &Store{db: db}
-	if err := s.checkFormat(path); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if errors.Is(statErr, fs.ErrNotExist) {
-		if err := syncDir(dir); err != nil {
-			return nil, errors.Join(err, db.Close())
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
 		}
 	}
+	def(&o.VerifyTimeout, 30*time.Second)
+	def(&o.Patience, 10*time.Second)
+	def(&o.CopyInterval, 10*time.Second)
+	def(&o.retry, time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Store is an open state directory. It is safe for concurrent use.
+type Store struct {
+	dir     string
+	o       Options
+	lock    *os.File
+	report  Report
+	wake    chan struct{} // there are calls
+	changed chan struct{} // the copy is older than the state
+	closing chan struct{}
+	ended   sync.WaitGroup // the committer and the one who copies
+	close   func() error
+
+	// Of the committer alone.
+	db    *bbolt.DB     // nil: it has to be made anew from the image
+	file  *os.File      // db's
+	aside []string      // names of damaged files that still stand where ours are to be
+	wait  time.Duration // before the file is made anew
+
+	mu     sync.Mutex
+	image  *image // as acknowledged; nil when the state is lost
+	queue  []*call
+	closed bool
+	broken error     // why nothing can be written; nil: all is well
+	busy   time.Time // since when the committer is at the disk; zero: it is not
+	copied *Summary  // of the good copy; nil: there is none
+	reason error     // why the good copy could not be written, if it was tried last
+}
+
+// Open opens the state in dir, and makes what is missing. It answers a store also where the state file is damaged: with what its
+// good copy holds or, if that cannot be trusted either, one that takes and gives nothing and whose Health says so. Report tells.
+// The error is ErrInUse when another process has the directory, ErrNewer when a newer echod wrote it, else why a directory could
+// not be made or a file not be read.
+func Open(dir string, o Options) (*Store, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	held, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		dir: dir, o: o.withDefaults(), lock: held,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	s.close = sync.OnceValue(s.shut)
+	if err := s.choose(); err != nil {
+		return nil, errors.Join(err, held.Close())
+	}
+	if s.image == nil {
+		return s, nil
+	}
+	s.wait = s.o.retry
+	s.image.head.Running = true
+	if err := s.renew(); err != nil {
+		if s.report.Last == First || s.report.Accepted {
+			return nil, errors.Join(fmt.Errorf("cannot write a state file in %s: %w", dir, err), held.Close())
+		}
+		s.broken = fmt.Errorf("%w: %w", ErrNotWritable, err) // what is there can be served nevertheless
+	}
+	s.ended.Go(s.commitCalls)
+	s.ended.Go(s.keepCopy)
+	s.changed <- struct{}{}
 	return s, nil
 }
 
-func (s *Store) checkFormat(path string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		meta, err := tx.CreateBucketIfNotExists(metaBucket)
-		if err != nil {
-			return err
-		}
-		found := meta.Get(formatKey)
-		if found == nil {
-			return meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, formatVersion))
-		}
-		if len(found) != 4 || binary.BigEndian.Uint32(found) > formatVersion {
-			return fmt.Errorf("%w: %s has format %x, this echod knows up to %d: start the newer echod that wrote it",
-				ErrUnreadable, path, found, formatVersion)
-		}
-		return nil
-	})
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// at tells tests, and failpoints, of a step.
+func (s *Store) at(point string) error {
+	failpoint(point)
+	if s.o.at != nil {
+		return s.o.at(point)
+	}
+	return nil
 }
 
-// syncDir makes a new directory entry durable: without it a power cut can take the whole file with it.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("cannot sync the state directory: %w", err)
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrPermission) {
-		err = nil // directories cannot be synced on this system (Windows)
-	}
-	return errors.Join(err, d.Close())
-}
+// Report says what Open found.
+func (s *Store) Report() Report { return s.report }
 
-// Put writes one record, replacing one of the same kind and key.
+// Put writes one record, replacing one of the same kind and key. Its errors are those of Write.
 func (s *Store) Put(kind, key string, value []byte) error {
 	if err := s.write(kind, map[string][]byte{key: value}, nil); err != nil {
 		return fmt.Errorf("cannot write %s %q to the state file: %w", kind, key, err)
@@ -111,7 +168,7 @@ func (s *Store) Put(kind, key string, value []byte) error {
 	return nil
 }
 
-// Delete removes one record. One that is not there is no error.
+// Delete removes one record. One that is not there is no error. Its errors are those of Write.
 func (s *Store) Delete(kind, key string) error {
 	if err := s.write(kind, nil, []string{key}); err != nil {
 		return fmt.Errorf("cannot delete %s %q from the state file: %w", kind, key, err)
@@ -120,7 +177,12 @@ func (s *Store) Delete(kind, key string) error {
 }
 
 // Write puts and deletes records of a kind as one change: after a crash either all of it is there or nothing. A key that is
-// in both is put; a deletion of one that is not there is no error.
+// in both is put; a deletion of one that is not there is no error. Calls that come while the disk is busy are kept together,
+// in their order.
+//
+// With an error nothing was changed: ErrNotWritable when the disk does not take it, ErrLost, ErrClosed. A call waits for the disk
+// for Patience at most. What the disk was at when its caller was sent away is undone as soon as the disk answers; a crash before
+// that may leave it.
 func (s *Store) Write(kind string, puts map[string][]byte, deletes []string) error {
 	if err := s.write(kind, puts, deletes); err != nil {
 		return fmt.Errorf("cannot write %d records of kind %s to the state file: %w", len(puts)+len(deletes), kind, err)
@@ -128,47 +190,90 @@ func (s *Store) Write(kind string, puts map[string][]byte, deletes []string) err
 	return nil
 }
 
-func (s *Store) write(kind string, puts map[string][]byte, deletes []string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(kind))
-		if err != nil {
+// Each calls fn with every record of a kind, in order of keys; value is fn's to keep. It ends at the first error. The error is
+// fn's, or ErrLost.
+func (s *Store) Each(kind string, fn func(key string, value []byte) error) error {
+	s.mu.Lock()
+	if s.image == nil {
+		s.mu.Unlock()
+		return s.report.Lost
+	}
+	keys := s.image.keys(kind)
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = s.image.kinds[kind][key]
+	}
+	s.mu.Unlock()
+	for i, key := range keys {
+		if err := fn(key, append([]byte(nil), values[i]...)); err != nil {
 			return err
 		}
-		for _, key := range deletes {
-			if err := b.Delete([]byte(key)); err != nil {
-				return err
-			}
-		}
-		for key, value := range puts {
-			sealed := binary.BigEndian.AppendUint32(nil, crc32.Checksum(value, castagnoli))
-			if err := b.Put([]byte(key), append(sealed, value...)); err != nil {
-				return err
-			}
-		}
+	}
+	return nil
+}
+
+// Health says why nothing can be written: the disk failed, and has not taken the state since; or it does not answer; or the state
+// is lost. nil: all is well, as far as is known. It may be called at any time and touches no disk. All but a lost state heals by
+// itself, whether or not somebody makes a change.
+func (s *Store) Health() error {
+	if s.report.Lost != nil {
+		return s.report.Lost
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.stuckLocked(); err != nil {
+		return err
+	}
+	return s.broken
+}
+
+// Close keeps what was asked for, notes that the daemon stopped in order, brings the good copy up to date, and lets go of the
+// directory. For a disk that does not answer it waits for Patience only.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shut() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	close(s.closing)
+	done := make(chan error, 1)
+	go func() {
+		s.ended.Wait()
+		done <- s.finish()
+	}()
+	patience := time.NewTimer(s.o.Patience)
+	defer patience.Stop()
+	select {
+	case err := <-done:
+		return errors.Join(err, s.lock.Close())
+	case <-patience.C:
+		// The lock stays: whoever is stuck in the disk may write yet.
+		return fmt.Errorf("%w: the disk has not answered for %v", ErrNotWritable, s.o.Patience)
+	}
+}
+
+// finish is the last word, when nobody else is at the files any more.
+func (s *Store) finish() error {
+	if s.image == nil {
 		return nil
-	})
+	}
+	if err := s.at("close.begin"); err != nil {
+		return err
+	}
+	s.image.head.Running = false
+	var err error
+	if s.db == nil {
+		err = s.renew()
+	} else if err = s.commit(change{head: s.image.head}); err != nil {
+		s.leave(err)
+		err = s.renew()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the next start will take this for a crash: %w", ErrNotWritable, err)
+	}
+	if err := errors.Join(s.at("close.marked"), s.db.Close()); err != nil {
+		return err
+	}
+	s.refreshCopy()
+	return nil
 }
-
-// Each calls fn with every record of a kind, in order of keys; value is fn's to keep. It ends at the first error, which
-// is ErrUnreadable for a record whose checksum is wrong.
-func (s *Store) Each(kind string, fn func(key string, value []byte) error) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(kind))
-		if b == nil {
-			return nil
-		}
-		return b.ForEach(func(k, sealed []byte) error {
-			if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) != crc32.Checksum(sealed[4:], castagnoli) {
-				return fmt.Errorf("%w: the checksum of %s %q in %s is wrong", ErrUnreadable, kind, k, s.db.Path())
-			}
-			return fn(string(k), append([]byte(nil), sealed[4:]...))
-		})
-	})
-}
-
-// Close closes the file. It waits for calls that are under way.
-func (s *Store) Close() error { return s.db.Close() }
-
-// Health says why nothing can be written: the last change could not be kept, and no later one was. nil: all is well, as far
-// as is known. It may be called at any time and touches no disk.
-func (s *Store) Health() error { return nil }

@@ -936,7 +936,7 @@ type ListEndpointsRequest struct {
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// AIP-160 over name, uid, protocol, state, port, listen, address, host, description, session, network_namespace,
 	// interface, labels, create_time, update_time, expire_time and ttl, as in:
-	// protocol = TCP AND labels.rack = "r1" AND NOT state = STOPPED
+	// protocol = TCP AND labels.rack = r1 AND NOT state = STOPPED; a value with spaces or punctuation of the filter is quoted.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// How much of each endpoint to answer. Absent: FULL.
 	View          ListEndpointsRequest_View `protobuf:"varint,4,opt,name=view,proto3,enum=echo.v1.ListEndpointsRequest_View" json:"view,omitempty"`

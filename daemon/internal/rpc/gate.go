@@ -1,0 +1,68 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Gate is what calls pass first. While the daemon starts they wait at it, so that whoever calls too soon is answered as soon as
+// there is an answer; once the daemon stops, those that would begin something are refused with ErrStopping. What asks for the
+// daemon's health always passes.
+type Gate struct {
+	once     sync.Once
+	open     chan struct{} // closed by Open
+	stopping atomic.Bool
+}
+
+// NewGate makes a gate that is not open yet.
+func NewGate() *Gate { return &Gate{open: make(chan struct{})} }
+
+// Open lets calls pass: all that they need is there. What was written before it is seen by them.
+func (g *Gate) Open() { g.once.Do(func() { close(g.open) }) }
+
+// Stop refuses, from now on, calls that would begin something.
+func (g *Gate) Stop() { g.stopping.Store(true) }
+
+// pass waits until a call may go on, or ctx or stopping ends. A nil gate lets everything pass.
+func (g *Gate) pass(ctx, stopping context.Context, method string) error {
+	if g == nil || aboutHealth(method) {
+		return nil
+	}
+	if g.stopping.Load() && begins(method) {
+		return ErrStopping
+	}
+	select {
+	case <-g.open:
+		return nil
+	default:
+	}
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-stopping.Done():
+		return ErrStopping
+	}
+}
+
+// aboutHealth says whether a method is answered whatever the daemon does: it needs nothing that may not be there.
+func aboutHealth(method string) bool {
+	return strings.HasPrefix(method, "/grpc.") || method == "/echo.v1.DaemonService/GetReadiness"
+}
+
+// beginnings are the first words of methods that begin something which would end with the daemon at once, or outlive it.
+var beginnings = []string{"Apply", "BatchCreate", "Create", "Hold", "Run", "Start", "Stream", "Upgrade"}
+
+// begins says whether a method is refused by a daemon that stops. Others read, end or change what is there.
+func begins(method string) bool {
+	name := method[strings.LastIndexByte(method, '/')+1:]
+	for _, word := range beginnings {
+		if strings.HasPrefix(name, word) {
+			return true
+		}
+	}
+	return false
+}
