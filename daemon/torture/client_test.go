@@ -131,6 +131,7 @@ func (c *client) turn(l *life, do call) {
 	began := time.Now()
 	answer, err := do.do(ctx, c.api(l))
 	came, wrong := c.w.judge(l, err)
+	c.w.answers.Add(1)
 	e := event{Who: c.name, What: do.what, Life: l.number, Request: do.in, Took: time.Since(began).String()}
 	if err == nil {
 		e.Answer = answer

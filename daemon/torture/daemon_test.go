@@ -52,6 +52,9 @@ type launch struct {
 	binary, dir, state string
 	env, flags         []string
 	number             int
+	// check compares; nil: with what was acknowledged.
+	check    func()
+	keepsOut *bool // whether nobody may work, since nothing can be changed; nil: no
 }
 
 // start runs a daemon and returns when it is ready. The error is errDied when it ends before that.

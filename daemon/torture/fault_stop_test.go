@@ -18,21 +18,24 @@ func (s stop) String() string { return fmt.Sprintf("stop after %d changes", s.ch
 
 func (s stop) inject(w *world) {
 	w.awaitChanges(s.changes)
-	w.down(func(l *life) {
-		if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			w.fail("cannot stop the daemon: %v", err)
-		}
-		if !w.await(patience, l.hasEnded) {
-			if !w.over() {
-				w.fail("the daemon does not stop in %v", patience)
-			}
-			_ = l.cmd.Process.Kill()
-			<-l.ended
-		} else if code := l.cmd.ProcessState.ExitCode(); code != 0 {
-			w.fail("the daemon stopped with exit code %d: %v", code, l.cmd.ProcessState)
-		}
-	})
+	w.down(w.terminate)
 	w.mustUp(launch{})
+}
+
+// terminate stops the daemon in order, and holds it to its exit code.
+func (w *world) terminate(l *life) {
+	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		w.fail("cannot stop the daemon: %v", err)
+	}
+	if !w.await(patience, l.hasEnded) {
+		if !w.over() {
+			w.fail("the daemon does not stop in %v", patience)
+		}
+		_ = l.cmd.Process.Kill()
+		<-l.ended
+	} else if code := l.cmd.ProcessState.ExitCode(); code != 0 {
+		w.fail("the daemon stopped with exit code %d: %v", code, l.cmd.ProcessState)
+	}
 }
 
 // pause freezes the daemon for a while (SIGSTOP), as a machine does that has too much to do: everybody waits, nothing breaks.

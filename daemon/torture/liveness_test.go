@@ -83,7 +83,7 @@ func (w *world) everyoneAnswers() {
 	}
 	for _, c := range w.owners() {
 		for name, it := range c.m.is() {
-			if it.serve || taken[it.seen.Address] || it.def.Protocol != echov1.Protocol_TCP {
+			if it.serve || it.seen.Address == "" || taken[it.seen.Address] || it.def.Protocol != echov1.Protocol_TCP {
 				continue
 			}
 			conn, err := net.DialTimeout("tcp", it.seen.Address, patience)

@@ -92,7 +92,7 @@ func request(method string, in any) (verb, where string, body proto.Message, err
 	case *echov1.StopEndpointRequest:
 		return http.MethodPost, one(in.Name, ":stop"), nil, nil
 	case *echov1.RenewEndpointRequest:
-		return http.MethodPost, one(in.Name, ":renew"), nil, nil
+		return http.MethodPost, one(in.Name, ":renew"), in, nil
 	case *echov1.RenewEndpointsRequest:
 		return http.MethodPost, all + ":renew", in, nil
 	case *echov1.BatchCreateEndpointsRequest:

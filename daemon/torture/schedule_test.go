@@ -29,6 +29,11 @@ var kinds = []kind{
 	{"kill", 6, drawKill, nil},
 	{"stop", 2, drawStop, nil},
 	{"pause", 2, drawPause, nil},
+	{"failpoint", 6, drawFailpoint, nil},
+	{"flip", 3, drawFlip, nil},
+	{"full", 2, drawFull, needsDisk},
+	{"power", 3, drawPower, needsDisk},
+	{"ports", 2, drawPorts, nil},
 }
 
 func kindNames() (all []string) {

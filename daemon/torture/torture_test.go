@@ -87,8 +87,8 @@ func TestTorture(t *testing.T) {
 		happened = append(happened, "      all is well")
 	}
 	n := &w.counts
-	t.Logf("%d lives, faults %v; %d changes acknowledged, %d connections, %d bytes and %d datagrams came back",
-		w.lives, tally, n.calls.Load(), n.connections.Load(), n.bytes.Load(), n.datagrams.Load())
+	t.Logf("%d lives, faults %v (%d failpoints hit); %d changes acknowledged, %d connections, %d bytes and %d datagrams came back",
+		w.lives, tally, w.hits.Load(), n.calls.Load(), n.connections.Load(), n.bytes.Load(), n.datagrams.Load())
 	if n.calls.Load() == 0 || n.bytes.Load() == 0 || n.datagrams.Load() == 0 {
 		t.Error("nothing was done: this tried nothing")
 	}
@@ -109,8 +109,9 @@ func newWorld(t *testing.T) *world {
 		loopbackUp(t)
 	}
 	pid := os.Getpid()
+	disk, noDisk := newDisk(t)
 	return &world{
-		t: t, dir: dir, binary: binary, history: &history{began: time.Now()},
+		t: t, disk: disk, noDisk: noDisk, dir: dir, binary: binary, history: &history{began: time.Now()},
 		// An address that nothing else here uses, so that no port is taken by chance.
 		host: fmt.Sprintf("127.%d.%d.%d", 64+pid>>14&63, pid>>7&127+1, pid&127+1),
 	}

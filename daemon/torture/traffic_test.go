@@ -56,6 +56,9 @@ func (w *world) ensureAnchors() {
 	w.t.Helper()
 	a := w.anchors
 	for _, name := range anchorNames() {
+		if a.m.uncertain() { // this daemon is about to die: the next one will tell
+			return
+		}
 		if _, ok := a.m.is()[name]; ok || w.over() {
 			continue
 		}

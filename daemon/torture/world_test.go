@@ -34,7 +34,8 @@ const (
 type world struct {
 	t       *testing.T
 	dir     string // logs, socket, ready file
-	disk    *disk  // nil: the state is in dir
+	disk    *disk  // nil: the state is in dir, as noDisk says why
+	noDisk  string
 	binary  string
 	host    string // where endpoints listen: an address that nothing else uses
 	history *history
@@ -42,14 +43,15 @@ type world struct {
 	// churn is held for reading by who changes endpoints, traffic by who uses them; whoever has one alone has quiet.
 	churn, traffic sync.RWMutex
 	now            atomic.Pointer[life] // nil: no daemon runs
-	lives          int                  // of the goroutine that injects faults, like launch
+	lives          int                  // of the goroutine that injects faults, like up and down
+	closed         bool                 // churn and traffic are held until a daemon is up
 	flags          []string
 	clients        []*client
 	anchors        *client
-	acks           atomic.Uint64
+	acks, answers  atomic.Uint64
+	hits           atomic.Uint64 // of failpoints
 	// refusals are reasons for which calls may be refused at present.
 	refusals atomic.Pointer[[]string]
-	// mayBreak says that streams may end although the daemon does not.
 	users    sync.WaitGroup
 	ending   atomic.Bool
 	failures atomic.Int64
@@ -129,24 +131,40 @@ func (w *world) down(end func(*life)) {
 	l.mortal.Store(true)
 	end(l)
 	<-l.ended
-	w.churn.Lock()
-	w.traffic.Lock()
+	if !w.closed {
+		w.churn.Lock()
+		w.traffic.Lock()
+		w.closed = true
+	}
 	l.end()
 	w.now.Store(nil)
 }
 
 // up starts a daemon, compares, and lets the others go on. The caller has called down, or it is the first. The error is errDied
-// when the process ended before it was ready; then up may be called again.
+// when the process ended before all that was done; then up may be called again.
 func (w *world) up(o launch) error {
 	w.t.Helper()
 	l, err := w.launch(o)
 	if err != nil {
 		return err
 	}
+	l.mortal.Store(len(o.env) > 0)
 	w.now.Store(l)
-	w.settle()
+	if l.mortal.Load() {
+		if _, err := w.listAll(); err != nil && w.excused(l) {
+			return fmt.Errorf("%w, or soon after", errDied)
+		}
+	}
+	if o.check == nil {
+		o.check = w.settle
+	}
+	o.check()
+	if o.keepsOut != nil && *o.keepsOut {
+		return nil
+	}
 	w.ensureAnchors()
-	if w.lives > 1 {
+	if w.closed {
+		w.closed = false
 		w.traffic.Unlock()
 		w.churn.Unlock()
 	}
@@ -246,6 +264,11 @@ func (w *world) quiet(f func()) {
 // end lets everybody leave, and stops the daemon.
 func (w *world) end() {
 	w.ending.Store(true)
+	if w.closed {
+		w.now.Store(nil)
+		w.traffic.Unlock()
+		w.churn.Unlock()
+	}
 	w.users.Wait()
 	if l := w.life(); l != nil {
 		l.kill()
