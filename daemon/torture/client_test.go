@@ -369,10 +369,18 @@ func (c *client) apply() call {
 		case n == 2:
 			def := c.definition(name)
 			if there {
-				// Another protocol or place gives it another socket.
-				w = w.changed(def)
-				w.seen.Address = ""
-				after[name] = w
+				// A port that is left open stays what it is, unless the protocol changes.
+				expected := proto.CloneOf(def)
+				if def.Protocol == w.def.Protocol && strings.HasSuffix(def.Listen, ":0") {
+					expected.Listen = w.def.Listen
+				}
+				n := w.changed(expected)
+				if def.Protocol != w.def.Protocol {
+					n.seen.Address = ""
+				}
+				after[name] = n
+				in.Endpoints = append(in.Endpoints, def)
+				continue
 			} else {
 				after[name] = wanted{def: def, serve: true}
 			}

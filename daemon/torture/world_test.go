@@ -245,7 +245,10 @@ func (w *world) resync(by map[string]map[string]*echov1.Endpoint) {
 	for _, c := range w.owners() {
 		state := endpoints{}
 		for name, e := range by[c.name] {
-			def := proto.CloneOf(e)
+			def := &echov1.Endpoint{
+				Name: name, Protocol: e.Protocol, Listen: e.Listen, Labels: e.Labels, Description: e.Description, Tcp: e.Tcp, Udp: e.Udp, Ttl: e.Ttl,
+			}
+			def = proto.CloneOf(def)
 			state[name] = wanted{def: def, serve: e.State != echov1.Endpoint_STOPPED}
 		}
 		c.m.may = []endpoints{state.learn(by[c.name])}
