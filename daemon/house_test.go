@@ -16,8 +16,9 @@ const module = "github.com/echod/echod/"
 
 // mayImport says, for each package of ours, which others of ours it may import. A package that is not here may not be.
 var mayImport = map[string][]string{
-	"daemon/internal/wire":  {},
-	"daemon/internal/netns": {},
+	"daemon/internal/wire":     {},
+	"daemon/internal/netns":    {},
+	"daemon/internal/netwatch": {"daemon/internal/netns"},
 	// For tests alone, which are not looked at here.
 	"daemon/internal/netns/netnstest": {},
 	"daemon/internal/event/eventtest": {"daemon/internal/event"},
@@ -28,7 +29,7 @@ var mayImport = map[string][]string{
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
 	"daemon/internal/event":    {},
 	"daemon/internal/health":   {},
-	"daemon/internal/registry": {"daemon/echo", "daemon/internal/event", "daemon/internal/netns"},
+	"daemon/internal/registry": {"daemon/echo", "daemon/internal/event", "daemon/internal/netns", "daemon/internal/netwatch"},
 	"daemon/internal/targets":  {"daemon/probe"},
 	"daemon/internal/budget":   {"daemon/probe"},
 	"daemon/internal/runs":     {"daemon/internal/event", "daemon/internal/budget", "daemon/probe", "daemon/verdict"},
@@ -41,7 +42,7 @@ var mayImport = map[string][]string{
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
-		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/runs",
+		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/netwatch", "daemon/internal/runs",
 		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/health", "daemon/internal/rpc", "daemon/internal/gateway",
 	},
 	"daemon/echod": {"daemon/internal/server"},

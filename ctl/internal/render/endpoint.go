@@ -35,7 +35,7 @@ func endpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 	g := &grid{header: []string{
 		"NAME", "PROTOCOL", "ADDRESS", "STATE", "AGE", "EXPIRES", "SESSION", "LISTEN", "NETNS", "INTERFACE", "OPEN", "CONNECTIONS", "BYTES-IN", "BYTES-OUT",
-		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "REASON", "LABELS",
+		"DATAGRAMS-IN", "DATAGRAMS-OUT", "DROPS", "ERRORS", "UID", "RETRY", "REASON", "LABELS",
 	}}
 	for _, e := range list {
 		c := e.GetCounters()
@@ -61,6 +61,7 @@ func wideEndpointRows(list []*echov1.Endpoint, now time.Time) *grid {
 			cell{text: numberIf(c != nil, sum(c.GetDrops()))},
 			cell{text: numberIf(c != nil, sum(c.GetErrors()))},
 			cell{text: orDash(clean(e.GetUid()))},
+			cell{text: until(now, e.GetRetryTime())},
 			cell{text: orDash(clean(e.GetStateReason()))},
 			cell{text: orDash(labelText(e.GetLabels()))},
 		)
@@ -91,6 +92,9 @@ func describeEndpoint(e *echov1.Endpoint, now time.Time) *pairs {
 	p.addCells("State", endpointState(e.GetState()))
 	if e.GetStateReason() != "" {
 		p.add("Reason", clean(e.GetStateReason()))
+	}
+	if t := e.GetRetryTime(); t != nil {
+		p.add("Retry", fmt.Sprintf("%s (%s)", t.AsTime().UTC().Format(time.RFC3339), until(now, t)))
 	}
 	p.add("Address", orDash(clean(e.GetAddress())))
 	p.add("Listen", orDash(clean(e.GetListen())))

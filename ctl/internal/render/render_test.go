@@ -57,7 +57,7 @@ func endpoints() []*echov1.Endpoint {
 		},
 		{
 			Name: "bad", Uid: "u-3", Protocol: echov1.Protocol_TCP, Listen: "192.0.2.1:7", State: echov1.Endpoint_FAILED,
-			StateReason: "cannot bind 192.0.2.1:7: address not available",
+			StateReason: "cannot bind 192.0.2.1:7: address not available", RetryTime: ago(-45 * time.Second),
 			Labels:      map[string]string{"evil": "a\u009b31mb\u202ec"},
 			Description: "tab\there, escape \x1b[31m", NetworkNamespace: "lab\x1b[31m", Interface: "eth1",
 			Tcp: &echov1.TcpOptions{

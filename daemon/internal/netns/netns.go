@@ -52,6 +52,38 @@ func Canonical(name string) string {
 	return name
 }
 
+// ID tells a network namespace from every other one that is there at the same time. One that is gone may leave its ID to
+// another; as long as a socket is in it, it is not gone.
+type ID struct{ Device, Inode uint64 }
+
+// Identify answers which namespace has a name, as [Do] takes them, or why none can be had. The zero ID is the process's own,
+// of the empty name.
+func Identify(name string) (ID, error) {
+	if name == "" {
+		return ID{}, nil
+	}
+	n, err := Open(name)
+	if err != nil {
+		return ID{}, err
+	}
+	defer func() { _ = n.Close() }() // It was opened to be looked at.
+	return n.ID()
+}
+
+// Paths are where the file of a namespace of that name may be, the first one first.
+func Paths(name string) []string {
+	if strings.HasPrefix(name, "/") {
+		return []string{name}
+	}
+	var paths []string
+	if isName(name) {
+		for _, folder := range folders {
+			paths = append(paths, folder+"/"+name)
+		}
+	}
+	return paths
+}
+
 // folders are where ip-netns(8) keeps the namespaces that have names. On most systems the second is the first.
 var folders = []string{"/run/netns", "/var/run/netns"}
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,15 +18,7 @@ type Namespace struct {
 
 // Open opens a namespace by its name or path, as [Do] takes them, other than the empty one. The caller closes it.
 func Open(name string) (*Namespace, error) {
-	paths := []string{name}
-	if !strings.HasPrefix(name, "/") {
-		if paths = paths[:0]; isName(name) {
-			for _, folder := range folders {
-				paths = append(paths, folder+"/"+name)
-			}
-		}
-	}
-	for _, path := range paths {
+	for _, path := range Paths(name) {
 		file, err := openFile(path)
 		switch {
 		case err == nil:
@@ -64,6 +55,18 @@ func openFile(path string) (*os.File, error) {
 		return nil, unix.EINVAL
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// ID answers which namespace it is; the zero ID is the process's own, of a nil one.
+func (n *Namespace) ID() (ID, error) {
+	if n == nil {
+		return ID{}, nil
+	}
+	var s unix.Stat_t
+	if err := unix.Fstat(int(n.file.Fd()), &s); err != nil {
+		return ID{}, fmt.Errorf("cannot identify network namespace %q: %w", n.name, err)
+	}
+	return ID{Device: s.Dev, Inode: s.Ino}, nil
 }
 
 // Do calls f inside the namespace, under the rules of the function [Do].

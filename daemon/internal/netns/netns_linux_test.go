@@ -195,6 +195,30 @@ func TestNamed(t *testing.T) {
 	}
 }
 
+// TestIdentify: a namespace has one ID, by whatever name, and no other has it.
+func TestIdentify(t *testing.T) {
+	first, second := netnstest.New(t), netnstest.New(t)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(first.Path(), link); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]ID{}
+	for _, name := range []string{"", first.Path(), link, second.Path(), "/proc/thread-self/ns/net"} {
+		id, err := Identify(name)
+		if err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+		ids[name] = id
+	}
+	if (ids[""] != ID{}) || ids[link] != ids[first.Path()] || ids[link].Inode != inodeOf(t, first.Path()) || ids[link] == ids[second.Path()] ||
+		ids["/proc/thread-self/ns/net"] == ids[link] {
+		t.Errorf("%+v", ids)
+	}
+	if id, err := Identify("nowhere7"); !errors.Is(err, ErrNotAvailable) {
+		t.Errorf("%v, %v", id, err)
+	}
+}
+
 // TestNothingElseIsOpened: whatever a client names is not opened unless it is a network namespace, and all that is not one is
 // told of alike.
 func TestNothingElseIsOpened(t *testing.T) {

@@ -13,6 +13,9 @@ func Open(name string) (*Namespace, error) {
 	return nil, notAvailable("network namespaces are for Linux; leave the network namespace out")
 }
 
+// ID answers the zero ID.
+func (n *Namespace) ID() (ID, error) { return ID{}, nil }
+
 // Do calls f.
 func (n *Namespace) Do(f func() error) error { return f() }
 

@@ -1,6 +1,9 @@
 package netns
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestCanonical(t *testing.T) {
 	for name, want := range map[string]string{
@@ -10,6 +13,16 @@ func TestCanonical(t *testing.T) {
 	} {
 		if got := Canonical(name); got != want {
 			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	for name, want := range map[string][]string{
+		"": nil, "a": {"/run/netns/a", "/var/run/netns/a"}, "/run/netns/a": {"/run/netns/a"}, "a/b": nil, "..": nil,
+	} {
+		if got := Paths(name); !slices.Equal(got, want) {
+			t.Errorf("%q may be at %q, want %q", name, got, want)
 		}
 	}
 }

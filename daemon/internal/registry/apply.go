@@ -44,7 +44,8 @@ type Change struct {
 }
 
 // Apply makes the endpoints be what is wanted, as one change: in the store, and for those who read. What is as it should be
-// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One that has Failed is bound again. One
+// is left alone, and so is whether an endpoint is stopped: that is nobody's definition. One that has Failed is bound again; one
+// that is as it should be and cannot be bound stays Failed, and is tried again by itself. One
 // with a ttl is renewed, whatever else is done with it. A listen that leaves the port open keeps the port that the endpoint has.
 // The changes are answered in the order of what is wanted, then those that Prune deletes, by name.
 //

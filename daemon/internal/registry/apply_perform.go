@@ -9,6 +9,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // perform does what is planned, or nothing. The caller has the turns of all entries.
@@ -50,7 +51,10 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 		}
 		blockers := old.blocking(b)
 		if len(blockers) == 0 {
-			bad.add(b.index, socketField(b.err), b.err)
+			if !b.optional {
+				bad.add(b.index, socketField(b.err), b.err)
+			}
+			continue
 		}
 		for _, s := range blockers {
 			inTheWay[s] = true
@@ -65,11 +69,25 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 		return err
 	}
 	for _, b := range late {
-		if b.err != nil {
+		if b.err != nil && !b.optional {
 			bad.add(b.index, socketField(b.err), b.err)
 		}
 	}
-	return bad.orNil()
+	if err := bad.orNil(); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		s.leaveFailed()
+	}
+	return nil
+}
+
+// leaveFailed has what has Failed, is as described and cannot be bound stay what it is.
+func (s *step) leaveFailed() {
+	if s.socket != nil && s.socket.live == nil {
+		s.failure, s.socket = s.socket.err, nil
+		s.Action, s.Revive = ActionNone, false
+	}
 }
 
 // sockets are those that some steps want.
@@ -199,7 +217,7 @@ func (r *Registry) becomeLocked(s *step, now time.Time) {
 	}
 	e.address = s.address
 	if s.socket != nil {
-		r.servesLocked(e, s.socket.live)
+		r.servesLocked(e, s.socket.live, s.socket.seen)
 	}
 }
 
@@ -214,6 +232,9 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 		if s.After.TTL > 0 {
 			r.leaseLocked(e, s.After.expiry(now))
 			r.renewedLocked(e)
+		}
+		if s.failure != nil && r.failLocked(e, s.failure) {
+			r.tellLocked(event.StateChanged, e)
 		}
 	case ActionCreate:
 		r.becomeLocked(s, now)
@@ -272,19 +293,20 @@ func (r *Registry) undo(ctx context.Context, steps []*step, why error) error {
 func (r *Registry) comeBack(ctx context.Context, s *step) error {
 	e := s.entry
 	var live *echo.Endpoint
+	var seen netwatch.Sight
 	err := s.old.Err()
 	if err == nil {
-		live, err = r.bind(ctx, spec(e.def, e.address))
+		live, seen, err = r.bind(ctx, spec(e.def, e.address))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.past, e.live = sum(e.past, s.old.Stats()), nil
 	if err == nil {
-		r.servesLocked(e, live)
+		r.servesLocked(e, live, seen)
 		return nil
 	}
-	e.state, e.reason = Failed, err.Error()
-	if s.Revive {
+	r.failLocked(e, err)
+	if s.Revive || s.failure != nil {
 		return nil
 	}
 	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)

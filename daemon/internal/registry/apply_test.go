@@ -303,6 +303,7 @@ func TestWhatCannotComeBackIsFailed(t *testing.T) {
 	log := event.New(event.Limits{Events: 64})
 	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Events: log})
 	defer r.Close(ended())
+	withoutRetries(r)
 	ctx := context.Background()
 	mustApply(t, r, want(at("a", ":0"), tcp("b")), ApplyOptions{}, "+a +b")
 	a, b := mustGet(t, r, "a"), mustGet(t, r, "b")

@@ -122,7 +122,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
-		r.servesLocked(e, sockets[i].live)
+		r.servesLocked(e, sockets[i].live, sockets[i].seen)
 		r.announceLocked(e)
 	}
 	return nil

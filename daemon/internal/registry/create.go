@@ -67,6 +67,7 @@ func (r *Registry) forgetLocked(e *entry, what event.Type) {
 	delete(r.entries, e.def.Name)
 	e.gone = true
 	r.unscheduleLocked(&e.lease)
+	r.calmLocked(e)
 	if e.session != nil {
 		delete(e.session.entries, e)
 	}

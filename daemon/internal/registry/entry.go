@@ -8,6 +8,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // entry is one endpoint. A change takes the turn first and keeps it over binding and writing; only the map and the fields
@@ -28,6 +29,9 @@ type entry struct {
 	updated   time.Time
 	expires   time.Time      // when its ttl is over, by the monotonic clock; zero: never
 	lease     lease          // has it looked at then
+	retry     lease          // has it tried again, while it has Failed
+	lost      error          // what it had and lost, while it has Failed for that: a retry that finds the same is no news
+	seen      netwatch.Sight // what live stands on, if that may go away
 	session   *session       // nil: it belongs to none
 	live      *echo.Endpoint // nil unless serving or draining
 	past      echo.Stats     // what it counted before its last stop
@@ -69,11 +73,14 @@ func (e *entry) define(def Definition) { e.def, e.tag = def, def.etag() }
 
 func (e *entry) release() { <-e.turn }
 
-// servesLocked notes that an entry serves. The caller tells of it.
-func (r *Registry) servesLocked(e *entry, live *echo.Endpoint) {
-	e.live, e.address, e.state, e.reason = live, live.Addr(), Serving, ""
+// servesLocked notes that an entry serves, on what was seen before it was bound; zero: nobody has looked. The caller tells of it.
+func (r *Registry) servesLocked(e *entry, live *echo.Endpoint, seen netwatch.Sight) {
+	e.live, e.seen, e.address, e.state, e.reason = live, seen, live.Addr(), Serving, ""
+	r.calmLocked(e)
 	if err := live.OnFailure(func(err error) { r.failed(e, live, err) }); err != nil {
-		e.state, e.reason = Failed, err.Error()
+		r.failLocked(e, err)
+	} else if !footingOf(spec(e.def, e.address)).isPlain() {
+		r.followLocked()
 	}
 }
 
@@ -82,10 +89,14 @@ func (r *Registry) failed(e *entry, live *echo.Endpoint, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.live == live && e.state == Serving {
-		e.state, e.reason = Failed, err.Error()
+		r.failLocked(e, err)
+		r.logFailure(e, err)
 		r.tellLocked(event.StateChanged, e)
 	}
 }
+
+// serves says whether something serves the entry. The caller has the turn.
+func (e *entry) serves() bool { return e.live != nil && e.live.Err() == nil }
 
 // running says whether the entry is meant to serve.
 func (r *Registry) running(e *entry) bool {
@@ -157,6 +168,9 @@ func (r *Registry) bareLocked(e *entry) Endpoint {
 	s := Endpoint{
 		Definition: e.def, UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, CreateTime: e.created,
 		UpdateTime: e.updated, ExpireTime: e.expires, ETag: e.tag,
+	}
+	if e.state == Failed {
+		s.RetryTime = e.retry.at
 	}
 	if r.closing && s.State == Serving {
 		s.State = Draining

@@ -3,6 +3,7 @@ package registry
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -267,9 +268,9 @@ func (r *Registry) closeLeases() {
 
 // Renew has an endpoint expire its ttl from now; ttl, where it is not 0, becomes its ttl first, which is an update. Without
 // one it is none: neither the etag nor the update time changes, and no event tells of it, since owners may renew each second.
-// It is kept when it returns. The error is ErrNotFound, ErrNoTTL or ErrNotStored.
+// It is kept when it returns. The error is ErrNotFound, ErrDraining, ErrNoTTL or ErrNotStored.
 func (r *Registry) Renew(ctx context.Context, name string, ttl time.Duration) (Endpoint, error) {
-	e, err := r.take(ctx, name)
+	e, err := r.takeUndrained(ctx, name)
 	if err != nil {
 		return Endpoint{}, err
 	}
@@ -283,8 +284,33 @@ func (r *Registry) Renew(ctx context.Context, name string, ttl time.Duration) (E
 	return r.Get(name)
 }
 
+// takeUndrained waits for the turn on an endpoint, unless that is taken until a drain is over.
+func (r *Registry) takeUndrained(ctx context.Context, name string) (*entry, error) {
+	for {
+		if drains := r.drainError(name); drains != nil {
+			return nil, drains
+		}
+		soon, cancel := context.WithTimeoutCause(ctx, turnPatience, errSlow)
+		e, err := r.take(soon, name)
+		cancel()
+		if !errors.Is(err, errSlow) {
+			return e, err
+		}
+	}
+}
+
+// drainError says that an endpoint drains, if it does. It may do so for an hour, and then it is stopped, or gone.
+func (r *Registry) drainError(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[name]; e != nil && e.state == Draining {
+		return fmt.Errorf("%w: %q drains, for a stop or a delete; renew it when it is STOPPED, or stop it again without a drain", ErrDraining, name)
+	}
+	return nil
+}
+
 // RenewAll renews every endpoint with a ttl that match is true for, as Renew does, and answers their names in order; a nil
-// match takes all. Those that nobody is changing are renewed as one change. One that is deleted meanwhile is none. The error
+// match takes all. Those that nobody is changing are renewed as one change. One that drains or is deleted meanwhile is none. The error
 // is ErrNotStored; what was renewed before it stays so.
 func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl time.Duration) ([]string, error) {
 	found := r.behind("", math.MaxInt, false)
@@ -329,11 +355,17 @@ func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl
 
 // renewBusy is renewLeased of an entry whose turn has to be waited for.
 func (r *Registry) renewBusy(ctx context.Context, e *entry, ttl time.Duration) ([]string, error) {
-	select {
-	case e.turn <- struct{}{}:
+	name := r.copyOf(e).def.Name
+	switch taken, err := r.takeUndrained(ctx, name); {
+	case errors.Is(err, ErrDraining), errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case taken != e: // another has its name now
+		taken.release()
+		return nil, nil
+	default:
 		return r.renewLeased([]*entry{e}, ttl)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
 }
 

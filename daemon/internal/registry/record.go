@@ -11,7 +11,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // recordKind is what the store calls our records.
@@ -58,8 +60,8 @@ func (r *Registry) write(puts []record, deletes []string) error {
 }
 
 // Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
-// is there as Failed, with the reason, and holds up no other. What has a lease, or a session, lives five seconds from when this
-// returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
+// is there as Failed, with the reason, and is tried again by itself; so is one whose network namespace does not answer within
+// lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
 	if r.store == nil {
 		return nil
@@ -67,6 +69,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	if err := r.restoreSessions(); err != nil {
 		return err
 	}
+	r.heals.held = true // nobody else is here yet
 	var found []*entry
 	err := r.store.Each(recordKind, func(key string, value []byte) error {
 		var rec record
@@ -95,27 +98,37 @@ func (r *Registry) Restore(ctx context.Context) error {
 			meant = append(meant, e)
 		}
 	}
-	each(len(meant), func(i int) { r.revive(ctx, meant[i]) })
+	slow := r.lookAhead(ctx, meant)
+	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beginLeasesLocked()
+	r.beginHealsLocked()
 	for _, e := range found {
 		r.events.Found(r.eventLocked(event.Existing, e))
 	}
 	return nil
 }
 
-// revive binds a restored endpoint, or notes why it cannot.
-func (r *Registry) revive(ctx context.Context, e *entry) {
-	live, err := r.engine.Listen(ctx, spec(e.def, e.address))
+// revive binds a restored endpoint, or notes why it cannot. What is slow is not waited for again.
+func (r *Registry) revive(ctx context.Context, e *entry, slow map[footing]error) {
+	s := spec(e.def, e.address)
+	var live *echo.Endpoint
+	var seen netwatch.Sight
+	err := slow[footingOf(s)]
+	if err != nil {
+		err = cannotBind(s, err)
+	} else {
+		live, seen, err = r.bind(ctx, s)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		e.reason = err.Error()
-		r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
+		r.failLocked(e, err)
+		r.log.Error("cannot bring back an endpoint; it is tried again", "endpoint", e.def.Name, "error", err)
 		return
 	}
-	r.servesLocked(e, live)
+	r.servesLocked(e, live, seen)
 }
 
 // clone makes a copy that shares nothing.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // What a caller may decide on. The texts of the errors that wrap them name the endpoint and say what to do next.
@@ -29,6 +30,7 @@ var (
 	ErrNotServing = errors.New("the endpoint does not serve")
 	ErrClosing    = errors.New("the daemon is stopping")
 	ErrNoTTL      = errors.New("the endpoint has no ttl")
+	ErrDraining   = errors.New("the endpoint is being stopped")
 )
 
 // Defaults of what a definition leaves open.
@@ -89,7 +91,7 @@ const (
 	Serving  State = iota + 1 // bound and answering
 	Stopped                   // kept, but bound to nothing
 	Draining                  // on the way to Stopped: open connections may finish
-	Failed                    // meant to serve and does not; Reason says why
+	Failed                    // meant to serve and does not; Reason says why. It is tried again by itself
 )
 
 // Endpoint is an endpoint as it stands: a value that changes no more.
@@ -103,6 +105,7 @@ type Endpoint struct {
 	CreateTime time.Time
 	UpdateTime time.Time // of the definition
 	ExpireTime time.Time // zero without a TTL
+	RetryTime  time.Time // when it is tried again, at the latest; zero unless it Failed
 	ETag       string
 }
 
@@ -121,7 +124,10 @@ type Config struct {
 	Store       Store        // nil: in memory only
 	DefaultHost string       // listens for definitions that say nothing; empty: 127.0.0.1
 	Events      *event.Log   // is told of every change, in order; nil: nobody is
-	Log         *slog.Logger // nil: nobody is told
+	// Network tells when what has Failed may serve again, or what serves does so no more. The registry follows what it needs of
+	// it, and leaves closing it to the caller, after its own Close. nil: nobody tells.
+	Network *netwatch.Watch
+	Log     *slog.Logger // nil: nobody is told
 }
 
 // Registry is the set of a daemon's endpoints. It is safe for concurrent use: calls on different endpoints do not wait
@@ -132,11 +138,14 @@ type Registry struct {
 	defaultHost string
 	events      *event.Log
 	log         *slog.Logger
+	network     *netwatch.Watch
+	looks       *looks
 
 	mu       sync.Mutex // guards what follows and the fields of the entries; never held over I/O
 	entries  map[string]*entry
 	sessions map[string]*session
 	leases   *leases
+	heals    *heals
 	closing  bool // set by Close: what serves drains, and nothing new is bound
 }
 
@@ -150,7 +159,7 @@ func New(c Config) *Registry {
 	}
 	return &Registry{
 		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, events: c.Events, log: c.Log, entries: map[string]*entry{},
-		sessions: map[string]*session{}, leases: newLeases(),
+		sessions: map[string]*session{}, leases: newLeases(), heals: newHeals(), network: c.Network, looks: newLooks(),
 	}
 }
 

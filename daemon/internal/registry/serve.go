@@ -12,6 +12,7 @@ import (
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // Delete stops an endpoint, giving open connections drain to finish, and forgets it. The error is ErrNotFound, ErrStale
@@ -34,23 +35,18 @@ func (r *Registry) Delete(ctx context.Context, name, etag string, drain time.Dur
 	return nil
 }
 
-// Start binds a stopped or failed endpoint again, where it was. One that serves is answered as it is. The error is
-// ErrNotFound, ErrNotStored, ErrNamespaceNotAvailable, or one of echo's; a stopped endpoint that cannot start stays stopped.
+// Start binds a stopped or failed endpoint again, where it was, at once. One that serves is answered as it is. The error is
+// ErrNotFound, ErrNotStored, ErrNamespaceNotAvailable, or one of echo's; a stopped endpoint that cannot start stays stopped, and
+// a failed one failed, with the reason of now.
 func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 	e, err := r.take(ctx, name)
 	if err != nil {
 		return Endpoint{}, err
 	}
 	defer e.release()
-	given := e.live != nil && e.live.Err() != nil
-	if given { // the engine gave it up
-		r.retire(e, 0)
-	}
-	if e.live == nil {
+	if !e.serves() {
 		if err := r.start(ctx, e); err != nil {
-			if given {
-				r.tell(event.StateChanged, e) // it is stopped now
-			}
+			r.stillFailed(e, err)
 			return Endpoint{}, err
 		}
 	}
@@ -59,16 +55,21 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 
 // start binds an entry where it was, and tells of it. The caller has the turn.
 func (r *Registry) start(ctx context.Context, e *entry) error {
-	live, err := r.bind(ctx, spec(e.def, e.address))
+	live, seen, err := r.bind(ctx, spec(e.def, e.address))
 	if err != nil {
 		return err
 	}
-	if err := r.keep(e.record(live.Addr(), true)); err != nil {
-		return errors.Join(err, live.Close(ended()))
+	if !r.running(e) || e.address != live.Addr() { // else it is so kept
+		if err := r.keep(e.record(live.Addr(), true)); err != nil {
+			return errors.Join(err, live.Close(ended()))
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.servesLocked(e, live)
+	if e.live != nil { // the engine gave it up
+		e.past = sum(e.past, e.live.Stats())
+	}
+	r.servesLocked(e, live, seen)
 	r.tellLocked(event.StateChanged, e)
 	return nil
 }
@@ -131,6 +132,7 @@ func (r *Registry) retire(e *entry, drain time.Duration) {
 		e.past = sum(e.past, live.Stats())
 	}
 	e.live, e.state, e.reason = nil, Stopped, ""
+	r.calmLocked(e)
 }
 
 // drains notes that an entry is on the way to Stopped, and answers how long it has: not at all when it is over anyhow. It is
@@ -160,6 +162,7 @@ func (r *Registry) tell(what event.Type, e *entry) {
 func (r *Registry) Close(ctx context.Context) error {
 	r.close()
 	r.closeLeases()
+	r.closeHeals()
 	return r.engine.Close(ctx)
 }
 
@@ -178,19 +181,24 @@ func (r *Registry) close() {
 	}
 }
 
-// bind has the engine listen, unless the daemon is stopping.
-func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, error) {
+// bind has the engine listen, unless the daemon is stopping, and answers what it listens on, as it was just before. It takes
+// no longer than ctx, or lookPatience.
+func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, netwatch.Sight, error) {
 	r.mu.Lock()
 	closing := r.closing
 	r.mu.Unlock()
 	if closing {
-		return nil, ErrClosing
+		return nil, netwatch.Sight{}, ErrClosing
+	}
+	seen, err := r.lookBeforeBinding(ctx, s)
+	if err != nil {
+		return nil, seen, err
 	}
 	live, err := r.engine.Listen(ctx, s)
 	if errors.Is(err, echo.ErrClosed) {
-		return nil, ErrClosing // it began to stop meanwhile
+		return nil, seen, ErrClosing // it began to stop meanwhile
 	}
-	return live, err
+	return live, seen, err
 }
 
 // spec says what the engine is to serve for a definition, at the address that it had, if any.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // bulkWorkers bounds how many sockets one call, or a start, binds or closes at once.
@@ -72,7 +73,10 @@ type binding struct {
 	index int // of the definition
 	spec  echo.Spec
 	live  *echo.Endpoint // nil until it is bound
+	seen  netwatch.Sight // what it stands on
 	err   error          // why it is not
+	// optional says that the change is done without it, too: what is to have it has Failed, and is to be no other than it was.
+	optional bool
 }
 
 // place says where the socket is to be, and whether there can be only one.
@@ -91,7 +95,7 @@ func (r *Registry) bindAll(ctx context.Context, all []*binding) error {
 	for _, some := range [][]*binding{own, free} {
 		each(len(some), func(i int) {
 			if b := some[i]; b.live == nil && ctx.Err() == nil {
-				b.live, b.err = r.bind(ctx, b.spec)
+				b.live, b.seen, b.err = r.bind(ctx, b.spec)
 			}
 		})
 	}
@@ -128,10 +132,13 @@ func unbind(all []*binding) {
 }
 
 // each calls fn with 0 to n-1, some at a time, and waits for all.
-func each(n int, fn func(i int)) {
+func each(n int, fn func(i int)) { eachBy(bulkWorkers, n, fn) }
+
+// eachBy is each with so many at a time.
+func eachBy(workers, n int, fn func(i int)) {
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range min(n, bulkWorkers) {
+	for range min(n, workers) {
 		group.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				fn(int(i))

@@ -58,7 +58,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	if err := r.keep(changed); err != nil {
 		return Endpoint{}, err
 	}
-	if e.live != nil {
+	if e.serves() {
 		if err := e.live.Update(spec(def, e.address)); err != nil {
 			return Endpoint{}, errors.Join(err, r.keep(before))
 		}
@@ -71,6 +71,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 		r.leaseLocked(e, expires)
 	}
 	r.tellLocked(event.Updated, e)
+	r.soonLocked(e)
 	return r.snapshotLocked(e), nil
 }
 
@@ -83,7 +84,7 @@ func (e *entry) admit(def Definition) (netip.AddrPort, error) {
 	if def.Protocol == e.def.Protocol && samePlace && e.sameListen(def.Listen) {
 		return e.address, nil
 	}
-	if e.live != nil {
+	if e.serves() {
 		return e.address, fmt.Errorf("%w: %q serves %s on %s, and protocol, listen, network namespace and interface need a new socket",
 			ErrNeedsStop, def.Name, e.def.Protocol, e.def.Listen)
 	}

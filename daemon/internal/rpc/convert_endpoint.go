@@ -134,6 +134,7 @@ func basicToProto(e registry.Endpoint) *echov1.Endpoint {
 	out.CreateTime = timestamp(e.CreateTime)
 	out.UpdateTime = timestamp(e.UpdateTime)
 	out.ExpireTime = timestamp(e.ExpireTime)
+	out.RetryTime = timestamp(e.RetryTime)
 	out.Etag = e.ETag
 	return out
 }

@@ -76,6 +76,7 @@ var table = []struct {
 	{registry.ErrNeedsReplace, codes.FailedPrecondition, "NEEDS_REPLACE", ""},
 	{registry.ErrNotServing, codes.FailedPrecondition, "NOT_SERVING", ""},
 	{registry.ErrNotStored, codes.Unavailable, "STATE_NOT_WRITABLE", "nothing was changed"},
+	{registry.ErrDraining, codes.FailedPrecondition, "DRAINING", ""},
 	{registry.ErrNoTTL, codes.FailedPrecondition, "NO_TTL", ""},
 	{registry.ErrNoSession, codes.FailedPrecondition, reasonNoSession, ""},
 	{registry.ErrOtherSession, codes.InvalidArgument, "BAD_VALUE", ""},

@@ -34,6 +34,7 @@ import (
 	"github.com/echod/echod/daemon/internal/gateway"
 	"github.com/echod/echod/daemon/internal/health"
 	"github.com/echod/echod/daemon/internal/monitor"
+	"github.com/echod/echod/daemon/internal/netwatch"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/runs"
@@ -95,6 +96,7 @@ type daemon struct {
 	events      *event.Log
 	traffic     event.Connections // tells of TCP connections, where somebody watches them
 	registry    *registry.Registry
+	network     *netwatch.Watch
 	targets     *targets.Policy
 	runs        *runs.Manager
 	probes      *rpc.ProbeService
@@ -130,7 +132,8 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	engine := echo.New(echo.Options{
 		MaxSockets: maxSockets(c.ProbeLimits.Sockets, fileLimit()), Observe: registry.Observe(&d.traffic),
 	})
-	registryConfig := registry.Config{Events: d.events, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
+	d.network = netwatch.New()
+	registryConfig := registry.Config{Events: d.events, Network: d.network, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
 		registryConfig.Store = &d.late
 	}
@@ -389,6 +392,7 @@ func (d *daemon) close() error {
 	if d.registry != nil {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}
+	d.network.Close() // which the registry follows
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 	}

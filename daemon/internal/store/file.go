@@ -96,7 +96,7 @@ func checkMetaPages(path string) error {
 	if err != nil {
 		return unreadable(err)
 	}
-	defer f.Close() // read only
+	defer func() { _ = f.Close() }() // read only
 	info, err := f.Stat()
 	if err != nil {
 		return unreadable(err)
@@ -259,18 +259,18 @@ func put(tx *bbolt.Tx, c change) error {
 				return err
 			}
 		}
-		value := c.records[p]
-		err := error(nil)
-		if value == nil {
-			err = b.Delete([]byte(p.key))
-		} else {
-			err = b.Put([]byte(p.key), seal(p.kind, p.key, value))
-		}
-		if err != nil {
+		if err := putOne(b, p, c.records[p]); err != nil {
 			return fmt.Errorf("%s %q: %w", p.kind, p.key, err)
 		}
 	}
 	return putHead(tx, c.head)
+}
+
+func putOne(b *bbolt.Bucket, p place, value []byte) error {
+	if value == nil {
+		return b.Delete([]byte(p.key))
+	}
+	return b.Put([]byte(p.key), seal(p.kind, p.key, value))
 }
 
 // writeNew writes all of an image into a new file that takes the place of the one at path: whole, read back, synced, renamed,

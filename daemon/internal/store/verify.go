@@ -94,7 +94,7 @@ func NewVerifier(command string, args ...string) func(ctx context.Context, path 
 		if err != nil {
 			return Summary{}, fmt.Errorf("%w: %w", errCannotCheck, err)
 		}
-		defer stdin.Close()
+		defer func() { _ = stdin.Close() }()
 		if err := cmd.Start(); err != nil {
 			return Summary{}, fmt.Errorf("%w: %w", errCannotCheck, err)
 		}

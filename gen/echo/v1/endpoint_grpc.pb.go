@@ -74,7 +74,8 @@ type EndpointServiceClient interface {
 	//
 	// Whether an endpoint serves or is STOPPED is no part of what it is described as: a stop is somebody's own act, and an
 	// endpoint that is STOPPED is compared and changed, and stays STOPPED. One that is FAILED is bound again; that is an
-	// UPDATE of its "state".
+	// UPDATE of its "state". Where it is as described and cannot be bound it stays FAILED, which is no change and no error: it
+	// is tried again by itself.
 	//
 	// Problems are told as BatchCreateEndpoints tells them
 	// ("endpoints[12].listen"), and nothing is changed then. Where a port was taken over, the connections of its former
@@ -84,9 +85,11 @@ type EndpointServiceClient interface {
 	PurgeEndpoints(ctx context.Context, in *PurgeEndpointsRequest, opts ...grpc.CallOption) (*PurgeEndpointsResponse, error)
 	// Gives an endpoint with a ttl a new life: it expires its ttl from now. The renewal is kept when this returns. It is no
 	// update: no event tells of it, and neither update_time nor etag change, unless it is given another ttl.
-	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given; NOT_FOUND when its time is over.
+	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given, or with reason DRAINING while it drains;
+	// NOT_FOUND when its time is over.
 	RenewEndpoint(ctx context.Context, in *RenewEndpointRequest, opts ...grpc.CallOption) (*Endpoint, error)
-	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which.
+	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which. One that drains
+	// is passed over.
 	RenewEndpoints(ctx context.Context, in *RenewEndpointsRequest, opts ...grpc.CallOption) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(ctx context.Context, in *DeleteEndpointRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -265,7 +268,8 @@ type EndpointServiceServer interface {
 	//
 	// Whether an endpoint serves or is STOPPED is no part of what it is described as: a stop is somebody's own act, and an
 	// endpoint that is STOPPED is compared and changed, and stays STOPPED. One that is FAILED is bound again; that is an
-	// UPDATE of its "state".
+	// UPDATE of its "state". Where it is as described and cannot be bound it stays FAILED, which is no change and no error: it
+	// is tried again by itself.
 	//
 	// Problems are told as BatchCreateEndpoints tells them
 	// ("endpoints[12].listen"), and nothing is changed then. Where a port was taken over, the connections of its former
@@ -275,9 +279,11 @@ type EndpointServiceServer interface {
 	PurgeEndpoints(context.Context, *PurgeEndpointsRequest) (*PurgeEndpointsResponse, error)
 	// Gives an endpoint with a ttl a new life: it expires its ttl from now. The renewal is kept when this returns. It is no
 	// update: no event tells of it, and neither update_time nor etag change, unless it is given another ttl.
-	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given; NOT_FOUND when its time is over.
+	// FAILED_PRECONDITION with reason NO_TTL when it has none and none is given, or with reason DRAINING while it drains;
+	// NOT_FOUND when its time is over.
 	RenewEndpoint(context.Context, *RenewEndpointRequest) (*Endpoint, error)
-	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which.
+	// Renews each endpoint that a filter matches and that has a ttl, as RenewEndpoint does, and answers which. One that drains
+	// is passed over.
 	RenewEndpoints(context.Context, *RenewEndpointsRequest) (*RenewEndpointsResponse, error)
 	// Stops an endpoint if it serves, and forgets it.
 	DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*emptypb.Empty, error)
