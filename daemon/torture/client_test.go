@@ -68,13 +68,21 @@ func (w *world) judge(l *life, err error) (outcome, error) {
 			if l.mortal.Load() {
 				return refused, nil
 			}
+		case "UPGRADING":
+			if l.moving.Load() {
+				return refused, nil
+			}
+		case "UPGRADED":
+			if l.moving.Load() {
+				return unknown, nil
+			}
 		}
 		if w.refusals.Load() != nil && slices.Contains(*w.refusals.Load(), info.Reason) {
 			return refused, nil
 		}
 		return refused, fmt.Errorf("refused without reason: %w", err)
 	}
-	if dying := l.mortal.Load() || l.hasEnded(); dying && (s.Code() == codes.Unavailable || s.Code() == codes.Canceled) {
+	if dying := l.mortal.Load() || l.moving.Load() || l.hasEnded(); dying && (s.Code() == codes.Unavailable || s.Code() == codes.Canceled) {
 		return unknown, nil
 	}
 	if errors.Is(err, context.DeadlineExceeded) || s.Code() == codes.DeadlineExceeded {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -30,16 +31,23 @@ const patience = time.Minute
 // life is one run of the daemon: from its start until it is killed or stops, upgrades included.
 type life struct {
 	number int
+	grpc   string // address
 	conn   *grpc.ClientConn
 	rest   restConn
 	mortal atomic.Bool // that it ends is no wonder from here on
-	pid    atomic.Int64
-	ended  chan struct{} // closed when the process that was started has ended
-	cmd    *exec.Cmd
+	moving atomic.Bool // to another process: an answer may be lost on the way
+	p      atomic.Pointer[process]
 	log    string // path
 
 	// What clients have sent to and heard of the anchors, by their names: it is what the daemon must have counted.
 	sent map[string]*sums
+}
+
+// process is one that is the daemon, or was.
+type process struct {
+	pid    int
+	ended  chan struct{}      // closed when it has
+	status syscall.WaitStatus // then
 }
 
 type sums struct{ bytes, datagrams atomic.Uint64 }
@@ -63,36 +71,39 @@ func start(l launch) (*life, error) {
 	if err := os.Remove(readyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	one := &life{number: l.number, ended: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("echod-%d.log", l.number))}
+	one, p := &life{number: l.number}, &process{ended: make(chan struct{})}
+	one.log = filepath.Join(l.dir, fmt.Sprintf("echod-%d.log", l.number))
 	args := append([]string{
 		"--state-dir=" + l.state, "--grpc-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--socket=" + filepath.Join(l.dir, "s"),
 		"--drain-timeout=0s", "--ready-file=" + readyFile,
 	}, l.flags...)
-	one.cmd = exec.Command(l.binary, args...)
-	one.cmd.Env = append(os.Environ(), l.env...)
-	one.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := exec.Command(l.binary, args...)
+	cmd.Env = append(os.Environ(), l.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(one.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	one.cmd.Stdout, one.cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = log, log
 	started := make(chan error)
 	go func() {
 		// The kernel ends the process with the thread that started it, not with ours.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := one.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = one.cmd.Wait()
-			close(one.ended)
+			_ = cmd.Wait()
+			p.status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus)
+			close(p.ended)
 		}
 	}()
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	one.pid.Store(int64(one.cmd.Process.Pid))
+	p.pid = cmd.Process.Pid
+	one.p.Store(p)
 	var ready struct{ GRPC, HTTP string }
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		if text, err := os.ReadFile(readyFile); err == nil {
@@ -102,8 +113,8 @@ func start(l launch) (*life, error) {
 			break
 		}
 		select {
-		case <-one.ended:
-			return nil, fmt.Errorf("%w: %v", errDied, one.cmd.ProcessState)
+		case <-p.ended:
+			return nil, fmt.Errorf("%w: %v", errDied, cmd.ProcessState)
 		default:
 		}
 		if time.Now().After(deadline) {
@@ -111,21 +122,55 @@ func start(l launch) (*life, error) {
 			return nil, fmt.Errorf("echod is not ready after %v", patience)
 		}
 	}
-	one.conn, err = grpc.NewClient(ready.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
-	if err != nil {
+	one.rest = restConn{"http://" + ready.HTTP, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+	one.grpc = ready.GRPC
+	if err := one.connect(); err != nil {
 		one.kill()
 		return nil, err
 	}
-	one.rest = restConn{"http://" + ready.HTTP, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
 	return one, nil
+}
+
+// connect gives it a new connection over gRPC: one that was broken takes its time to try again.
+func (l *life) connect() (err error) {
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	l.rest.client.CloseIdleConnections()
+	l.conn, err = grpc.NewClient(l.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	return err
 }
 
 // kill ends it as a crash does, and waits until it is gone.
 func (l *life) kill() {
 	l.mortal.Store(true)
-	_ = l.cmd.Process.Kill()
-	<-l.ended
+	_ = l.signal(syscall.SIGKILL)
+	<-l.p.Load().ended
 	l.end()
+}
+
+func (l *life) signal(s syscall.Signal) error { return syscall.Kill(l.p.Load().pid, s) }
+
+// follow notes that another process is the daemon now, which nobody here has started.
+func (l *life) follow(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	p := &process{pid: pid, ended: make(chan struct{})}
+	l.p.Store(p)
+	go func() {
+		defer close(p.ended)
+		defer unix.Close(fd)
+		for { // readable when it has ended
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		// Its parent has gone before it, so it is ours by now.
+		_, _ = syscall.Wait4(pid, &p.status, 0, nil)
+	}()
+	return nil
 }
 
 // end gives up what clients share.
@@ -139,7 +184,7 @@ func (l *life) end() {
 // hasEnded says whether nothing of it runs any more.
 func (l *life) hasEnded() bool {
 	select {
-	case <-l.ended:
+	case <-l.p.Load().ended:
 		return true
 	default:
 		return false

@@ -43,12 +43,11 @@ func (f failpoint) inject(w *world) {
 			w.awaitChanges(2 * f.nth) // or its end; calls that come together are one commit
 		}
 		w.down(func(l *life) {
-			_ = l.cmd.Process.Signal(syscall.SIGTERM) // where it is dead or dying this does nothing
+			_ = l.signal(syscall.SIGTERM) // where it is dead or dying this does nothing
 			if !w.await(patience, l.hasEnded) {
-				_ = l.cmd.Process.Kill()
-				<-l.ended
-			}
-			if status, ok := l.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+				w.fail("the daemon neither dies nor stops in %v", patience)
+				l.kill()
+			} else if l.p.Load().status.Signaled() {
 				w.hits.Add(1)
 			}
 		})

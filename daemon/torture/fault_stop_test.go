@@ -24,17 +24,16 @@ func (s stop) inject(w *world) {
 
 // terminate stops the daemon in order, and holds it to its exit code.
 func (w *world) terminate(l *life) {
-	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := l.signal(syscall.SIGTERM); err != nil {
 		w.fail("cannot stop the daemon: %v", err)
 	}
 	if !w.await(patience, l.hasEnded) {
 		if !w.over() {
 			w.fail("the daemon does not stop in %v", patience)
 		}
-		_ = l.cmd.Process.Kill()
-		<-l.ended
-	} else if code := l.cmd.ProcessState.ExitCode(); code != 0 {
-		w.fail("the daemon stopped with exit code %d: %v", code, l.cmd.ProcessState)
+		l.kill()
+	} else if status := l.p.Load().status; !status.Exited() || status.ExitStatus() != 0 {
+		w.fail("the daemon stopped otherwise than with exit code 0: %#x", status)
 	}
 }
 
@@ -54,12 +53,12 @@ func (p pause) String() string {
 
 func (p pause) inject(w *world) {
 	w.awaitChanges(p.changes)
-	process := w.life().cmd.Process
-	if err := process.Signal(syscall.SIGSTOP); err != nil {
+	l := w.life()
+	if err := l.signal(syscall.SIGSTOP); err != nil {
 		w.fail("cannot pause the daemon: %v", err)
 	}
 	time.Sleep(p.length)
-	if err := process.Signal(syscall.SIGCONT); err != nil {
+	if err := l.signal(syscall.SIGCONT); err != nil {
 		w.fail("cannot let the daemon go on: %v", err)
 	}
 	w.quiet(w.settle)

@@ -150,12 +150,16 @@ func (w *world) unbalanced() string {
 
 // warnings is what the daemon says that an operator should know.
 func (w *world) warnings() string {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	info, err := w.life().info(ctx)
+	info, err := w.info()
 	if err != nil {
 		w.fail("no info: %v", err)
 		return ""
 	}
 	return strings.Join(info.Warnings, "\n")
+}
+
+func (w *world) info() (*echov1.Info, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return w.life().info(ctx)
 }

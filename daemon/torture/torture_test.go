@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -101,20 +102,29 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	binary, err := echotest.Build(t.TempDir(), "-tags=failpoints")
+	original, err := echotest.Build(t.TempDir(), "-tags=failpoints,upgradefault")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if os.Getenv(insideVariable) != "" {
 		loopbackUp(t)
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			t.Fatal("cannot see its own processes: ", err)
+		}
+	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal("cannot be the parent of what an upgrade starts: ", err)
 	}
 	pid := os.Getpid()
 	disk, noDisk := newDisk(t)
-	return &world{
-		t: t, disk: disk, noDisk: noDisk, dir: dir, binary: binary, history: &history{began: time.Now()},
+	w := &world{
+		t: t, disk: disk, noDisk: noDisk, dir: dir, original: original, binary: filepath.Join(filepath.Dir(original), "installed"), history: &history{began: time.Now()},
 		// An address that nothing else here uses, so that no port is taken by chance.
 		host: fmt.Sprintf("127.%d.%d.%d", 64+pid>>14&63, pid>>7&127+1, pid&127+1),
 	}
+	if err := w.install(goodUpgrade); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // inside says that this process has file systems and a network of its own, or cannot have them. Where it can, it runs the test
@@ -132,7 +142,10 @@ func inside(t *testing.T) bool {
 	})
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "-test.v", "-test.count=1", "-test.run=^"+t.Name()+"$")...)
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// With the first process of a PID namespace all others end, too.
+		Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+	}
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if testing.Verbose() { // a run may be long

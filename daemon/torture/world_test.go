@@ -32,13 +32,14 @@ const (
 
 // world is a daemon, those who use it, and what is known of it.
 type world struct {
-	t       *testing.T
-	dir     string // logs, socket, ready file
-	disk    *disk  // nil: the state is in dir, as noDisk says why
-	noDisk  string
-	binary  string
-	host    string // where endpoints listen: an address that nothing else uses
-	history *history
+	t      *testing.T
+	dir    string // logs, socket, ready file
+	disk   *disk  // nil: the state is in dir, as noDisk says why
+	noDisk string
+	// binary is what the daemon is started from, and original the echod to be put there.
+	binary, original string
+	host             string // where endpoints listen: an address that nothing else uses
+	history          *history
 
 	// churn is held for reading by who changes endpoints, traffic by who uses them; whoever has one alone has quiet.
 	churn, traffic sync.RWMutex
@@ -130,7 +131,7 @@ func (w *world) down(end func(*life)) {
 	l := w.life()
 	l.mortal.Store(true)
 	end(l)
-	<-l.ended
+	<-l.p.Load().ended
 	if !w.closed {
 		w.churn.Lock()
 		w.traffic.Lock()
