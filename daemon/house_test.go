@@ -20,12 +20,13 @@ var mayImport = map[string][]string{
 	"daemon/internal/netns":    {},
 	"daemon/internal/netwatch": {"daemon/internal/netns"},
 	// For tests alone, which are not looked at here.
-	"daemon/internal/netns/netnstest": {},
-	"daemon/internal/event/eventtest": {"daemon/internal/event"},
-	"daemon/internal/store":           {},
-	"daemon/echo":                     {"daemon/internal/wire"},
-	"daemon/probe":                    {"daemon/internal/wire", "daemon/internal/netns"},
-	"daemon/verdict":                  {"daemon/probe"},
+	"daemon/internal/netns/netnstest":      {},
+	"daemon/internal/event/eventtest":      {"daemon/internal/event"},
+	"daemon/internal/handover/managertest": {},
+	"daemon/internal/store":                {},
+	"daemon/echo":                          {"daemon/internal/wire"},
+	"daemon/probe":                         {"daemon/internal/wire", "daemon/internal/netns"},
+	"daemon/verdict":                       {"daemon/probe"},
 	// The domain: it speaks no wire, and knows neither gRPC nor the generated code.
 	"daemon/internal/event":    {},
 	"daemon/internal/health":   {},
@@ -40,10 +41,13 @@ var mayImport = map[string][]string{
 		"daemon/internal/targets", "daemon/internal/event", "daemon/internal/health", "daemon/echo", "daemon/probe", "daemon/verdict",
 	},
 	"daemon/internal/gateway": {"gen/echo/v1", "gen/openapi"},
+	// Sockets that exist already.
+	"daemon/internal/handover": {"daemon/echo"},
 	// Assembly: the only one that knows everybody.
 	"daemon/internal/server": {
 		"daemon/echo", "daemon/probe", "daemon/internal/store", "daemon/internal/registry", "daemon/internal/netwatch", "daemon/internal/runs",
 		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/health", "daemon/internal/rpc", "daemon/internal/gateway",
+		"daemon/internal/handover",
 	},
 	"daemon/echod": {"daemon/internal/server"},
 	// A daemon for the length of a test. Tests import it, and nothing else.
@@ -80,6 +84,7 @@ var mayNotImport = map[string][]string{
 	"google.golang.org/grpc":                 {"daemon/internal/rpc", "daemon/internal/gateway", "daemon/internal/server", "daemon/echotest", "daemon/local", "ctl/", "gen/"},
 	"google.golang.org/protobuf":             {"daemon/internal/rpc", "daemon/internal/gateway", "ctl/", "gen/", "tools/"},
 	"go.etcd.io/bbolt":                       {"daemon/internal/store"},
+	"github.com/coreos/go-systemd":           {"daemon/internal/handover"},
 	"github.com/spf13":                       {"daemon/echod", "ctl/internal/cli"},
 	"github.com/HdrHistogram":                {"daemon/probe"},
 	"cel.dev/cel-go":                         {"daemon/verdict"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -20,11 +21,13 @@ type Endpoint struct {
 	place    Place
 	guard    *guard // of a UDP endpoint
 
-	stopOnce sync.Once
-	stopped  atomic.Bool
+	lone bool // it has no socket of its own, but connections alone
 
-	updating sync.Mutex // orders updates, and guards asked
+	stopped atomic.Bool
+
+	updating sync.Mutex // orders updates, pauses and the end, and guards what follows
 	asked    Address
+	paused   bool
 
 	mu   sync.Mutex // guards what follows; never held over anything else
 	over bool
@@ -35,10 +38,18 @@ type Endpoint struct {
 
 // server is the protocol's half of an endpoint.
 type server interface {
-	// start begins to answer. It does not wait; once, when the last of the endpoint has gone after stop or by itself,
-	// it calls finish with the reason, which may be net.ErrClosed or nil after stop.
-	start(finish func(error))
-	// abandon gives back the socket of an endpoint that is not to start.
+	// start begins to answer, unless it is paused. It does not wait; once, when the last of the endpoint has gone after stop
+	// or by itself, it calls finish with the reason, which may be net.ErrClosed or nil after stop.
+	start(finish func(error), paused bool)
+	// pause returns when nothing of it touches a socket any more.
+	pause()
+	// hand answers the sockets of one that is paused, and, even with an error, those that the caller is to close.
+	hand(context.Context) (Handed, error)
+	// socket answers a duplicate of what takes new work.
+	socket() (*os.File, error)
+	// resume goes on from pause. With an error, it has ended.
+	resume() error
+	// abandon gives back the sockets of an endpoint that is not to start, or that is paused. It does not call finish.
 	abandon()
 	// observe brings the counters up to what only the system counts. It may be called at any time, by anybody.
 	observe()
@@ -96,8 +107,8 @@ func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
 // and Deny are for connections and datagrams to come: a lower MaxConnections closes none. A Listen that means the same address is no change, nor is
 // port 0 again, nor the port that port 0 picked.
 //
-// Errors satisfy errors.Is with [ErrBadSpec], [ErrNeedsRebind], or [ErrClosed] after the endpoint is done; nothing has
-// changed then.
+// Errors satisfy errors.Is with [ErrBadSpec], [ErrNeedsRebind], [ErrPaused], or [ErrClosed] after the endpoint is done; nothing
+// has changed then.
 func (e *Endpoint) Update(s Spec) error {
 	address, err := s.parse()
 	if err != nil {
@@ -105,8 +116,11 @@ func (e *Endpoint) Update(s Spec) error {
 	}
 	e.updating.Lock()
 	defer e.updating.Unlock()
-	if e.isOver() {
+	switch {
+	case e.isOver():
 		return ErrClosed
+	case e.paused:
+		return ErrPaused
 	}
 	samePort := address.Port == e.asked.Port || address.Port == e.addr.Port()
 	if s.Protocol != e.protocol || address.IP != e.asked.IP || !samePort || s.Interface != e.device || s.Place != e.place {
@@ -163,7 +177,8 @@ func (e *Endpoint) isOver() bool {
 // ends, and then cuts those that are left with a reset, so that no peer takes the cut for the end of its echo. When it
 // returns, always nil, the port is free and all goroutines have left. A context that has ended already cuts at once.
 //
-// Closing again waits in the same way and, when its context ends earlier, cuts earlier.
+// Closing again waits in the same way and, when its context ends earlier, cuts earlier. Of a paused endpoint Close is
+// [Endpoint.Release]: it is not known whether its connections are another's by now.
 func (e *Endpoint) Close(ctx context.Context) error {
 	e.stop()
 	e.drain(ctx)
@@ -171,10 +186,12 @@ func (e *Endpoint) Close(ctx context.Context) error {
 }
 
 func (e *Endpoint) stop() {
-	e.stopOnce.Do(func() {
-		e.stopped.Store(true)
-		e.server.stop()
-	})
+	e.updating.Lock()
+	defer e.updating.Unlock()
+	if e.releasePaused() || e.stopped.Swap(true) {
+		return
+	}
+	e.server.stop()
 }
 
 // drain waits until everything has left, and cuts what has not when ctx ends.

@@ -42,6 +42,9 @@ func (b *budget) give() { b.open.Add(-1) }
 type sockets interface {
 	bindTCP(context.Context, Address, Spec, *budget, Observe, *counters) (server, netip.AddrPort, error)
 	bindUDP(context.Context, Address, Spec, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
+	// What these answer is paused, and has sockets of its own: the files stay as they are.
+	adoptTCP(Address, Spec, Handed, *budget, Observe, *counters) (server, netip.AddrPort, error)
+	adoptUDP(Address, Spec, Handed, *guard, *ledgers, *counters) (server, netip.AddrPort, error)
 	// beat returns when all that many sockets wait for has had a turn.
 	beat()
 	// close ends what serves them, once there are none left. It may be called again.
@@ -153,7 +156,7 @@ func (g *Engine) start(e *Endpoint) bool {
 	if e.protocol == UDP {
 		g.own.add(e.addr, e.guard.namespace, e.place)
 	}
-	e.server.start(e.finish)
+	e.server.start(e.finish, e.paused)
 	return true
 }
 
@@ -161,7 +164,9 @@ func (g *Engine) forget(e *Endpoint) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.endpoints, e)
-	g.budget.give()
+	if !e.lone {
+		g.budget.give()
+	}
 	if e.protocol == UDP {
 		g.own.remove(e.addr, e.guard.namespace)
 	}

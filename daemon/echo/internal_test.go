@@ -34,7 +34,7 @@ func serveInMemory(timeout timeouts) (peer net.Conn, c *tcpConn, gone chan struc
 	peer, ours := net.Pipe()
 	limits := new(atomic.Pointer[timeouts])
 	limits.Store(&timeout)
-	c = &tcpConn{conn: &pipe{Conn: ours}, await: func() error { return nil }, counters: new(counters), timeouts: limits}
+	c = &tcpConn{conn: &pipe{Conn: ours}, await: func() error { return nil }, counters: new(counters), timeouts: limits, left: unlimited, moved: time.Now()}
 	gone = make(chan struct{})
 	go func() {
 		c.run()
@@ -123,6 +123,7 @@ func TestOneShotGraceIsNotTheIdleTimeout(t *testing.T) {
 		stream := &pipe{Conn: ours}
 		c := &tcpConn{
 			conn: stream, await: func() error { return nil }, counters: new(counters), timeouts: limits, oneShot: true,
+			left: unlimited, moved: time.Now(),
 		}
 		gone := make(chan struct{})
 		go func() {

@@ -49,24 +49,25 @@ type loopConn struct {
 	taken   uint64 // bulk bytes that the peer took, since deepen was asked for last
 	pending []byte // a small read that the peer has not taken yet
 	moved   time.Duration
-	unsent  int   // what the peer had not taken at the last look for a stall
-	timer   timer // idle and stall timeout, or the grace after our end
+	still   time.Duration // until it begins: how long no byte has moved, and
+	grace   time.Duration // how much is left of the grace after our end
+	isDeep  bool          // and whether its buffers are deep
+	unsent  int           // what the peer had not taken at the last look for a stall
+	timer   timer         // idle and stall timeout, or the grace after our end
 	told    *told
 }
 
 // init takes the options that the connection came under, and the receive buffer that it is to have; 0: as it is.
 func (c *loopConn) init(o TCPOptions, receive int) {
-	c.oneShot = o.OneShot
-	c.left = math.MaxUint64
-	if o.MaxBytes > 0 {
-		c.left = o.MaxBytes
-	}
+	h := begun(o)
+	c.oneShot, c.left = h.OneShot, h.Left
 	if o.SocketBufferBytes == 0 {
 		c.receive = receive
 	}
 	copyDSCP(c.fd)
 }
 
+// begin has the loop serve a connection that is new, or that goes on after a pause.
 func (c *loopConn) begin() {
 	if c.gone {
 		return
@@ -77,9 +78,17 @@ func (c *loopConn) begin() {
 		return
 	}
 	c.at, c.began = at, true
-	c.moved = c.loop.now
+	c.moved = c.loop.now - c.still
 	c.timer.owner = c
-	c.rearm()
+	if c.isDeep {
+		c.isDeep = false
+		c.loop.deep.join(c)
+	}
+	if c.answered {
+		c.loop.timers.set(&c.timer, c.loop.now+c.grace)
+	} else {
+		c.rearm()
+	}
 	// What came before the descriptor was in epoll is told as an event, too.
 }
 

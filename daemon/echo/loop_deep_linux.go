@@ -81,10 +81,7 @@ func (d *deep) place(now time.Duration) int {
 	}
 	for i, c := range d {
 		if now-c.moved >= deepRest && c.holdsNothing() {
-			// What its peer may still send at once and the shallow buffer does not hold has to be sent again.
-			_ = setBuffers(c.fd, shallow)
-			setWindow(c.fd, shallow.receive)
-			c.mayDeepen = true
+			makeShallow(c)
 			return i
 		}
 	}
@@ -95,11 +92,30 @@ func (d *deep) place(now time.Duration) int {
 // come has been read, unless it is full.
 func (c *loopConn) holdsNothing() bool { return !c.full && unsentBytes(c.fd) == 0 }
 
-// leave takes a connection out, if it is in.
-func (d *deep) leave(c *loopConn) {
+// leave takes a connection out, and answers whether it was in.
+func (d *deep) leave(c *loopConn) bool {
 	for i := range d {
 		if d[i] == c {
 			d[i] = nil
+			return true
 		}
 	}
+	return false
+}
+
+// join takes in a connection that has deep buffers already; where there is no place for it, it has them no longer.
+func (d *deep) join(c *loopConn) {
+	if at := d.place(c.loop.now); at >= 0 {
+		d[at], c.mayDeepen = c, false
+		return
+	}
+	makeShallow(c)
+}
+
+// makeShallow takes deep buffers back. What its peer may still send at once and the shallow buffer does not hold has to be sent
+// again.
+func makeShallow(c *loopConn) {
+	_ = setBuffers(c.fd, shallow)
+	setWindow(c.fd, shallow.receive)
+	c.mayDeepen = true
 }

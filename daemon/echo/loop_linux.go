@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -212,6 +213,18 @@ func (l *loop) release(at int32) {
 	l.sources[at].source = nil
 	l.sources[at].generation++
 	l.free = append(l.free, at)
+}
+
+// remove stops serving a socket that stays open, here or in another process: closed or not, it would stay in epoll as long as
+// anybody has it.
+func (l *loop) remove(at int32, fd int) {
+	epollDelete(l.fd, fd)
+	l.release(at)
+}
+
+// forget takes back that a source has asked for another turn.
+func (l *loop) forget(s source) {
+	l.again = slices.DeleteFunc(l.again, func(other source) bool { return other == s })
 }
 
 // later gives a source another turn, after the others have had theirs.

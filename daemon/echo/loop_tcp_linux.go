@@ -20,6 +20,8 @@ type loopTCP struct {
 	finish func(error)
 	ended  atomic.Bool
 
+	failure error // why no more is accepted; written before the connections are stopped
+
 	// What follows is touched by the home loop alone.
 	listener int
 	given    int // the receive buffer that it had from the system
@@ -27,7 +29,7 @@ type loopTCP struct {
 	at       int32
 	queued   bool // it has asked for another turn
 	closed   bool
-	pause    time.Duration
+	backoff  time.Duration
 	retry    timer
 }
 
@@ -75,21 +77,30 @@ var listenerOptions = []option{
 }
 
 // start begins to accept.
-func (s *loopTCP) start(finish func(error)) {
+func (s *loopTCP) start(finish func(error), paused bool) {
 	s.finish = finish
+	if paused {
+		return
+	}
 	s.home.do(func() {
-		if s.closed {
-			return
-		}
-		at, err := s.home.add(s.listener, s)
-		if err != nil {
-			s.closed = true
-			s.abandon()
+		if err := s.listen(); err != nil {
 			s.end(err)
-			return
 		}
-		s.at = at
 	})
+}
+
+// listen has the home loop accept. If it cannot, the listener is closed.
+func (s *loopTCP) listen() error {
+	if s.closed {
+		return nil
+	}
+	at, err := s.home.add(s.listener, s)
+	if err != nil {
+		s.closeListener()
+		return err
+	}
+	s.at = at
+	return nil
 }
 
 // handle accepts what waits, for a while.
@@ -104,7 +115,7 @@ func (s *loopTCP) handle(events uint32) {
 		fd, errno := acceptFD(s.listener, &s.home.name)
 		switch errno {
 		case 0:
-			s.pause = 0
+			s.backoff = 0
 			s.take(fd)
 		case unix.EAGAIN:
 			return
@@ -127,8 +138,8 @@ func (s *loopTCP) expire() { s.handle(unix.EPOLLIN) }
 
 // tryAgain has the listener wait before it accepts again, ever longer.
 func (s *loopTCP) tryAgain() {
-	s.pause = min(max(2*s.pause, firstPause), maxPause)
-	s.home.timers.set(&s.retry, s.home.now+s.pause)
+	s.backoff = min(max(2*s.backoff, firstPause), maxPause)
+	s.home.timers.set(&s.retry, s.home.now+s.backoff)
 }
 
 // take lets a connection be served by the loop that has the least to do, or turns it away.
@@ -154,7 +165,7 @@ func (s *loopTCP) take(fd int) {
 // gone notes that a connection is over.
 func (s *loopTCP) gone(c *loopConn) {
 	if s.leave(c) {
-		s.end(nil)
+		s.end(s.failure)
 	}
 }
 
@@ -189,10 +200,9 @@ func (s *loopTCP) stop() {
 		if s.closed {
 			return
 		}
-		s.closed = true
 		s.home.timers.cancel(&s.retry)
-		s.home.release(s.at)
-		s.abandon()
+		s.home.remove(s.at, s.listener)
+		s.closeListener()
 	})
 	// Only now: with the last connection that leaves from here on, the endpoint is over.
 	if s.connections.stop() {
@@ -203,10 +213,20 @@ func (s *loopTCP) stop() {
 // observe has nothing to ask: TCP loses nothing.
 func (s *loopTCP) observe() {}
 
-// abandon gives back the listener.
-func (s *loopTCP) abandon() {
+// closeListener gives back the listener.
+func (s *loopTCP) closeListener() {
+	s.closed = true
 	_ = unix.Close(s.listener)
 	s.home.leave()
+}
+
+func (s *loopTCP) abandon() {
+	if !s.closed {
+		s.closeListener()
+	}
+	for _, c := range s.all() {
+		c.abandon()
+	}
 }
 
 func (s *loopTCP) cut() {

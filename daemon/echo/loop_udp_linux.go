@@ -42,7 +42,7 @@ type loopUDP struct {
 	at       int32
 	queued   bool // it has asked for another turn
 	retry    timer
-	pause    time.Duration
+	backoff  time.Duration
 	closed   bool
 	finish   func(error)
 	once     sync.Once
@@ -105,45 +105,63 @@ func (g *loops) bindUDP(ctx context.Context, a Address, spec Spec, guard *guard,
 	if err := g.ensure(); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	s := &loopUDP{guard: guard, ledgers: l, counters: c}
-	s.retry.owner = s
 	fd, bound, err := bindSocket(a, unix.SOCK_DGRAM, spec, func(fd int) error {
 		if isBroadcast(a.IP) {
 			return errBroadcast
 		}
-		guard.namespace = namespaceOf(fd)
-		// Wishes: to serve does not need them.
-		askReceiveBuffer(fd)
-		_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})
-		_ = setOptions(fd, option{unix.IPPROTO_UDP, unix.UDP_GRO, 1}) // trains come and go whole
 		// Before the bind: there must be no datagram that came without its control messages.
-		return askControl(fd, isIPv6(fd), a.wildcard())
+		return prepareLoopUDP(fd, a)
 	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	s.fd, s.home = fd, g.assign(nil)
-	return s, bound, nil
+	return g.newUDP(fd, guard, l, c), bound, nil
 }
 
-func (s *loopUDP) start(finish func(error)) {
+// prepareLoopUDP sets what the socket of a UDP endpoint needs.
+func prepareLoopUDP(fd int, a Address) error {
+	// Wishes: to serve does not need them.
+	askReceiveBuffer(fd)
+	_ = setOptions(fd, option{unix.SOL_SOCKET, unix.SO_SNDBUF, udpSocketBytes})
+	_ = setOptions(fd, option{unix.IPPROTO_UDP, unix.UDP_GRO, 1}) // trains come and go whole
+	return askControl(fd, isIPv6(fd), a.wildcard())
+}
+
+func (g *loops) newUDP(fd int, guard *guard, l *ledgers, c *counters) *loopUDP {
+	guard.namespace = namespaceOf(fd)
+	s := &loopUDP{fd: fd, home: g.assign(nil), guard: guard, ledgers: l, counters: c}
+	s.retry.owner = s
+	return s
+}
+
+func (s *loopUDP) start(finish func(error), paused bool) {
 	s.finish = finish
+	if paused {
+		return
+	}
 	s.home.do(func() {
-		if s.closed {
-			return
-		}
-		if s.home.batch == nil {
-			s.home.batch = newUDPBatch()
-		}
-		at, err := s.home.add(s.fd, s)
-		if err != nil {
-			s.closed = true
-			s.abandon()
+		if err := s.serve(); err != nil {
 			s.end(err)
-			return
 		}
-		s.at = at
 	})
+}
+
+// serve has the home loop serve the socket. If it cannot, the socket is closed.
+func (s *loopUDP) serve() error {
+	if s.closed {
+		return nil
+	}
+	if s.home.batch == nil {
+		s.home.batch = newUDPBatch()
+	}
+	at, err := s.home.add(s.fd, s)
+	if err != nil {
+		s.closed = true
+		s.abandon()
+		return err
+	}
+	s.at = at
+	return nil
 }
 
 // handle echoes what waits, for a while. No error ends it: one of reading is an earlier datagram's, or passes.
@@ -164,11 +182,11 @@ func (s *loopUDP) handle(events uint32) {
 			continue
 		case errno != 0:
 			s.counters.count(errorRead, 1)
-			s.pause = min(max(2*s.pause, firstPause), maxPause)
-			s.home.timers.set(&s.retry, s.home.now+s.pause)
+			s.backoff = min(max(2*s.backoff, firstPause), maxPause)
+			s.home.timers.set(&s.retry, s.home.now+s.backoff)
 			return
 		}
-		s.pause = 0
+		s.backoff = 0
 		asked := b.size
 		s.reply(n)
 		if n < asked {
@@ -329,7 +347,7 @@ func (s *loopUDP) stop() {
 		}
 		s.closed = true
 		s.home.timers.cancel(&s.retry)
-		s.home.release(s.at)
+		s.home.remove(s.at, s.fd)
 		s.abandon()
 	})
 	s.end(nil)

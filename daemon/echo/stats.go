@@ -141,6 +141,23 @@ func (c *counters) of(e event) *atomic.Uint64 {
 	return &all[e]
 }
 
+// restore counts on from s, but for the open connections. Events of which nothing is known here are left out.
+func (c *counters) restore(s Stats) {
+	c.connectionsTotal.Store(s.ConnectionsTotal)
+	c.bytesIn.Store(s.BytesIn)
+	c.bytesOut.Store(s.BytesOut)
+	c.datagramsIn.Store(s.DatagramsIn)
+	c.datagramsOut.Store(s.DatagramsOut)
+	if !s.LastActivity.IsZero() {
+		c.active(s.LastActivity)
+	}
+	for e := noEvent + 1; e < events; e++ {
+		if n := s.Drops[eventNames[e]] + s.Errors[eventNames[e]]; n > 0 {
+			c.count(e, n)
+		}
+	}
+}
+
 func (c *counters) snapshot() Stats {
 	s := Stats{
 		ConnectionsOpen:  int(c.connectionsOpen.Load()),

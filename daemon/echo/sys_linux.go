@@ -16,6 +16,10 @@ func epollAdd(epfd, fd int, event *unix.EpollEvent) syscall.Errno {
 	return errno
 }
 
+func epollDelete(epfd, fd int) {
+	_, _, _ = syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0)
+}
+
 func readFD(fd int, b []byte) (int, syscall.Errno) { return receiveFD(fd, b, 0) }
 
 // peekFD reads and leaves what it read where it was.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -26,11 +27,24 @@ var tcpBuffers = sync.Pool{New: func() any { return new([tcpReadBytes]byte) }}
 // errExpired says that the deadline of a connection has truly passed.
 var errExpired = errors.New("deadline passed")
 
+// errPausing says that the connection, or whatever it is, is to be left as it is, open.
+var errPausing = errors.New("pausing")
+
+// past is a deadline that ends whatever waits.
+var past = time.Unix(1, 0)
+
 // stream is what a TCP connection is to this file.
 type stream interface {
 	net.Conn
 	CloseWrite() error
 	SetLinger(seconds int) error
+}
+
+// buffered is a stream whose kernel buffers can be set.
+type buffered interface {
+	syscall.Conn
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
 }
 
 // tcpConn is one connection. Its life is run, in one goroutine; rearm and cut come from others.
@@ -44,22 +58,24 @@ type tcpConn struct {
 	timeouts *atomic.Pointer[timeouts] // of the endpoint; they may change at any time
 	writing  atomic.Bool               // the peer has to take something first
 	oneShot  bool
-	maxBytes uint64 // that are echoed; 0 is no limit
 	told     *told
 
 	// What follows is touched by run alone.
-	moved  time.Time // when the last byte moved, or the connection came
-	echoed uint64
-	still  event // what it is ended for, once its deadline has passed
-	why    event // what ended it, as it was counted; noEvent for the regular end
+	moved   time.Time // when the last byte moved, or the connection came
+	left    uint64    // how many bytes are still to be echoed
+	pending []byte    // what the peer had not taken when it was paused
+	still   event     // what it is ended for, once its deadline has passed
+	why     event     // what ended it, as it was counted; noEvent for the regular end
 
 	mu           sync.Mutex // guards the deadline of conn and what follows
+	pausing      bool       // run is to return, or has
+	paused       time.Time  // when; good while no run is under way
 	deadline     time.Time
 	discardUntil time.Time // set once our side has ended
 }
 
 // prepare has the connection wait for bytes without a buffer. It fails for one that is dead already.
-func (c *tcpConn) prepare(conn *net.TCPConn, b buffers) error {
+func (c *tcpConn) prepare(conn buffered, b buffers) error {
 	waiter, err := newWaiter(conn)
 	if err != nil {
 		return err
@@ -74,33 +90,60 @@ func (c *tcpConn) prepare(conn *net.TCPConn, b buffers) error {
 	return conn.SetWriteBuffer(b.send)
 }
 
-// run echoes until the peer ends its side, something fails or the connection is cut, and closes it.
-func (c *tcpConn) run() {
-	answered := c.echo()
+// run echoes until the peer ends its side, something fails or the connection is cut, and closes it. When it is paused it leaves
+// it open, and answers so; it is called again to go on.
+func (c *tcpConn) run() (paused bool) {
+	err := c.echo()
+	if errors.Is(err, errPausing) {
+		return true
+	}
 	_ = c.conn.Close() // after the peer's end, this is ours: a FIN behind the last byte
-	c.told.end(c.why, answered, c.spent())
+	c.told.end(c.why, c.answered(), c.spent())
+	return false
 }
 
-// echo returns when the connection is to be closed. It answers whether our side has ended before that.
-func (c *tcpConn) echo() (answered bool) {
-	c.moved = time.Now()
+// echo returns when the connection is to be closed or left, and why.
+func (c *tcpConn) echo() error {
 	c.arm(c.moved)
+	if c.answered() {
+		return c.discardRest()
+	}
+	if rest := c.pending; rest != nil {
+		c.pending = nil
+		if err := c.send(rest); err != nil {
+			return err
+		}
+		if c.ends() {
+			return c.answer()
+		}
+	}
 	for {
 		if err := c.echoOnce(); err != nil {
-			return false
+			return err
 		}
-		if c.spent() {
-			c.counters.count(dropMaxBytes, 1)
-		}
-		if c.oneShot || c.spent() {
-			c.discardRest()
-			return true
+		if c.ends() {
+			return c.answer()
 		}
 	}
 }
 
+// ends is asked when all that was read has been echoed. It answers whether our side is to end.
+func (c *tcpConn) ends() bool {
+	if c.spent() {
+		c.counters.count(dropMaxBytes, 1)
+	}
+	return c.oneShot || c.spent()
+}
+
 // spent reports whether as much as may be was echoed.
-func (c *tcpConn) spent() bool { return c.maxBytes > 0 && c.echoed == c.maxBytes }
+func (c *tcpConn) spent() bool { return c.left == 0 }
+
+// answered reports whether our side has ended.
+func (c *tcpConn) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.discardUntil.IsZero()
+}
 
 // echoOnce sends back what one read returns. An error ends the connection and is counted already.
 func (c *tcpConn) echoOnce() error {
@@ -109,42 +152,46 @@ func (c *tcpConn) echoOnce() error {
 		return c.failed(errorRead, err)
 	}
 	defer tcpBuffers.Put(buf)
-	if err := c.write(buf[:n]); err != nil {
-		// What is still in the kernel's buffer has no taker: let it go with the connection.
-		_ = c.conn.SetLinger(0)
-		return c.failed(errorWrite, err)
+	c.left -= uint64(n)
+	return c.send(buf[:n])
+}
+
+// send sends b back. An error ends the connection and is counted already, or says that it is paused.
+func (c *tcpConn) send(b []byte) error {
+	err := c.write(b)
+	if err == nil || errors.Is(err, errPausing) {
+		return err
 	}
-	c.echoed += uint64(n)
-	return nil
+	// What is still in the kernel's buffer has no taker: let it go with the connection.
+	_ = c.conn.SetLinger(0)
+	return c.failed(errorWrite, err)
 }
 
 // most is how many bytes the next read may take.
-func (c *tcpConn) most() int {
-	if c.maxBytes == 0 {
-		return tcpReadBytes
-	}
-	return int(min(tcpReadBytes, c.maxBytes-c.echoed))
-}
+func (c *tcpConn) most() int { return int(min(tcpReadBytes, c.left)) }
 
-// discardRest ends our side and reads what the peer still sends, for a second at most: closing with unread bytes would
-// send a reset, which can overtake the answer.
-func (c *tcpConn) discardRest() {
+// answer ends our side and discards the rest.
+func (c *tcpConn) answer() error {
 	if err := c.conn.CloseWrite(); err != nil {
-		_ = c.failed(errorWrite, err)
-		return
+		return c.failed(errorWrite, err)
 	}
 	c.mu.Lock()
 	c.discardUntil = time.Now().Add(oneShotGrace)
 	c.mu.Unlock()
 	c.arm(c.moved)
+	return c.discardRest()
+}
+
+// discardRest reads what the peer still sends after our end, for a second at most: closing with unread bytes would send a
+// reset, which can overtake the answer.
+func (c *tcpConn) discardRest() error {
 	for {
 		buf, n, err := c.read(tcpReadBytes)
-		if errors.Is(err, errExpired) {
-			return
-		}
-		if err != nil {
-			_ = c.failed(errorRead, err)
-			return
+		switch {
+		case errors.Is(err, errExpired), errors.Is(err, errPausing):
+			return err
+		case err != nil:
+			return c.failed(errorRead, err)
 		}
 		tcpBuffers.Put(buf)
 		c.counters.count(dropRest, uint64(n))
@@ -170,7 +217,8 @@ func (c *tcpConn) read(most int) (buf *[tcpReadBytes]byte, n int, err error) {
 	}
 }
 
-// write returns when the kernel has taken all of b. As long as it waits nothing is read: that is the back-pressure.
+// write returns when the kernel has taken all of b, or when the connection is paused, which keeps the rest. As long as it waits
+// nothing is read: that is the back-pressure.
 func (c *tcpConn) write(b []byte) error {
 	c.writing.Store(true)
 	defer c.writing.Store(false)
@@ -184,7 +232,12 @@ func (c *tcpConn) write(b []byte) error {
 			b = b[n:]
 		}
 		if err = c.extend(err); err != nil {
-			if len(b) > 0 {
+			switch {
+			case errors.Is(err, errPausing) && len(b) == 0:
+				return nil // the next read says so
+			case errors.Is(err, errPausing):
+				c.pending = append([]byte(nil), b...)
+			case len(b) > 0:
 				c.counters.count(dropNotTaken, uint64(len(b)))
 			}
 			return err
@@ -198,11 +251,14 @@ func (c *tcpConn) progress() {
 	c.counters.active(c.moved)
 }
 
-// extend turns the error of a deadline that passed too early into nil and moves the deadline, and that of one which
-// passed rightly into errExpired. Other errors stay.
+// extend turns the error of a deadline that passed too early into nil and moves the deadline, that of one which
+// passed rightly into errExpired, and that of a pause into errPausing. Other errors stay.
 func (c *tcpConn) extend(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
+	}
+	if c.isPausing() {
+		return errPausing
 	}
 	due, reason := c.arm(c.moved)
 	if due.IsZero() || time.Now().Before(due) {
@@ -232,6 +288,9 @@ func (c *tcpConn) hasten() {
 
 func (c *tcpConn) setDeadlineLocked(due time.Time) {
 	c.deadline = due
+	if c.pausing {
+		due = past
+	}
 	// This fails on a closed connection only, where read or write says so, too.
 	_ = c.conn.SetDeadline(due)
 }

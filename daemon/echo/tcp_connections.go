@@ -59,6 +59,27 @@ func (o *connections[C]) admit(c C, from netip.Addr) (options TCPOptions, tag an
 	return o.options, o.tag, true
 }
 
+// adopt makes c one of the open connections, which comes from there unless it has been served before. It answers what admit does.
+func (o *connections[C]) adopt(c C, served bool, from netip.Addr) (options TCPOptions, tag any, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !served && !o.sources.take(from) {
+		return TCPOptions{}, nil, wrongSocket("its peer %v is not of the sources that may connect", from)
+	}
+	if !o.budget.take() {
+		return TCPOptions{}, nil, ErrTooManyFiles
+	}
+	if o.open == nil {
+		o.open = make(map[C]struct{})
+	}
+	o.open[c] = struct{}{}
+	o.counters.connectionsOpen.Add(1)
+	if !served {
+		o.counters.connectionsTotal.Add(1)
+	}
+	return o.options, o.tag, nil
+}
+
 func (o *connections[C]) refuseLocked(from netip.Addr) event {
 	switch limit := o.options.MaxConnections; {
 	case o.stopped:

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -13,9 +15,16 @@ import (
 // tcpServer accepts the connections of a TCP endpoint and serves each in a goroutine.
 type tcpServer struct {
 	connections[*tcpConn]
-	listener net.Listener
-	stopping chan struct{}  // closed by stop
+	listener net.Listener // nil: none comes
+	adopted  bool
+	finish   func(error)
 	running  sync.WaitGroup // connections
+
+	// What follows is written while nobody accepts.
+	halt     chan struct{} // closed by what ends accept, so that it does not sleep on
+	pausing  atomic.Bool
+	accepted chan struct{} // closed when accept has returned
+	left     chan struct{} // closed when all have
 }
 
 // A vanished peer is noticed after about two minutes of silence, whatever the idle timeout.
@@ -42,9 +51,15 @@ func bindTCP(ctx context.Context, a Address, spec Spec, b *budget, o Observe, c 
 }
 
 func newTCPServer(listener net.Listener, spec Spec, b *budget, o Observe, c *counters) *tcpServer {
-	s := &tcpServer{listener: listener, stopping: make(chan struct{})}
+	s := &tcpServer{listener: listener}
 	s.init(spec, b, o, c)
+	s.fresh()
 	return s
+}
+
+// fresh makes ready to serve.
+func (s *tcpServer) fresh() {
+	s.halt, s.accepted, s.left = make(chan struct{}), make(chan struct{}), make(chan struct{})
 }
 
 // addressThere is an address as package net takes it where the endpoint is to be.
@@ -83,37 +98,58 @@ func boundAddr(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())
 }
 
-func (s *tcpServer) start(finish func(error)) {
-	go func() { finish(s.serve()) }()
+func (s *tcpServer) start(finish func(error), paused bool) {
+	s.finish = finish
+	if !paused {
+		s.begin()
+	}
+}
+
+// begin serves in a goroutine.
+func (s *tcpServer) begin() {
+	go func() {
+		defer close(s.left)
+		if err := s.serve(); !errors.Is(err, errPausing) {
+			s.finish(err)
+		}
+	}()
 }
 
 // observe has nothing to ask: TCP loses nothing.
 func (s *tcpServer) observe() {}
 
-func (s *tcpServer) abandon() { s.stop() }
-
+// serve returns when nothing is left to be served, or with errPausing when what is left is paused.
 func (s *tcpServer) serve() error {
 	err := s.accept()
+	close(s.accepted)
 	s.running.Wait()
+	if s.listener == nil && s.pausing.Load() && len(s.all()) > 0 {
+		return errPausing
+	}
 	return err
 }
 
 // accept takes connections until the listener is closed. Other errors pass, such as too many open files: the
 // connections wait in the kernel's queue meanwhile.
 func (s *tcpServer) accept() error {
+	if s.listener == nil {
+		return nil
+	}
 	var retry backoff
 	for {
 		conn, err := s.listener.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			retry.reset()
 			s.take(conn.(*net.TCPConn))
 			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
+		case errors.Is(err, net.ErrClosed):
 			return err
+		case s.pausing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			return errPausing
 		}
 		s.counters.count(errorAccept, 1)
-		if !retry.pause(s.stopping) {
+		if !retry.pause(s.halt) && !s.pausing.Load() {
 			return net.ErrClosed
 		}
 	}
@@ -121,16 +157,20 @@ func (s *tcpServer) accept() error {
 
 // take lets conn be served, or turns it away.
 func (s *tcpServer) take(conn *net.TCPConn) {
-	c := &tcpConn{conn: conn, counters: s.counters, timeouts: &s.timeouts}
+	c := &tcpConn{conn: conn, counters: s.counters, timeouts: &s.timeouts, moved: time.Now()}
 	peer := peerAddr(conn.RemoteAddr())
 	options, tag, ok := s.admit(c, peer.Addr())
 	if !ok {
 		_ = conn.Close()
 		return
 	}
-	c.oneShot, c.maxBytes = options.OneShot, options.MaxBytes
+	h := begun(options)
+	c.oneShot, c.left = h.OneShot, h.Left
 	c.told = s.observer.tell(tag, peer)
-	s.counters.active(time.Now())
+	s.counters.active(c.moved)
+	if s.adopted {
+		_ = conn.SetKeepAliveConfig(keepAlive) // package net sets its own otherwise
+	}
 	if err := c.prepare(conn, options.buffers()); err != nil { // it is dead already
 		_ = c.failed(errorAccept, err)
 		_ = conn.Close()
@@ -138,9 +178,15 @@ func (s *tcpServer) take(conn *net.TCPConn) {
 		s.leave(c)
 		return
 	}
+	s.run(c)
+}
+
+// run serves a connection in a goroutine.
+func (s *tcpServer) run(c *tcpConn) {
 	s.running.Go(func() {
-		c.run()
-		s.leave(c)
+		if paused := c.run(); !paused {
+			s.leave(c)
+		}
 	})
 }
 
@@ -161,9 +207,15 @@ func (s *tcpServer) update(spec Spec) {
 
 func (s *tcpServer) stop() {
 	s.connections.stop()
-	// The listener is gone whatever Close says; there is nobody to tell and nothing to do about it.
-	_ = s.listener.Close()
-	close(s.stopping)
+	s.closeListener()
+	close(s.halt)
+}
+
+// closeListener has no more come. The listener is gone whatever Close says; there is nobody to tell and nothing to do about it.
+func (s *tcpServer) closeListener() {
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
 }
 
 func (s *tcpServer) cut() {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,9 +29,14 @@ type udpServer struct {
 	guard    *guard
 	ledgers  *ledgers
 	counters *counters
-	stopping chan struct{} // closed by stop
 	waiter   *waiter
 	control  []byte // receives the control messages of a datagram
+	finish   func(error)
+
+	// What follows is written while nobody serves.
+	halt    chan struct{} // closed by what ends serve, so that it does not sleep on
+	pausing atomic.Bool
+	left    chan struct{} // closed when serve has returned
 }
 
 func bindUDP(ctx context.Context, a Address, spec Spec, g *guard, l *ledgers, c *counters) (server, netip.AddrPort, error) {
@@ -55,30 +62,52 @@ func bindUDP(ctx context.Context, a Address, spec Spec, g *guard, l *ledgers, c 
 		return nil, netip.AddrPort{}, err
 	}
 	conn := packetConn.(*net.UDPConn)
-	waiter, err := newWaiter(conn)
+	served, err := newUDPServer(conn, g, l, c)
 	if err != nil {
 		_ = conn.Close()
 		return nil, netip.AddrPort{}, err
 	}
+	return served, boundAs(a, conn.LocalAddr()), nil
+}
+
+func newUDPServer(conn *net.UDPConn, g *guard, l *ledgers, c *counters) (*udpServer, error) {
+	waiter, err := newWaiter(conn)
+	if err != nil {
+		return nil, err
+	}
 	// It is a wish: a smaller buffer loses datagrams sooner under load and is no reason not to serve.
 	_ = conn.SetReadBuffer(udpSocketBytes)
 	s := &udpServer{
-		conn: conn, opened: time.Now(), guard: g, ledgers: l, counters: c, stopping: make(chan struct{}), waiter: waiter,
-		control: make([]byte, controlBytes),
+		conn: conn, opened: time.Now(), guard: g, ledgers: l, counters: c, waiter: waiter, control: make([]byte, controlBytes),
 	}
-	return s, boundAs(a, conn.LocalAddr()), nil
+	s.fresh()
+	return s, nil
 }
 
-func (s *udpServer) start(finish func(error)) {
-	go func() { finish(s.serve()) }()
+// fresh makes ready to serve.
+func (s *udpServer) fresh() { s.halt, s.left = make(chan struct{}), make(chan struct{}) }
+
+func (s *udpServer) start(finish func(error), paused bool) {
+	s.finish = finish
+	if !paused {
+		s.begin()
+	}
+}
+
+// begin serves in a goroutine.
+func (s *udpServer) begin() {
+	go func() {
+		defer close(s.left)
+		if err := s.serve(); !errors.Is(err, errPausing) {
+			s.finish(err)
+		}
+	}()
 }
 
 func (s *udpServer) observe() {
 	// A closed socket has been observed before.
 	_ = s.waiter.control(func(fd uintptr) { observeDrops(int(fd), s.counters) })
 }
-
-func (s *udpServer) abandon() { s.stop() }
 
 // serve echoes until the socket is closed. No other error ends it: one of reading is an earlier datagram's or passes.
 func (s *udpServer) serve() error {
@@ -90,12 +119,14 @@ func (s *udpServer) serve() error {
 			retry.reset()
 		case errors.Is(err, net.ErrClosed):
 			return err
+		case s.pausing.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+			return errPausing
 		case isReset(err):
 			// Windows tells so that an answer found no receiver. There may be as many as answers: no pause.
 			s.counters.count(errorReset, 1)
 		default:
 			s.counters.count(errorRead, 1)
-			if !retry.pause(s.stopping) {
+			if !retry.pause(s.halt) && !s.pausing.Load() {
 				return net.ErrClosed
 			}
 		}
@@ -157,8 +188,12 @@ func notSent(err error) event {
 func (s *udpServer) update(spec Spec) { s.guard.set(spec) }
 
 func (s *udpServer) stop() {
+	close(s.halt)
+	s.abandon()
+}
+
+func (s *udpServer) abandon() {
 	s.observe()
-	close(s.stopping)
 	// The socket is gone whatever Close says; there is nobody to tell and nothing to do about it.
 	_ = s.conn.Close()
 }

@@ -139,10 +139,16 @@ func editHops(data []byte, guarded bool) (left bool) {
 }
 
 // editPktinfo4 edits a struct in_pktinfo: interface index, local address, destination in the header (4 bytes each). The
-// local address is the destination, unless that was a broadcast or multicast.
+// local address is the destination, unless that was a broadcast or multicast. It is not known of a datagram that came before a
+// socket that was adopted had asked for it; then the kernel refuses to answer from a broadcast address of a network.
 func editPktinfo4(info []byte) (unicast bool) {
 	index, local, destination := info[0:4], info[4:8], info[8:12]
 	clear(index) // routing picks the way back, which need not be the way here
+	if unknown := [4]byte(local) == [4]byte{}; unknown {
+		copy(local, destination)
+		to := netip.AddrFrom4([4]byte(destination))
+		return !to.IsMulticast() && to != broadcast
+	}
 	return bytes.Equal(local, destination)
 }
 

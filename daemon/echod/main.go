@@ -54,8 +54,14 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "echod", server.Version)
 		return exitDone
 	}
+	manager, err := server.ServiceManager()
+	if err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitFailed
+	}
 	server.DiscardGRPCLog()
 	config := settings.config
+	config.Manager = manager
 	config.Log = slog.New(settings.logHandler(stderr))
 	config.StateChecker = stateChecker
 	ctx, cancel := context.WithCancel(context.Background())

@@ -12,21 +12,6 @@ import (
 	"testing"
 )
 
-// get answers what GET of a path says, as text.
-func (p process) get(t *testing.T, path string) string {
-	t.Helper()
-	resp, err := p.HTTPClient().Get(p.URL + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer json.RawMessage
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		t.Fatal(err)
-	}
-	return string(answer)
-}
-
 // TestADamagedStateFile has a daemon find its state file damaged, then its copy, too, and then be told to begin anew.
 func TestADamagedStateFile(t *testing.T) {
 	dir := t.TempDir()
@@ -44,10 +29,10 @@ func TestADamagedStateFile(t *testing.T) {
 
 	cut("echod.db")
 	p = start()
-	if list := p.get(t, "/v1/endpoints"); !strings.Contains(list, `"kept"`) {
+	if _, list := p.get(t, "/v1/endpoints"); !strings.Contains(list, `"kept"`) {
 		t.Errorf("from the copy: %s", list)
 	}
-	if info := p.get(t, "/v1/info"); !strings.Contains(info, "good copy") || !strings.Contains(info, "echod.db.damaged-") {
+	if _, info := p.get(t, "/v1/info"); !strings.Contains(info, "good copy") || !strings.Contains(info, "echod.db.damaged-") {
 		t.Errorf("info: %s", info)
 	}
 	p.Stop()
@@ -56,7 +41,7 @@ func TestADamagedStateFile(t *testing.T) {
 	cut("echod.db.good")
 	for range 2 {
 		p = start()
-		if info := p.get(t, "/v1/info"); !strings.Contains(info, "the state is lost") || !strings.Contains(info, "--accept-data-loss") {
+		if _, info := p.get(t, "/v1/info"); !strings.Contains(info, "the state is lost") || !strings.Contains(info, "--accept-data-loss") {
 			t.Errorf("info: %s", info)
 		}
 		code, answer := p.post(t, "/v1/endpoints", `{"name": "new", "protocol": "TCP"}`)
@@ -72,7 +57,7 @@ func TestADamagedStateFile(t *testing.T) {
 		t.Errorf("create: %d %v", code, answer)
 	}
 	p.Stop()
-	if list := start("--accept-data-loss").get(t, "/v1/endpoints"); !strings.Contains(list, `"new"`) {
+	if _, list := start("--accept-data-loss").get(t, "/v1/endpoints"); !strings.Contains(list, `"new"`) {
 		t.Errorf("the flag threw away what is not lost: %s", list)
 	}
 	for name, want := range map[string]int{"echod.db.damaged-*": 2, "echod.db.good.damaged-*": 1} {

@@ -25,7 +25,7 @@ func (r *Registry) perform(ctx context.Context, steps []*step) error {
 	if err != nil {
 		return r.undo(ctx, steps, err)
 	}
-	closeOld(steps, func(s *step) bool { return !s.closed })
+	r.closeOld(steps, func(s *step) bool { return !s.closed })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range steps {
@@ -64,7 +64,7 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 	if err := bad.orNil(); err != nil {
 		return err
 	}
-	closeOld(steps, func(s *step) bool { return inTheWay[s] })
+	r.closeOld(steps, func(s *step) bool { return inTheWay[s] })
 	if err := r.bindAll(ctx, late); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (g goingSockets) blocking(b *binding) []*step {
 }
 
 // closeOld cuts the old sockets of some steps.
-func closeOld(steps []*step, which func(*step) bool) {
+func (r *Registry) closeOld(steps []*step, which func(*step) bool) {
 	var some []*step
 	for _, s := range steps {
 		if s.old != nil && which(s) {
@@ -152,7 +152,7 @@ func closeOld(steps []*step, which func(*step) bool) {
 		}
 	}
 	each(len(some), func(i int) {
-		_ = some[i].old.Close(ended()) // it always answers nil
+		r.end(ended(), some[i].old)
 		some[i].closed = true
 	})
 }
@@ -267,7 +267,7 @@ func (r *Registry) undo(ctx context.Context, steps []*step, why error) error {
 			_ = s.entry.live.Update(spec(s.entry.def, s.entry.address)) // as it was; an error says that it has ended, and its state does, too
 		}
 	}
-	unbind(sockets(steps))
+	r.unbind(sockets(steps))
 	ctx = context.WithoutCancel(ctx) // a caller that has left does not keep its endpoints from coming back
 	failed := make([]error, len(closed))
 	each(len(closed), func(i int) { failed[i] = r.comeBack(ctx, closed[i]) })

@@ -116,7 +116,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 		err = r.write(records, nil)
 	}
 	if err != nil {
-		unbind(sockets)
+		r.unbind(sockets)
 		return err
 	}
 	r.mu.Lock()

@@ -66,6 +66,7 @@ func (r *Registry) forgetAs(e *entry, what event.Type) {
 func (r *Registry) forgetLocked(e *entry, what event.Type) {
 	delete(r.entries, e.def.Name)
 	e.gone = true
+	r.forgetSocketLocked(e.def.Name)
 	r.unscheduleLocked(&e.lease)
 	r.calmLocked(e)
 	if e.session != nil {

@@ -166,7 +166,7 @@ func (s sight) whole() Endpoint {
 // bareLocked reads an entry without what it counts.
 func (r *Registry) bareLocked(e *entry) Endpoint {
 	s := Endpoint{
-		Definition: e.def, UID: e.uid, Address: e.address, State: e.state, Reason: e.reason, CreateTime: e.created,
+		Definition: e.def, UID: e.uid, Inherited: r.inheritedLocked(e.def, e.address), Address: e.address, State: e.state, Reason: e.reason, CreateTime: e.created,
 		UpdateTime: e.updated, ExpireTime: e.expires, ETag: e.tag,
 	}
 	if e.state == Failed {

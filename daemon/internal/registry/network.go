@@ -160,7 +160,7 @@ func (r *Registry) compare(ctx context.Context, f footing, s standing, now netwa
 	r.logFailure(e, why)
 	r.tellLocked(event.StateChanged, e)
 	r.mu.Unlock()
-	_ = live.Close(ended()) // always nil
+	r.end(ended(), live)
 	r.mu.Lock()
 	e.past, e.live = sum(e.past, live.Stats()), nil
 	r.mu.Unlock()

@@ -22,12 +22,14 @@ const recordKind = "endpoint"
 // record is what the store keeps of an endpoint.
 type record struct {
 	Definition
-	UID        string         `json:"uid"`
-	Address    netip.AddrPort `json:"address"` // as last bound, so that a port 0 that was given stays given
-	Running    bool           `json:"running"`
-	CreateTime time.Time      `json:"createTime"`
-	UpdateTime time.Time      `json:"updateTime"`
-	ExpireTime time.Time      `json:"expireTime,omitzero"` // by the wall clock
+	UID     string         `json:"uid"`
+	Address netip.AddrPort `json:"address"` // as last bound, so that a port 0 that was given stays given
+	Running bool           `json:"running"`
+	// Inherited is what the service manager calls its socket; it is expected to pass it again. Empty: the daemon binds it.
+	Inherited  string    `json:"inherited,omitempty"`
+	CreateTime time.Time `json:"createTime"`
+	UpdateTime time.Time `json:"updateTime"`
+	ExpireTime time.Time `json:"expireTime,omitzero"` // by the wall clock
 }
 
 func (e *entry) record(address netip.AddrPort, running bool) record {
@@ -35,6 +37,23 @@ func (e *entry) record(address netip.AddrPort, running bool) record {
 		Definition: e.def, UID: e.uid, Address: address, Running: running, CreateTime: e.created, UpdateTime: e.updated,
 		ExpireTime: e.expires,
 	}
+}
+
+// withSockets is records with what their sockets are. Those of endpoints that are one connection are not kept.
+func (r *Registry) withSockets(records []record) []record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.given) == 0 {
+		return records
+	}
+	kept := make([]record, 0, len(records))
+	for _, rec := range records {
+		if !r.isConnectionLocked(rec.Name) {
+			rec.Inherited = r.inheritedLocked(rec.Definition, rec.Address)
+			kept = append(kept, rec)
+		}
+	}
+	return kept
 }
 
 // keep writes a record, if there is a store.
@@ -46,7 +65,7 @@ func (r *Registry) write(puts []record, deletes []string) error {
 		return nil
 	}
 	values := make(map[string][]byte, len(puts))
-	for _, rec := range puts {
+	for _, rec := range r.withSockets(puts) {
 		value, err := json.Marshal(rec)
 		if err != nil {
 			return fmt.Errorf("cannot encode endpoint %q: %w", rec.Name, err)
@@ -63,15 +82,49 @@ func (r *Registry) write(puts []record, deletes []string) error {
 // is there as Failed, with the reason, and is tried again by itself; so is one whose network namespace does not answer within
 // lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
-	if r.store == nil {
-		return nil
-	}
-	if err := r.restoreSessions(); err != nil {
+	found, expected, err := r.readStore()
+	if err != nil {
 		return err
 	}
 	r.heals.held = true // nobody else is here yet
-	var found []*entry
-	err := r.store.Each(recordKind, func(key string, value []byte) error {
+	for _, e := range found {
+		r.entries[e.def.Name] = e
+		r.rejoin(e)
+	}
+	created := r.inherit(found, expected)
+	found = append(found, created...)
+	var meant []*entry // to serve
+	for _, e := range found {
+		if e.state == Failed {
+			meant = append(meant, e)
+		}
+	}
+	slow := r.lookAhead(ctx, meant)
+	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
+	if err := r.keepCreated(created); err != nil {
+		return err
+	}
+	r.watchConnections(created)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.beginLeasesLocked()
+	r.beginHealsLocked()
+	for _, e := range found {
+		r.events.Found(r.eventLocked(event.Existing, e))
+	}
+	return nil
+}
+
+// readStore makes the entries that the store has. Those whose sockets a service manager passes are expected to get them.
+func (r *Registry) readStore() (found []*entry, expected map[string]given, err error) {
+	expected = map[string]given{}
+	if r.store == nil {
+		return nil, expected, nil
+	}
+	if err := r.restoreSessions(); err != nil {
+		return nil, nil, err
+	}
+	err = r.store.Each(recordKind, func(key string, value []byte) error {
 		var rec record
 		if err := json.Unmarshal(value, &rec); err != nil {
 			return fmt.Errorf("cannot understand endpoint %q in the state file: %w", key, err)
@@ -85,29 +138,14 @@ func (r *Registry) Restore(ctx context.Context) error {
 			e.state = Failed // until it serves
 		}
 		found = append(found, e)
+		if rec.Inherited != "" {
+			g := given{name: rec.Inherited, protocol: rec.Protocol, device: rec.Interface}
+			g.address, _ = echo.ParseListen(rec.Listen) // it was good when it was written
+			expected[rec.Name] = g
+		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	var meant []*entry // to serve
-	for _, e := range found {
-		r.entries[e.def.Name] = e
-		r.rejoin(e)
-		if e.state == Failed {
-			meant = append(meant, e)
-		}
-	}
-	slow := r.lookAhead(ctx, meant)
-	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.beginLeasesLocked()
-	r.beginHealsLocked()
-	for _, e := range found {
-		r.events.Found(r.eventLocked(event.Existing, e))
-	}
-	return nil
+	return found, expected, err
 }
 
 // revive binds a restored endpoint, or notes why it cannot. What is slow is not waited for again.

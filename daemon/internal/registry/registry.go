@@ -98,6 +98,7 @@ const (
 type Endpoint struct {
 	Definition
 	UID        string
+	Inherited  string         // the service manager's name of its socket; empty: the daemon has bound it
 	Address    netip.AddrPort // as bound; kept while stopped; zero when it was never bound
 	State      State
 	Reason     string // why it Failed
@@ -123,6 +124,8 @@ type Config struct {
 	Engine      *echo.Engine // serves the endpoints; required
 	Store       Store        // nil: in memory only
 	DefaultHost string       // listens for definitions that say nothing; empty: 127.0.0.1
+	Inherited   []Inherited  // sockets that exist already; Restore takes them over
+	Keeper      Keeper       // has sockets outlive this process; nil: nobody does
 	Events      *event.Log   // is told of every change, in order; nil: nobody is
 	// Network tells when what has Failed may serve again, or what serves does so no more. The registry follows what it needs of
 	// it, and leaves closing it to the caller, after its own Close. nil: nobody tells.
@@ -147,6 +150,17 @@ type Registry struct {
 	leases   *leases
 	heals    *heals
 	closing  bool // set by Close: what serves drains, and nothing new is bound
+
+	inherited []Inherited               // until Restore
+	keeper    Keeper                    // nil: there is none
+	back      map[string]*given         // by endpoint: what was kept over the last process, until it is bound
+	given     map[string]*given         // by endpoint: what the service manager has made
+	kept      map[*echo.Endpoint]string // by what names the keeper has their sockets
+
+	connections struct {
+		left int           // endpoints that are one connection
+		over chan struct{} // closed when there is none left
+	}
 }
 
 // New makes an empty registry.
@@ -157,10 +171,14 @@ func New(c Config) *Registry {
 	if c.DefaultHost == "" {
 		c.DefaultHost = "127.0.0.1"
 	}
-	return &Registry{
+	r := &Registry{
 		engine: c.Engine, store: c.Store, defaultHost: c.DefaultHost, events: c.Events, log: c.Log, entries: map[string]*entry{},
 		sessions: map[string]*session{}, leases: newLeases(), heals: newHeals(), network: c.Network, looks: newLooks(),
+		inherited: c.Inherited, keeper: c.Keeper,
+		back: map[string]*given{}, given: map[string]*given{}, kept: map[*echo.Endpoint]string{},
 	}
+	r.connections.over = make(chan struct{})
+	return r
 }
 
 // Get answers one endpoint, or ErrNotFound.

@@ -45,6 +45,9 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 	}
 	defer e.release()
 	if !e.serves() {
+		if err := r.bindsItself(e); err != nil {
+			return Endpoint{}, err
+		}
 		if err := r.start(ctx, e); err != nil {
 			r.stillFailed(e, err)
 			return Endpoint{}, err
@@ -55,13 +58,17 @@ func (r *Registry) Start(ctx context.Context, name string) (Endpoint, error) {
 
 // start binds an entry where it was, and tells of it. The caller has the turn.
 func (r *Registry) start(ctx context.Context, e *entry) error {
+	if e.live != nil { // the engine gave it up
+		r.letGo(e.live)
+	}
 	live, seen, err := r.bind(ctx, spec(e.def, e.address))
 	if err != nil {
 		return err
 	}
 	if !r.running(e) || e.address != live.Addr() { // else it is so kept
 		if err := r.keep(e.record(live.Addr(), true)); err != nil {
-			return errors.Join(err, live.Close(ended()))
+			r.end(ended(), live)
+			return err
 		}
 	}
 	r.mu.Lock()
@@ -124,7 +131,7 @@ func (r *Registry) retire(e *entry, drain time.Duration) {
 	if live != nil {
 		ctx, cancel := drainContext(r.drains(e, drain))
 		defer cancel()
-		_ = live.Close(ctx) // always nil
+		r.end(ctx, live)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -194,7 +201,7 @@ func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, netwa
 	if err != nil {
 		return nil, seen, err
 	}
-	live, err := r.engine.Listen(ctx, s)
+	live, err := r.listen(ctx, s)
 	if errors.Is(err, echo.ErrClosed) {
 		return nil, seen, ErrClosing // it began to stop meanwhile
 	}

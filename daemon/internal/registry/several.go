@@ -123,10 +123,10 @@ func byPort(all []*binding) (own, free []*binding) {
 }
 
 // unbind closes what bindAll has bound.
-func unbind(all []*binding) {
+func (r *Registry) unbind(all []*binding) {
 	each(len(all), func(i int) {
 		if live := all[i].live; live != nil {
-			_ = live.Close(ended()) // it always answers nil
+			r.end(ended(), live)
 		}
 	})
 }

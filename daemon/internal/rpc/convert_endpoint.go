@@ -127,7 +127,7 @@ func endpointToProto(e registry.Endpoint) *echov1.Endpoint {
 // basicToProto writes an endpoint without its counters.
 func basicToProto(e registry.Endpoint) *echov1.Endpoint {
 	out := definitionToProto(e.Definition)
-	out.Uid = e.UID
+	out.Uid, out.Inherited = e.UID, e.Inherited
 	out.Address, out.Host, out.Port = addressText(e.Address), hostText(e.Address), uint32(e.Address.Port())
 	out.State = stateToProto(e.State)
 	out.StateReason = e.Reason

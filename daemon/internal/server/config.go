@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/echod/echod/daemon/echo"
+	"github.com/echod/echod/daemon/internal/handover"
 )
 
 // Version is the daemon's version, set when it is built.
@@ -37,6 +38,9 @@ type Config struct {
 	ProbeLimits    ProbeLimits     // how much probes may take
 	Insecure       bool            // let control listeners be open to the network, unprotected
 	Log            *slog.Logger    // required
+
+	// Manager is what a service manager has passed to this process, as ServiceManager takes it. Run takes it over. Nil: nothing.
+	Manager *handover.Manager
 
 	silence   time.Duration // half of how long a client's host may be silent before it is gone; 0: defaultSilence
 	httpTimes httpTimes
@@ -69,7 +73,8 @@ func (c Config) check() error {
 				"use a loopback address or the unix socket, or say --insecure if the network is yours alone", l.flag, l.address))
 		}
 	}
-	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" {
+	passed := c.Manager != nil && len(c.Manager.Sockets) > 0
+	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" && !passed {
 		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
 	}
 	if _, err := echo.ParseListen(net.JoinHostPort(c.DefaultHost, "0")); err != nil {

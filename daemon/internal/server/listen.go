@@ -22,24 +22,52 @@ type controlListeners struct {
 	grpc, http, unix net.Listener
 }
 
-// listen binds every control socket, or none.
-func listen(c Config) (_ *controlListeners, err error) {
-	l := &controlListeners{}
+// listen answers every control listener, or none: those that are given, which exist already, and for the others those that the
+// configuration wants, bound. What is given is closed when it fails.
+func listen(c Config, given controlListeners) (_ *controlListeners, err error) {
+	l := &given
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.grpc, err = listenTCP("grpc-listen", c.GRPCListen, c.clientSilence()); err != nil {
+	if err := l.check(c.Insecure); err != nil {
 		return nil, err
 	}
-	if l.http, err = listenTCP("http-listen", c.HTTPListen, c.clientSilence()); err != nil {
+	if l.grpc, err = givenOrBound(given.grpc, "grpc-listen", c.GRPCListen, c.clientSilence()); err != nil {
 		return nil, err
 	}
-	if l.unix, err = listenUnix(c.Socket); err != nil {
-		return nil, fmt.Errorf("%w (another path: --socket PATH; none: --socket '')", err)
+	if l.http, err = givenOrBound(given.http, "http-listen", c.HTTPListen, c.clientSilence()); err != nil {
+		return nil, err
+	}
+	if l.unix == nil {
+		if l.unix, err = listenUnix(c.Socket); err != nil {
+			return nil, fmt.Errorf("%w (another path: --socket PATH; none: --socket '')", err)
+		}
 	}
 	return l, nil
+}
+
+// check says whether listeners that are given may be served.
+func (l *controlListeners) check(insecure bool) error {
+	for _, one := range []net.Listener{l.grpc, l.http} {
+		if one == nil || insecure {
+			continue
+		}
+		if host, _, err := net.SplitHostPort(one.Addr().String()); err != nil || !isLoopback(host) {
+			return fmt.Errorf("the control listener on %s, which was passed to this process, is open to the network, and anybody who reaches it "+
+				"can control this daemon; pass a loopback address or a unix socket, or say --insecure if the network is yours alone", one.Addr())
+		}
+	}
+	return nil
+}
+
+// givenOrBound is a control listener that exists already or, if there is none, one that is bound.
+func givenOrBound(given net.Listener, flag, address string, silence time.Duration) (net.Listener, error) {
+	if given != nil {
+		return watchSilence(given, silence)
+	}
+	return listenTCP(flag, address, silence)
 }
 
 func (l *controlListeners) close() {
@@ -72,17 +100,56 @@ func listenTCP(flag, address string, silence time.Duration) (net.Listener, error
 		return nil, nil
 	}
 	c := net.ListenConfig{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silence, Interval: max(silence/2, time.Second), Count: 2},
-		Control: func(_, _ string, raw syscall.RawConn) error {
-			var err error
-			return errors.Join(raw.Control(func(fd uintptr) { err = setUserTimeout(fd, 2*silence) }), err)
-		},
+		KeepAliveConfig: keepAlive(silence),
+		Control:         func(_, _ string, raw syscall.RawConn) error { return boundSilence(raw, silence) },
 	}
 	l, err := c.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on --%s %s: %w", flag, address, shortReason(err))
 	}
 	return l, nil
+}
+
+func keepAlive(silence time.Duration) net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: silence, Interval: max(silence/2, time.Second), Count: 2}
+}
+
+// boundSilence bounds how long what the connections of a listener send may stay unacknowledged.
+func boundSilence(listener syscall.RawConn, silence time.Duration) error {
+	var err error
+	return errors.Join(listener.Control(func(fd uintptr) { err = setUserTimeout(fd, 2*silence) }), err)
+}
+
+// watchSilence has the connections of a listener that exists already break as those of listenTCP do.
+func watchSilence(given net.Listener, silence time.Duration) (net.Listener, error) {
+	l, ok := given.(*net.TCPListener)
+	if !ok {
+		return given, nil // another system than TCP tells when the other end is gone
+	}
+	raw, err := l.SyscallConn()
+	if err == nil {
+		err = boundSilence(raw, silence)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot serve the control listener on %s that was passed to this process: %w", l.Addr(), err), l.Close())
+	}
+	return silenceListener{l, keepAlive(silence)}, nil
+}
+
+// silenceListener gives its connections what package net gives to those of a listener that it has bound.
+type silenceListener struct {
+	*net.TCPListener
+	keepAlive net.KeepAliveConfig
+}
+
+// Accept is that of net.Listener.
+func (l silenceListener) Accept() (net.Conn, error) {
+	conn, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetKeepAliveConfig(l.keepAlive) // one that is dead already says so when it is read
+	return conn, nil
 }
 
 // listenUnix binds the control socket for its owner and group. A socket file that nobody listens on any more is replaced.

@@ -64,10 +64,20 @@ func DiscardGRPCLog() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.D
 // Run is a daemon's life: it returns when ctx has ended and everything is drained, with nil, or with the reason why the
 // daemon could not start or go on.
 func Run(ctx context.Context, c Config) error {
+	if c.Manager != nil {
+		defer c.Manager.Close()
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
-	listeners, err := listen(c)
+	var given controlListeners
+	var err error
+	if c.Manager != nil {
+		if given, err = takeControl(c.Manager); err != nil {
+			return err
+		}
+	}
+	listeners, err := listen(c, given)
 	if err != nil {
 		return err
 	}
@@ -105,6 +115,7 @@ type daemon struct {
 	lookout     *lookout
 	herald      *herald
 	gate        *rpc.Gate
+	channel     grpc.ClientConnInterface // to our own services, without a network
 	grpc        *grpc.Server
 	http        *http.Server
 	stopping    context.CancelFunc // ends the open streams
@@ -137,6 +148,7 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	if c.StateDir != "" {
 		registryConfig.Store = &d.late
 	}
+	d.takeSockets(&registryConfig)
 	d.registry = registry.New(registryConfig)
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
@@ -223,6 +235,7 @@ func (d *daemon) assembleControl() error {
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	services.Register(channel)
 	grpc_health_v1.RegisterHealthServer(channel, healthServer)
+	d.channel = channel
 	handler, err := gateway.New(stopping, gateway.Config{
 		Channel: channel, Alive: d.alive, AllowedHosts: d.config.AllowHosts, BodyTime: d.config.httpTimes.body, WriteTime: d.config.httpTimes.write,
 	})
@@ -250,6 +263,9 @@ func (d *daemon) warnings() []string {
 		if host, _, err := net.SplitHostPort(l.Addr().String()); err == nil && !isLoopback(host) {
 			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
 		}
+	}
+	if d.config.Manager != nil {
+		all = append(all, d.config.Manager.Warnings...)
 	}
 	if got, asked, err := echo.UDPReceiveBuffer(); err == nil && got < asked {
 		all = append(all, receiveBufferWarning(got, asked))
@@ -287,13 +303,20 @@ func (d *daemon) serve(ctx context.Context) error {
 	err = d.announce()
 	tasks.Go(func() error { d.herald.run(watched); return nil })
 	tasks.Go(func() error { d.lookout.run(watched); return nil })
+	endReport := func() {}
 	if err == nil {
-		<-failed.Done()
+		endReport = d.report()
+		select {
+		case <-failed.Done():
+		case <-d.servedAll():
+		}
 		d.log.Info("stopping", "drainDelay", d.config.DrainDelay, "drainTimeout", d.config.DrainTimeout)
 	}
 	err = errors.Join(err, d.drain(d.config.DrainDelay))
 	unwatch()
-	return errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	err = errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
+	endReport() // last of all: a daemon that drains is alive
+	return err
 }
 
 func ignoreClosed(err error) error {
@@ -328,6 +351,7 @@ func (d *daemon) announce() error {
 // before, monitors run no more; probes end with what they measured, and so do the calls that wait for them; endpoints take
 // nothing new and let open connections finish; control calls end, streams first.
 func (d *daemon) drain(delay time.Duration) error {
+	d.reportStopping(delay)
 	d.gate.Stop()
 	d.herald.end("the daemon is stopping: it begins nothing new, and what is open may finish")
 	select {
