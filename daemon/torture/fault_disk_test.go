@@ -5,6 +5,7 @@ package torture_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 )
 
@@ -34,10 +35,12 @@ func (f full) inject(w *world) {
 		w.fail("cannot fill the disk: %v", err)
 	}
 	w.awaitCalls(f.during)
+	w.isAlive("the disk is full")
 	if f.killed {
 		w.down((*life).kill)
 		w.mustUp(launch{})
 		w.awaitCalls(f.during)
+		w.isAlive("the disk is full")
 	}
 	if err := w.disk.empty(); err != nil {
 		w.fail("cannot empty the disk: %v", err)
@@ -47,6 +50,21 @@ func (f full) inject(w *world) {
 		w.refusals.Store(nil)
 		w.settle()
 	})
+}
+
+// isAlive holds the daemon to its answer that it lives, whatever is the matter with its disk.
+func (w *world) isAlive(though string) {
+	w.t.Helper()
+	rest := w.life().rest
+	resp, err := rest.client.Get(rest.url + "/healthz")
+	if err != nil {
+		w.fail("%s, and /healthz: %v", though, err)
+		return
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		w.fail("%s, and /healthz answers %s", though, resp.Status)
+	}
 }
 
 // awaitCalls waits until so many calls were answered, by whatever.
@@ -81,6 +99,7 @@ func (p power) inject(w *world) {
 		w.fail("cannot cut the power: %v", err)
 	}
 	w.awaitCalls(p.calls)
+	w.isAlive("the disk is gone")
 	w.down((*life).kill)
 	if err := w.disk.unplug(); err != nil {
 		w.fail("cannot unplug the disk: %v", err)

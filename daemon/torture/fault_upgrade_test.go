@@ -62,7 +62,6 @@ func (u upgrade) inject(w *world) {
 			w.fail("cannot install a binary: %v", err)
 		}
 	}()
-	w.quiet(func() { w.mayTake(patience) })
 	l := w.life()
 	if u.killed > 0 {
 		u.die(w, l)
@@ -92,13 +91,6 @@ func (u upgrade) inject(w *world) {
 		}
 		w.settle()
 	})
-}
-
-// mayTake has all leases be off by what an upgrade may take.
-func (w *world) mayTake(long time.Duration) {
-	for _, c := range w.owners() {
-		c.m.mayTake(long)
-	}
 }
 
 // die kills the process that is replaced, and then whatever came of the upgrade.

@@ -23,8 +23,6 @@ type wanted struct {
 	serve bool             // else it is stopped
 	// What the daemon chose, nil where no answer has told it yet.
 	seen *echov1.Endpoint
-	// slack is how far its expire time may be off: an upgrade gives a lease the time that it took, and a crash takes it again.
-	slack time.Duration
 }
 
 func (w wanted) clone() wanted {
@@ -141,9 +139,7 @@ func (w wanted) differs(g *echov1.Endpoint) (wrong []string) {
 			check("update time", instant(s.UpdateTime), instant(g.UpdateTime))
 		}
 		if s.ExpireTime != nil {
-			if off := g.ExpireTime.AsTime().Sub(s.ExpireTime.AsTime()); g.ExpireTime == nil || off.Abs() > w.slack {
-				check("expire time", instant(s.ExpireTime), instant(g.ExpireTime))
-			}
+			check("expire time", instant(s.ExpireTime), instant(g.ExpireTime))
 		}
 	}
 	return wrong
@@ -161,7 +157,6 @@ func instant(t *timestamppb.Timestamp) string {
 // changed is a wanted after a change whose answer has not come: what the daemon chose anew is not known.
 func (w wanted) changed(def *echov1.Endpoint) wanted {
 	n := w.clone()
-	n.slack = 0
 	if n.seen != nil {
 		n.seen.Etag, n.seen.UpdateTime, n.seen.ExpireTime = "", nil, nil
 		if def.Listen != w.def.Listen {
@@ -170,16 +165,6 @@ func (w wanted) changed(def *echov1.Endpoint) wanted {
 	}
 	n.def = proto.CloneOf(def)
 	return n
-}
-
-// mayTake notes that an upgrade comes, which may take so long.
-func (m *model) mayTake(took time.Duration) {
-	for _, state := range m.may {
-		for name, w := range state {
-			w.slack += took
-			state[name] = w
-		}
-	}
 }
 
 // TestModelSeesWhatIsWrong holds the model to what it is for.
