@@ -39,6 +39,14 @@
 //
 // Who wants to know of each TCP connection that comes, and why it ended, says so in Options.Observe.
 //
+// # Handing over
+//
+// What serves an endpoint can go to another engine, most often that of the next version in another process, and no peer notices
+// anything but a short wait: [Endpoint.Pause] stops without closing and answers the sockets with what was read and not yet
+// written, [Engine.Adopt] takes them, the old endpoint lets go of them by [Endpoint.Release], and [Endpoint.Resume] of the new one
+// goes on; or that of the old one, if anything went wrong. How the files get from one process to another is the caller's affair.
+// Adopt also takes sockets that no engine has served: those that systemd or inetd have opened. Not on Windows.
+//
 // # Addresses
 //
 // [ParseListen] says how addresses are written. Where a host has no IPv6, ":7" is IPv4 only, and so it is on OpenBSD
@@ -49,5 +57,6 @@
 // On Linux a loop for each processor but one serves all sockets: readiness comes from epoll (loop_linux.go), connections are
 // accepted in loop_tcp_linux.go and live in loop_conn_linux.go, a datagram's way is in loop_udp_linux.go. An idle
 // connection or endpoint holds no buffer and no goroutine. Elsewhere, and where Options say so, package net serves with a
-// goroutine a socket (tcp_server.go, tcp.go, udp.go); the same tests hold both.
+// goroutine a socket (tcp_server.go, tcp.go, udp.go); the same tests hold both. Handing over is in handover.go and, for each of
+// the two, loop_handover_linux.go and portable_handover.go.
 package echo

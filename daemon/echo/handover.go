@@ -21,7 +21,8 @@ var (
 
 // Handed is what serves an endpoint, on its way to another engine, in this process or in another. All but the files is data
 // that may be sent in any encoding; zero values are what an engine makes of sockets that none has served before, such as those
-// inherited from systemd or inetd.
+// inherited from systemd or inetd. What sources have used of their allowance (UDPOptions) is not in it; ledgers are the engine's
+// ([Engine.SaveLedgers]).
 type Handed struct {
 	// Socket is the listening TCP socket or the UDP socket. Nil: nothing new comes; the endpoint serves its Connections and is
 	// over, with no error, when the last of them has ended.

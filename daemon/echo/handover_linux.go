@@ -10,15 +10,13 @@ func checkTransport(fd, kind int) error {
 	if kind == unix.SOCK_DGRAM {
 		wanted, name = unix.IPPROTO_UDP, "UDP"
 	}
-	got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	switch {
-	case err != nil || got == wanted:
-		return nil
-	case got == unix.IPPROTO_MPTCP: // several paths would change what is measured over a connection
+	switch got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); {
+	case err == nil && got == unix.IPPROTO_MPTCP: // several paths would change what is measured over a connection
 		return wrongSocket("the socket is of multipath TCP, not of TCP alone")
-	default:
+	case err == nil && got != wanted:
 		return wrongSocket("the socket is of IP protocol %d, not of %s", got, name)
 	}
+	return nil
 }
 
 // checkPlace says how the interface and the place of a socket differ from those of an endpoint. An endpoint without place takes

@@ -37,15 +37,12 @@ func (s *loopTCP) adoptSockets(a Address, spec Spec, h Handed) (bound netip.Addr
 			return bound, err
 		}
 		s.home, s.closed = s.loops.assign(nil), false
-		if s.given, err = usualReceiveBuffer(spec); err != nil {
-			return bound, err
-		}
 		if err := s.prepareAdopted(spec); err != nil {
 			return bound, err
 		}
 	}
 	for _, one := range h.Connections {
-		local, err := s.adoptConnection(a, spec, one)
+		local, err := s.adoptConnection(a, one)
 		if err != nil {
 			return bound, err
 		}
@@ -58,8 +55,14 @@ func (s *loopTCP) adoptSockets(a Address, spec Spec, h Handed) (bound netip.Addr
 
 // prepareAdopted sets what bindTCP sets, and what others may have set otherwise.
 func (s *loopTCP) prepareAdopted(spec Spec) (err error) {
-	if spec.TCP.SocketBufferBytes == 0 && hasOwnReceiveBuffer(s.listener) {
-		unlockReceiveBuffer(s.listener, s.given)
+	s.given = receiveBuffer(s.listener)
+	if hasOwnReceiveBuffer(s.listener) {
+		if s.given, err = usualReceiveBuffer(spec); err != nil {
+			return err
+		}
+		if spec.TCP.SocketBufferBytes == 0 {
+			unlockReceiveBuffer(s.listener, s.given)
+		}
 	}
 	if s.receive, err = prepareBuffers(s.listener, spec.TCP, s.given); err != nil {
 		return err
@@ -75,7 +78,7 @@ func (s *loopTCP) prepareAdopted(spec Spec) (err error) {
 }
 
 // adoptConnection takes a connection in and answers its own address.
-func (s *loopTCP) adoptConnection(a Address, spec Spec, h HandedConnection) (local netip.AddrPort, err error) {
+func (s *loopTCP) adoptConnection(a Address, h HandedConnection) (local netip.AddrPort, err error) {
 	var peer netip.AddrPort
 	if h.Served {
 		local, err = checkServed(h.Socket)

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 	"testing"
@@ -17,7 +19,21 @@ import (
 	"github.com/echod/echod/daemon/echo"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// child is what this process is to do instead of the tests, as another process of one of them.
+var child func() error
+
+func TestMain(m *testing.M) {
+	if child == nil {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	if err := child(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+var noEnd = context.Background()
 
 // patience is how long a test waits for what must happen. It bounds a broken program, not a slow machine.
 const patience = 30 * time.Second

@@ -188,7 +188,7 @@ func (c *tcpConn) discardRest() error {
 	for {
 		buf, n, err := c.read(tcpReadBytes)
 		switch {
-		case errors.Is(err, errExpired), errors.Is(err, errPausing):
+		case errors.Is(err, errExpired):
 			return err
 		case err != nil:
 			return c.failed(errorRead, err)
@@ -323,8 +323,8 @@ func (c *tcpConn) cut() {
 // failed counts what ended the connection, as kind if it is nothing more special, and returns it.
 func (c *tcpConn) failed(kind event, err error) error {
 	switch {
-	case errors.Is(err, io.EOF):
-		return err // the peer is done: the regular end
+	case errors.Is(err, io.EOF), errors.Is(err, errPausing):
+		return err // the peer is done: the regular end; or nothing has ended
 	case errors.Is(err, net.ErrClosed):
 		kind = dropClosing
 	case errors.Is(err, errExpired):
