@@ -376,6 +376,7 @@ func (c *client) apply() call {
 			after[name] = w.changed(def)
 		case n == 2:
 			def := c.definition(name)
+			after[name] = wanted{def: def, serve: true}
 			if there {
 				// A port that is left open stays what it is, unless the protocol changes.
 				expected := proto.CloneOf(def)
@@ -383,15 +384,13 @@ func (c *client) apply() call {
 					expected.Listen = w.def.Listen
 				}
 				n := w.changed(expected)
-				if def.Protocol != w.def.Protocol {
+				if n.seen != nil && def.Protocol != w.def.Protocol {
 					n.seen.Address = ""
 				}
 				after[name] = n
-				in.Endpoints = append(in.Endpoints, def)
-				continue
-			} else {
-				after[name] = wanted{def: def, serve: true}
 			}
+			in.Endpoints = append(in.Endpoints, def)
+			continue
 		default:
 			continue
 		}

@@ -34,6 +34,7 @@ var kinds = []kind{
 	{"full", 2, drawFull, needsDisk},
 	{"power", 3, drawPower, needsDisk},
 	{"ports", 2, drawPorts, nil},
+	{"upgrade", 4, drawUpgrade, nil},
 }
 
 func kindNames() (all []string) {
@@ -54,8 +55,8 @@ func choose(w *world, only string) (can []kind, cannot []string, err error) {
 		if i < 0 {
 			return nil, nil, fmt.Errorf("there is no fault %q: there are %s", name, strings.Join(kindNames(), ", "))
 		}
-		if why := ""; kinds[i].cannot != nil {
-			if why = kinds[i].cannot(w); why != "" {
+		if kinds[i].cannot != nil {
+			if why := kinds[i].cannot(w); why != "" {
 				cannot = append(cannot, fmt.Sprintf("%s: %s", name, why))
 				continue
 			}

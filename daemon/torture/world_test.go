@@ -46,7 +46,6 @@ type world struct {
 	now            atomic.Pointer[life] // nil: no daemon runs
 	lives          int                  // of the goroutine that injects faults, like up and down
 	closed         bool                 // churn and traffic are held until a daemon is up
-	flags          []string
 	clients        []*client
 	anchors        *client
 	acks, answers  atomic.Uint64
