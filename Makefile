@@ -66,3 +66,6 @@ cross: ## check that it builds elsewhere: echoctl and the libraries on macOS and
 
 clean: ## remove what was built
 	rm -rf bin .protodeps tools/redocly/node_modules
+
+torture: ## upgrade a daemon 100 times in a row under load
+	ECHOD_TEST_UPGRADES=100 go test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v

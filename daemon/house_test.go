@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 		"daemon/internal/budget", "daemon/internal/targets", "daemon/internal/monitor", "daemon/internal/event", "daemon/internal/health", "daemon/internal/rpc", "daemon/internal/gateway",
 		"daemon/internal/handover",
 	},
-	"daemon/echod": {"daemon/internal/server"},
+	"daemon/echod": {"daemon/internal/server", "daemon/internal/handover"},
 	// A daemon for the length of a test. Tests import it, and nothing else.
 	"daemon/echotest": {"gen/echo/v1", "daemon/internal/server", "daemon/echo"},
 	// The same service without the daemon.

@@ -215,6 +215,7 @@ var varying = []struct {
 	{regexp.MustCompile(`"etag":"[0-9a-f]{16}"`), `"etag":"ETAG"`},
 	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`), "TIME"},
 	{regexp.MustCompile(`pid=[0-9]+`), "pid=PID"},
+	{regexp.MustCompile(`PID: +[0-9]+`), "PID: PID"},
 	{regexp.MustCompile(`[0-9]+\.[0-9]+( |/|s)`), "T$1"},    // 0.071 ms, 0.1/0.2/0.3 ms, "0.000071s"
 	{regexp.MustCompile(` = [0-9.]+(us|ms)\b`), " = T"},     // what an expectation saw
 	{regexp.MustCompile(`\bin ([0-9]+[dhms])+`), "in TIME"}, // when it expires

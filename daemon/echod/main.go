@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/echod/echod/daemon/internal/handover"
 	"github.com/echod/echod/daemon/internal/server"
 )
 
@@ -42,7 +43,16 @@ func main() {
 }
 
 func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
+	// Who hands over to us wants to know why we cannot take over, whatever is wrong.
+	predecessor, err := handover.Predecessor()
+	if err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitUsage
+	}
 	settings, err := load(args, lookup)
+	if predecessor != nil && err != nil {
+		_ = predecessor.Refuse(err)
+	}
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(stdout, settings.usage())
@@ -63,6 +73,12 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	config := settings.config
 	config.Manager = manager
 	config.Log = slog.New(settings.logHandler(stderr))
+	config.Predecessor = predecessor
+	if config.Executable, err = handover.OwnPath(); err != nil {
+		fmt.Fprintf(stderr, "echod: %v\n", err)
+		return exitFailed
+	}
+	config.UpgradeSignal = upgradeSignals()
 	config.StateChecker = stateChecker
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

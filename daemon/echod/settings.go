@@ -89,6 +89,7 @@ func newSettings(lookup lookupEnv) *settings {
 	s.flags.Float64Var(&l.TargetRate, "max-target-rate", 10_000, "`rounds` a second towards one address; one with interval 0 gets a quarter of what is left")
 	s.flags.Float64Var(&l.TargetMbps, "max-target-mbps", 1000, "`megabits` of payload a second towards one address; likewise")
 	s.flags.StringVar(&c.ReadyFile, "ready-file", "", "`path` that gets {pid, grpc, http, socket} as JSON once the daemon is ready")
+	s.flags.DurationVar(&c.UpgradeTimeout, "upgrade-timeout", 30*time.Second, "how long an upgrade may take before this process goes on by itself")
 	s.flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	s.flags.StringVar(&s.file, "config", "", "YAML `file` with any of these flags by name, as in \"state-dir: /var/lib/echod\"")
@@ -233,6 +234,9 @@ Each flag can also be set in the environment (--grpc-listen as ECHOD_GRPC_LISTEN
 The command line is stronger than the environment, the environment stronger than the file.
 
 SIGTERM and Ctrl-C drain and stop; a second one cuts what is open and stops.
+SIGUSR2 starts the binary that now lies where this one was started from, and hands
+everything over to it: sockets, open connections, endpoints. If that fails this
+process goes on.
 
 Flags:
 ` + s.flags.FlagUsages() + `

@@ -138,6 +138,7 @@ func dial(p *peer) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithUserAgent("echoctl/" + Version),
+		grpc.WithUnaryInterceptor(throughUpgrades),
 	}
 	if p.server.network == "unix" {
 		// A path is no authority (RFC 9110, section 7.2).

@@ -67,7 +67,7 @@ func newRootCommand(a *app) *cobra.Command {
 	addTo(root, groupFiles, newApplyCommand(a), newDiffCommand(a), newExportCommand(a))
 	addTo(root, groupProbes, newProbeCommand(a), newMonitorCommand(a))
 	addTo(root, groupEvents, newWatchCommand(a), newWaitCommand(a))
-	addTo(root, groupOther, newInfoCommand(a), newReadyCommand(a), newVersionCommand(a), newCompletionCommand())
+	addTo(root, groupOther, newInfoCommand(a), newReadyCommand(a), newUpgradeCommand(a), newVersionCommand(a), newCompletionCommand())
 	help := newHelpCommand()
 	addTo(root, groupOther, help)
 	root.SetHelpCommand(help)

@@ -95,6 +95,9 @@ func (d *documentWriter) Reports(l []*echov1.ProbeReport) error { return emitEac
 func (d *documentWriter) Info(i *echov1.Info, _ *echov1.Readiness) error {
 	return emitEach(d, []*echov1.Info{i})
 }
+func (d *documentWriter) Upgraded(u *echov1.UpgradeDaemonResponse, _ bool) error {
+	return emitEach(d, []*echov1.UpgradeDaemonResponse{u})
+}
 func (d *documentWriter) Version(v Version) error { return d.emitValue(v) }
 
 func (d *documentWriter) Changes(l []*echov1.EndpointChange) error { return emitList(d, "changes", l) }

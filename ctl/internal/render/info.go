@@ -42,6 +42,23 @@ func describeInfo(i *echov1.Info, r *echov1.Readiness, now time.Time) *pairs {
 	return p
 }
 
+func describeUpgrade(u *echov1.UpgradeDaemonResponse, tried bool) *pairs {
+	p := &pairs{}
+	pid := strconv.FormatUint(uint64(u.GetPid()), 10)
+	if tried {
+		pid += ", which has tried and ended: nothing was changed"
+	}
+	p.add("PID", pid)
+	p.add("Version", orDash(clean(u.GetVersion())))
+	p.add("Before", orDash(clean(u.GetPreviousVersion())))
+	p.add("Endpoints", number(u.GetEndpoints()))
+	if !tried {
+		p.add("Connections", number(u.GetConnections()))
+		p.add("Pause", milliseconds(u.GetPause())+" ms")
+	}
+	return p
+}
+
 func describeVersion(v Version) *pairs {
 	p := &pairs{}
 	p.add("Client", clean(v.Client.Version)+" ("+clean(v.Client.Platform)+")")

@@ -2,6 +2,7 @@ package render
 
 import (
 	"io"
+	"strconv"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -74,6 +75,11 @@ func (n *nameWriter) Deleted(names []string) error {
 // Info has no name: the addresses that the daemon listens on are what one would call it by.
 func (n *nameWriter) Info(i *echov1.Info, _ *echov1.Readiness) error {
 	return writeNames(n, i.GetListeners(), (*echov1.Listener).GetAddress)
+}
+
+// Upgraded has no name: the process id is what one would call the new process by.
+func (n *nameWriter) Upgraded(u *echov1.UpgradeDaemonResponse, _ bool) error {
+	return n.line(strconv.FormatUint(uint64(u.GetPid()), 10))
 }
 
 // Version writes the client's version alone.

@@ -116,6 +116,8 @@ type Writer interface {
 	Info(*echov1.Info, *echov1.Readiness) error
 	// Readiness writes whether the daemon can do its work. The name of that is its state.
 	Readiness(*echov1.Readiness) error
+	// Upgraded writes what an upgrade came to, or one that was only tried.
+	Upgraded(u *echov1.UpgradeDaemonResponse, tried bool) error
 	// Version writes the versions of client and daemon.
 	Version(Version) error
 }

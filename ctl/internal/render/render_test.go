@@ -380,7 +380,14 @@ var scenes = map[string]func(Writer) error{
 		i.Start = echov1.Info_CRASHED
 		return w.Info(i, readiness())
 	},
-	"readiness":       func(w Writer) error { return w.Readiness(readiness()) },
+	"readiness": func(w Writer) error { return w.Readiness(readiness()) },
+	"upgraded": func(w Writer) error {
+		u := &echov1.UpgradeDaemonResponse{Pid: 4711, Version: "1.2.4", PreviousVersion: "1.2.3", Endpoints: 1200, Connections: 20000, Pause: us(8200)}
+		return w.Upgraded(u, false)
+	},
+	"upgrade-tried": func(w Writer) error {
+		return w.Upgraded(&echov1.UpgradeDaemonResponse{Pid: 4711, Version: "1.2.4", PreviousVersion: "1.2.3", Endpoints: 3}, true)
+	},
 	"changes":         func(w Writer) error { return w.Changes(changes()) },
 	"changes-of-none": func(w Writer) error { return w.Changes(nil) },
 	"purged": func(w Writer) error {

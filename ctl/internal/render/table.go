@@ -94,6 +94,10 @@ func (t *tableWriter) Info(i *echov1.Info, r *echov1.Readiness) error {
 	return describe(t, []*echov1.Info{i}, func(i *echov1.Info) *pairs { return describeInfo(i, r, t.options.Now()) })
 }
 
+func (t *tableWriter) Upgraded(u *echov1.UpgradeDaemonResponse, tried bool) error {
+	return describe(t, []*echov1.UpgradeDaemonResponse{u}, func(u *echov1.UpgradeDaemonResponse) *pairs { return describeUpgrade(u, tried) })
+}
+
 func (t *tableWriter) Version(v Version) error {
 	return describe(t, []Version{v}, describeVersion)
 }

@@ -74,6 +74,8 @@ type Log struct {
 	bytes   int           // that the kept events hold
 	watches int           // that are open
 	more    chan struct{} // closed by the next event; nil when nobody waits for it
+	held    bool          // events wait
+	waiting []Event       // for the log to go on
 }
 
 // record is an event as the log has it. It changes no more, so that watches share it.
@@ -106,6 +108,14 @@ func (l *Log) Append(e Event) uint64 {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.held {
+		l.waitLocked(e)
+		return l.last
+	}
+	return l.appendLocked(e)
+}
+
+func (l *Log) appendLocked(e Event) uint64 {
 	l.last++
 	e.Revision = l.last
 	r := &record{e, e.Bytes}

@@ -179,6 +179,7 @@ type Manager struct {
 	running int
 	history int // the sum of the history limits
 	closed  bool
+	frozen  bool // no run begins: another process may take over
 }
 
 // New makes an empty set and starts its scheduler, which Close ends.

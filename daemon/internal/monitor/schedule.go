@@ -73,6 +73,9 @@ func (m *Manager) beginDueLocked() time.Duration {
 	if m.closed {
 		return 0
 	}
+	if m.frozen {
+		return aLongTime // the thaw wakes us
+	}
 	for len(m.due) > 0 {
 		e, now := m.due[0], m.now()
 		switch {

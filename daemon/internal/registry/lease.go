@@ -127,6 +127,9 @@ const aLongTime = 24 * time.Hour
 func (r *Registry) endDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.frozen {
+		return aLongTime // the thaw wakes us
+	}
 	var due []*entry
 	defer func() {
 		if len(due) > 0 {

@@ -150,6 +150,7 @@ type Registry struct {
 	leases   *leases
 	heals    *heals
 	closing  bool // set by Close: what serves drains, and nothing new is bound
+	frozen   bool // nothing changes until it is thawed: another process may take over
 
 	inherited []Inherited               // until Restore
 	keeper    Keeper                    // nil: there is none

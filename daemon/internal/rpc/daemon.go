@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/echod/echod/daemon/internal/budget"
@@ -40,12 +38,13 @@ type DaemonService struct {
 	info      *DaemonInfo
 	endpoints interface{ Len() int }
 	readiness Readiness
+	upgrade   Upgrade
 }
 
-// NewDaemonService tells of one daemon, how many endpoints it has, and whether it can do its work. The info may be filled in
-// until the gate opens.
-func NewDaemonService(info *DaemonInfo, endpoints interface{ Len() int }, readiness Readiness) *DaemonService {
-	return &DaemonService{info: info, endpoints: endpoints, readiness: readiness}
+// NewDaemonService tells of one daemon, how many endpoints it has, and whether it can do its work, and upgrades it; a nil upgrade
+// is none. The info may be filled in until the gate opens.
+func NewDaemonService(info *DaemonInfo, endpoints interface{ Len() int }, readiness Readiness, upgrade Upgrade) *DaemonService {
+	return &DaemonService{info: info, endpoints: endpoints, readiness: readiness, upgrade: upgrade}
 }
 
 // GetInfo implements the service.
@@ -73,9 +72,4 @@ func texts(prefixes []netip.Prefix) (out []string) {
 		out = append(out, p.String())
 	}
 	return out
-}
-
-// UpgradeDaemon implements the service.
-func (s *DaemonService) UpgradeDaemon(context.Context, *echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not built yet")
 }

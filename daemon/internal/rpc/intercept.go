@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -34,12 +35,20 @@ func (i interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServe
 	defer func() { err = i.end(info.FullMethod, recover(), err) }()
 	ctx, cancel := context.WithCancelCause(s.Context())
 	defer cancel(nil)
-	stop := context.AfterFunc(i.stopping, func() { cancel(ErrStopping) })
+	stop := context.AfterFunc(i.stopping, func() { cancel(i.why()) })
 	defer stop()
 	if err := i.gate.pass(ctx, i.stopping, info.FullMethod); err != nil {
 		return err
 	}
 	return handle(srv, checkedStream{s, ctx})
+}
+
+// why is what streams end with: the cause, unless it says nothing.
+func (i interceptor) why() error {
+	if cause := context.Cause(i.stopping); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return ErrStopping
 }
 
 // end turns what a call ended with into a status.

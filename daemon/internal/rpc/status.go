@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/budget"
@@ -35,6 +36,9 @@ const (
 	reasonNoLedger = "LEDGER_NOT_FOUND"
 	// reasonNoSession is told to who would create in a session, and to who would hold it again.
 	reasonNoSession = "SESSION_NOT_FOUND"
+	// What reasonUpgrading and reasonUpgraded are told for passes in a moment.
+	reasonUpgrading = "UPGRADING"
+	reasonUpgraded  = "UPGRADED"
 )
 
 // badRequest is a request that a caller must change; it becomes INVALID_ARGUMENT.
@@ -103,6 +107,11 @@ var table = []struct {
 	{event.ErrExpired, codes.OutOfRange, "RESUME_TOKEN_EXPIRED", ""},
 	{event.ErrTooSlow, codes.OutOfRange, "WATCH_TOO_SLOW", "watch anew, with a filter or a faster reader"},
 	{event.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_WATCHES", "end others first"},
+	{ErrUpgradeFailed, codes.FailedPrecondition, "UPGRADE_FAILED", ""},
+	{ErrUpgradeRunning, codes.Aborted, "UPGRADE_RUNNING", ""},
+	{ErrCannotUpgrade, codes.Unimplemented, "UPGRADE_NOT_POSSIBLE", "stop it and start the new one"},
+	{ErrUpgrading, codes.Unavailable, reasonUpgrading, ""},
+	{ErrUpgraded, codes.Unavailable, reasonUpgraded, "begin the call again, with the new process"},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{registry.ErrClosing, codes.Unavailable, "SHUTTING_DOWN", ""},
@@ -149,7 +158,11 @@ func toStatus(err error) (sent error, internal bool) {
 			if row.reason == "" {
 				return status.Error(row.code, text), false
 			}
-			return withDetails(row.code, text, &errdetails.ErrorInfo{Reason: row.reason, Domain: domain}), false
+			details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: row.reason, Domain: domain}}
+			if row.reason == reasonUpgrading || row.reason == reasonUpgraded {
+				details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryUpgrading)})
+			}
+			return withDetails(row.code, text, details...), false
 		}
 	}
 	return status.Error(codes.Internal, "internal error"), true

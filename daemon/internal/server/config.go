@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"regexp"
 	"time"
 
@@ -39,6 +40,14 @@ type Config struct {
 	Insecure       bool            // let control listeners be open to the network, unprotected
 	Log            *slog.Logger    // required
 
+	// Executable is the path of the binary that an upgrade starts, with this process's arguments; empty: there are no upgrades.
+	Executable string
+	// UpgradeSignal has the daemon upgraded at each receive, as UpgradeDaemon does; nil: never.
+	UpgradeSignal <-chan os.Signal
+	// UpgradeTimeout is how long an upgrade may take before it is given up; 0: defaultUpgradeTimeout.
+	UpgradeTimeout time.Duration
+	// Predecessor is the process that this one takes over from; nil: there is none.
+	Predecessor *handover.Link
 	// Manager is what a service manager has passed to this process, as ServiceManager takes it. Run takes it over. Nil: nothing.
 	Manager *handover.Manager
 
@@ -91,6 +100,9 @@ func (c Config) check() error {
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--drain-timeout %v: must not be negative", c.DrainTimeout))
 	}
+	if c.UpgradeTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--upgrade-timeout %v: must not be negative", c.UpgradeTimeout))
+	}
 	_, err := c.targets(&controlListeners{})
 	return errors.Join(append(errs, err, c.ProbeLimits.check())...)
 }
@@ -98,6 +110,10 @@ func (c Config) check() error {
 // defaultSilence is after how much silence a client's host is asked whether it is there, and how long it may take to answer.
 // What a client holds open ends when it does not: its session, its probe.
 const defaultSilence = 10 * time.Second
+
+func (c Config) upgradeTimeout() time.Duration {
+	return cmp.Or(c.UpgradeTimeout, defaultUpgradeTimeout)
+}
 
 func (c Config) clientSilence() time.Duration { return cmp.Or(c.silence, defaultSilence) }
 

@@ -67,6 +67,14 @@ func Run(ctx context.Context, c Config) error {
 	if c.Manager != nil {
 		defer c.Manager.Close()
 	}
+	if c.Predecessor != nil {
+		d, err := takeOver(ctx, c, c.Predecessor)
+		if d == nil {
+			return err
+		}
+		defer d.listeners.close()
+		return errors.Join(d.serve(ctx), d.close())
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -99,8 +107,7 @@ type daemon struct {
 	log       *slog.Logger
 	info      rpc.DaemonInfo
 	listeners *controlListeners
-	store     *store.Store // nil: in memory, or not opened yet
-	late      lateStore
+	state     stateFile
 	// stateReport is what was found in the state directory.
 	stateReport store.Report
 	events      *event.Log
@@ -118,16 +125,22 @@ type daemon struct {
 	channel     grpc.ClientConnInterface // to our own services, without a network
 	grpc        *grpc.Server
 	http        *http.Server
-	stopping    context.CancelFunc // ends the open streams
-}
+	stopping    context.CancelCauseFunc // ends the open streams
 
-// lateStore is what the rooms know of the store, which is opened when control calls are served already: a disk that is slow is
-// told then, rather than felt.
-type lateStore struct{ *store.Store }
+	barrier    rpc.Barrier     // refuses changes for the moment of an upgrade
+	arrival    *arrival        // what was taken over from another process; nil: nothing
+	upgrading  sync.Mutex      // held by the upgrade that is under way
+	life       context.Context // ends when the daemon is to stop
+	handedOver chan struct{}   // closed when another process is the daemon
+	gone       error           // what is known to be wrong with that one; written before
+}
 
 // assemble puts the rooms together. They are empty, and nobody is served before restore.
 func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
-	d := &daemon{config: c, log: c.Log, listeners: listeners, readiness: newReadiness(), gate: rpc.NewGate()}
+	d := &daemon{
+		config: c, log: c.Log, listeners: listeners, readiness: newReadiness(), gate: rpc.NewGate(), handedOver: make(chan struct{}),
+	}
+	listeners.canRest()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -146,7 +159,7 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	d.network = netwatch.New()
 	registryConfig := registry.Config{Events: d.events, Network: d.network, Engine: engine, DefaultHost: c.DefaultHost, Log: c.Log}
 	if c.StateDir != "" {
-		registryConfig.Store = &d.late
+		registryConfig.Store = &d.state
 	}
 	d.takeSockets(&registryConfig)
 	d.registry = registry.New(registryConfig)
@@ -155,7 +168,7 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
 	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Events: d.events, Log: c.Log}
 	if c.StateDir != "" {
-		monitorConfig.Store = &d.late
+		monitorConfig.Store = &d.state
 	}
 	d.monitors = monitor.New(monitorConfig)
 	d.lookout = &lookout{readiness: d.readiness, events: d.events, endpoints: d.registry, strict: c.StrictReady}
@@ -169,6 +182,9 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 
 // restore opens the store and brings back what it holds.
 func (d *daemon) restore(ctx context.Context) error {
+	if d.arrival != nil {
+		return nil // it has everything
+	}
 	if d.config.restoring != nil {
 		d.config.restoring(d.listeners.ready())
 	}
@@ -176,7 +192,7 @@ func (d *daemon) restore(ctx context.Context) error {
 		if err := d.openState(); err != nil {
 			return err
 		}
-		d.late.Store, d.lookout.store, d.lookout.damaged = d.store, d.store.Health, strings.Join(d.stateReport.Warnings(), "; ")
+		d.lookout.store, d.lookout.damaged = d.state.Health, strings.Join(d.stateReport.Warnings(), "; ")
 		d.info.Start, d.info.Warnings = startAfter(d.stateReport.Last), d.warnings()
 	}
 	if d.config.storeHealth != nil {
@@ -208,11 +224,11 @@ func (d *daemon) assembleControl() error {
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
 		Event:    rpc.NewEventService(d.events, d.watchTraffic),
-		Daemon:   rpc.NewDaemonService(&d.info, d.registry, d.readiness),
+		Daemon:   rpc.NewDaemonService(&d.info, d.registry, d.readiness, d.upgrade),
 	}
-	stopping, stop := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancelCause(context.Background())
 	d.stopping = stop
-	unary, stream := rpc.Interceptors(stopping, d.gate, d.log)
+	unary, stream := d.barrier.Interceptors(rpc.Interceptors(stopping, d.gate, d.log))
 
 	d.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
@@ -264,6 +280,9 @@ func (d *daemon) warnings() []string {
 			all = append(all, "control calls are taken on "+l.Addr().String()+" from anybody who reaches it (--insecure)")
 		}
 	}
+	if d.arrival != nil {
+		all = append(all, d.arrival.warnings...)
+	}
 	if d.config.Manager != nil {
 		all = append(all, d.config.Manager.Warnings...)
 	}
@@ -283,6 +302,7 @@ func receiveBufferWarning(got, asked int) string {
 // serve runs the servers, brings back what was there, goes on until ctx ends or a server fails, and then drains.
 func (d *daemon) serve(ctx context.Context) error {
 	tasks, failed := errgroup.WithContext(ctx)
+	d.life = failed
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.unix} {
 		if l != nil {
 			tasks.Go(func() error { return ignoreClosed(d.grpc.Serve(l)) })
@@ -306,9 +326,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	endReport := func() {}
 	if err == nil {
 		endReport = d.report()
-		select {
-		case <-failed.Done():
-		case <-d.servedAll():
+		if d.untilTheEnd(failed) {
+			unwatch()
+			err := errors.Join(d.leave(), tasks.Wait())
+			endReport()
+			return err
 		}
 		d.log.Info("stopping", "drainDelay", d.config.DrainDelay, "drainTimeout", d.config.DrainTimeout)
 	}
@@ -317,6 +339,31 @@ func (d *daemon) serve(ctx context.Context) error {
 	err = errors.Join(err, tasks.Wait(), removeReadyFile(d.config.ReadyFile))
 	endReport() // last of all: a daemon that drains is alive
 	return err
+}
+
+// untilTheEnd waits until the daemon is to stop, and upgrades it when it is told to; it answers whether another process is the
+// daemon now.
+func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
+	var upgrades sync.WaitGroup
+	defer upgrades.Wait()
+	for {
+		select {
+		case <-d.handedOver:
+			return true
+		case <-d.servedAll():
+			return false
+		case <-stop.Done():
+			upgrades.Wait()
+			select {
+			case <-d.handedOver: // just before
+				return true
+			default:
+				return false
+			}
+		case <-d.config.UpgradeSignal:
+			upgrades.Go(func() { _, _ = d.upgrade(stop, false) }) // which tells the log
+		}
+	}
 }
 
 func ignoreClosed(err error) error {
@@ -338,11 +385,17 @@ func (d *daemon) announce() error {
 	d.gate.Open()
 	ready := d.listeners.ready()
 	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
-		return err
+		if d.arrival == nil {
+			return err
+		}
+		d.log.Error("the daemon goes on without a ready file of its own", "error", err)
 	}
 	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
 	if d.config.OnReady != nil {
 		d.config.OnReady(ready)
+	}
+	if d.arrival != nil {
+		d.arrival.serves(d)
 	}
 	return nil
 }
@@ -376,7 +429,7 @@ func (d *daemon) drain(delay time.Duration) error {
 	}
 	cancel()
 	wg.Wait()
-	d.stopping()
+	d.stopping(rpc.ErrStopping)
 	return errors.Join(err, d.stopControl())
 }
 
@@ -407,7 +460,7 @@ func (d *daemon) stopControl() error {
 // close gives back what assemble took; after serve, or instead of it.
 func (d *daemon) close() error {
 	if d.stopping != nil {
-		d.stopping()
+		d.stopping(rpc.ErrStopping)
 	}
 	var errs []error
 	if d.monitors != nil {
@@ -417,8 +470,6 @@ func (d *daemon) close() error {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}
 	d.network.Close() // which the registry follows
-	if d.store != nil {
-		errs = append(errs, d.store.Close())
-	}
+	errs = append(errs, d.state.suspend())
 	return errors.Join(errs...)
 }

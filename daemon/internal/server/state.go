@@ -18,11 +18,11 @@ func (d *daemon) openState() (err error) {
 	if command := d.config.StateChecker; len(command) > 0 {
 		o.Verify = store.NewVerifier(command[0], command[1:]...)
 	}
-	if d.store, err = store.Open(d.config.StateDir, o); err != nil {
-		return err
-	}
-	d.stateReport = d.store.Report()
-	return nil
+	d.stateReport, err = d.state.openBy(func() (*store.Store, error) {
+		defer func() { o.Verify = nil }() // another binary may lie there when it is opened again, whose word says nothing
+		return store.Open(d.config.StateDir, o)
+	})
+	return err
 }
 
 // startAfter is what clients are told of the daemon before this one.

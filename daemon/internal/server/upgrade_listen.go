@@ -1,0 +1,120 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// restingListener is a listener that can let connections wait for a moment, or for another process.
+type restingListener struct {
+	socketListener
+	closed chan struct{}
+	once   sync.Once
+
+	mu   sync.Mutex
+	wake chan struct{} // closed when it accepts again; nil: it accepts
+}
+
+// socketListener is what a listener of TCP and one of unix sockets have in common.
+type socketListener interface {
+	net.Listener
+	SetDeadline(time.Time) error
+	File() (*os.File, error)
+}
+
+// canRest has a listener be able to rest, where it can.
+func canRest(l net.Listener) net.Listener {
+	if with, ok := l.(socketListener); ok {
+		return &restingListener{socketListener: with, closed: make(chan struct{})}
+	}
+	return l
+}
+
+// Accept is that of net.Listener.
+func (l *restingListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.socketListener.Accept()
+		wake := l.resting()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return conn, err
+		}
+		if wake == nil {
+			continue // just woken
+		}
+		select {
+		case <-wake:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// Close is that of net.Listener.
+func (l *restingListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.socketListener.Close()
+}
+
+func (l *restingListener) resting() chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wake
+}
+
+// rest has connections wait in the kernel.
+func (l *restingListener) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake == nil {
+		l.wake = make(chan struct{})
+		_ = l.SetDeadline(time.Unix(1, 0)) // one that is closed accepts nothing, either
+	}
+}
+
+// resume takes connections again.
+func (l *restingListener) resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake != nil {
+		_ = l.SetDeadline(time.Time{})
+		close(l.wake)
+		l.wake = nil
+	}
+}
+
+// canRest has all control listeners be able to rest.
+func (l *controlListeners) canRest() {
+	for _, one := range []*net.Listener{&l.grpc, &l.http, &l.unix} {
+		if *one != nil {
+			*one = canRest(*one)
+		}
+	}
+}
+
+func (l *controlListeners) rest()   { l.each((*restingListener).rest) }
+func (l *controlListeners) resume() { l.each((*restingListener).resume) }
+
+// keepSocketFile leaves the file of the unix socket where it is: it is another process's.
+func (l *controlListeners) keepSocketFile() { l.unlinkOnClose(false) }
+
+// ownSocketFile has it removed when this process stops.
+func (l *controlListeners) ownSocketFile() { l.unlinkOnClose(true) }
+
+func (l *controlListeners) unlinkOnClose(unlink bool) {
+	l.each(func(r *restingListener) {
+		if unix, ok := r.socketListener.(*net.UnixListener); ok {
+			unix.SetUnlinkOnClose(unlink)
+		}
+	})
+}
+
+func (l *controlListeners) each(do func(*restingListener)) {
+	for _, one := range []net.Listener{l.grpc, l.http, l.unix} {
+		if r, ok := one.(*restingListener); ok {
+			do(r)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/echod/echod/daemon/internal/store"
+)
+
+// errStateGiven is why nothing can be kept while another process has the state file.
+var errStateGiven = errors.New("the state file is another process's for the moment of an upgrade")
+
+// stateFile is what the rooms know of the store. It is opened when control calls are served already: a disk that is slow is told
+// then, rather than felt; and it may be lent to another process. The zero stateFile is not open.
+type stateFile struct {
+	mu   sync.RWMutex                 // held over calls of the store, so that none is under way when it is closed
+	open func() (*store.Store, error) // nil: it was not opened yet
+	now  *store.Store                 // nil while it is not open
+	err  error                        // why it could not be opened again
+}
+
+// openBy opens it, this time and each.
+func (s *stateFile) openBy(open func() (*store.Store, error)) (store.Report, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, err := open()
+	if err != nil {
+		return store.Report{}, err
+	}
+	s.open, s.now = open, now
+	return now.Report(), nil
+}
+
+// suspend closes it, if it is open.
+func (s *stateFile) suspend() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return nil
+	}
+	err := s.now.Close()
+	s.now = nil
+	return err
+}
+
+// resume opens it again, if it was open before.
+func (s *stateFile) resume() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return nil
+	}
+	s.now, s.err = s.open()
+	if s.err != nil {
+		s.now = nil
+	}
+	return s.err
+}
+
+func (s *stateFile) with(do func(*store.Store) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.now == nil {
+		return errStateGiven
+	}
+	return do(s.now)
+}
+
+// Put is that of the store, as are those below.
+func (s *stateFile) Put(kind, key string, value []byte) error {
+	return s.with(func(to *store.Store) error { return to.Put(kind, key, value) })
+}
+
+// Delete is that of the store.
+func (s *stateFile) Delete(kind, key string) error {
+	return s.with(func(to *store.Store) error { return to.Delete(kind, key) })
+}
+
+// Write is that of the store.
+func (s *stateFile) Write(kind string, puts map[string][]byte, deletes []string) error {
+	return s.with(func(to *store.Store) error { return to.Write(kind, puts, deletes) })
+}
+
+// Each is that of the store.
+func (s *stateFile) Each(kind string, fn func(key string, value []byte) error) error {
+	return s.with(func(to *store.Store) error { return to.Each(kind, fn) })
+}
+
+// Health is that of the store. For the moment of an upgrade nothing is wrong.
+func (s *stateFile) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.now == nil {
+		return s.err
+	}
+	return s.now.Health()
+}
