@@ -173,6 +173,21 @@ func (l *life) follow(pid int) error {
 	return nil
 }
 
+// words is what it has written.
+func (l *life) words() string {
+	text, err := os.ReadFile(l.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// lastWords is the end of it.
+func (l *life) lastWords() string {
+	text := l.words()
+	return text[max(0, len(text)-4000):]
+}
+
 // end gives up what clients share.
 func (l *life) end() {
 	if l.conn != nil {

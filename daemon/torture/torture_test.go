@@ -102,7 +102,11 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	original, err := echotest.Build(t.TempDir(), "-tags=failpoints,upgradefault")
+	flags := []string{"-tags=failpoints,upgradefault"}
+	if raced {
+		flags = append(flags, "-race")
+	}
+	original, err := echotest.Build(t.TempDir(), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

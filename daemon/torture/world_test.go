@@ -128,9 +128,14 @@ func (w *world) start() {
 // down ends the daemon by end, which returns when it is gone, and has all others wait until it is up again.
 func (w *world) down(end func(*life)) {
 	l := w.life()
-	l.mortal.Store(true)
+	if !l.mortal.Swap(true) && l.hasEnded() {
+		w.fail("life %d of the daemon ended by itself (%#x):\n%s", l.number, l.p.Load().status, l.lastWords())
+	}
 	end(l)
 	<-l.p.Load().ended
+	if text := l.words(); strings.Contains(text, "DATA RACE") {
+		w.fail("life %d of the daemon had a race:\n%s", l.number, text)
+	}
 	if !w.closed {
 		w.churn.Lock()
 		w.traffic.Lock()
