@@ -138,8 +138,15 @@ func (d *disk) fill() error {
 	return f.Sync()
 }
 
-// empty gives it back.
-func (d *disk) empty() error { return os.Remove(d.ballast()) }
+// empty gives it back, also for after a power cut.
+func (d *disk) empty() error {
+	f, err := os.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(os.Remove(d.ballast()), unix.Syncfs(int(f.Fd())))
+}
 
 // regular is what can be copied of a directory: its sockets cannot.
 func regular(dir string) fs.FS { return files{os.DirFS(dir)} }
