@@ -4,7 +4,7 @@ import "time"
 
 // Aggregate is what happened in one interval of a run, whatever number of rounds that was.
 type Aggregate struct {
-	// Until is when the interval ended, since the run's start.
+	// Until is when the interval ended, since the run's start; 0 before that.
 	Until time.Duration
 	// Sent counts the rounds begun in it. They need not be those that ended in it.
 	Sent uint32
@@ -71,16 +71,18 @@ func (s Sample) pausedRTT() bool {
 }
 
 // progress answers how many rounds were begun, and the time since the run's start or from there to its end, without the
-// work of a report.
+// work of a report. It is 0 while the name is looked up and connections are made: the run has not started.
 func (t *Tally) progress() (sent uint32, elapsed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	start := t.sum.Start
-	if start.IsZero() { // still looking the name up, or it has none
+	switch {
+	case start.IsZero() && t.running:
+		return t.sum.Sent, 0
+	case t.running:
+		return t.sum.Sent, max(time.Since(start), 0)
+	case start.IsZero(): // it never did
 		start = t.began
-	}
-	if t.running {
-		return t.sum.Sent, time.Since(start)
 	}
 	return t.sum.Sent, t.began.Add(t.sum.Elapsed).Sub(start)
 }

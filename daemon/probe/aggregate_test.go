@@ -10,7 +10,7 @@ func TestAnAggregatorTellsIntervalsApart(t *testing.T) {
 	var tally Tally
 	tally.start(Plan{Protocol: UDP, PayloadBytes: 64}, 1)
 	g := NewAggregator()
-	if a := g.Take(&tally); !a.Empty() || a.RTT != nil || a.Until < 0 {
+	if a := g.Take(&tally); !a.Empty() || a.RTT != nil || a.Until != 0 {
 		t.Errorf("nothing happened, but %+v", a)
 	}
 

@@ -2949,7 +2949,7 @@ func (*StreamProbeResponse_Report) isStreamProbeResponse_Message() {}
 // counts add up to those of the report, where each late one takes back a lost one.
 type Aggregate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it ended, since the report's start_time.
+	// When it ended, since the report's start_time; 0 while the probe has not started, as its name is looked up.
 	Until *durationpb.Duration `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
 	// Rounds begun in it.
 	Sent uint32 `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`
