@@ -9,7 +9,7 @@ LDFLAGS := -X github.com/echod/echod/daemon/internal/server.Version=$(VERSION) \
            -X github.com/echod/echod/ctl/internal/cli.Version=$(VERSION)
 PROTODEPS := google/api/annotations.proto google/api/field_behavior.proto buf/validate/validate.proto
 
-.PHONY: help build test race fuzz torture bench demo lint vet generate protodeps openapi-lint cross clean
+.PHONY: help build test race fuzz torture upgrades bench demo lint vet generate protodeps openapi-lint cross clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many input
 TORTUREFLAGS ?= -duration 1h
 torture: ## kill, fill, cut and flip under load for an hour; TORTUREFLAGS='-seed 42 -duration 10m' repeats what failed
 	$(GO) test -count=1 -timeout 0 -v -run '^TestTorture$$' ./daemon/torture $(TORTUREFLAGS)
+
+upgrades: ## upgrade a daemon 100 times in a row under load
+	ECHOD_TEST_UPGRADES=100 $(GO) test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v
 
 bench: ## measure the echo engine against other servers and probes against other clients, eight minutes; BENCHFLAGS=-quick for a look
 	$(GO) run ./bench $(BENCHFLAGS)
@@ -66,6 +69,3 @@ cross: ## check that it builds elsewhere: echoctl and the libraries on macOS and
 
 clean: ## remove what was built
 	rm -rf bin .protodeps tools/redocly/node_modules
-
-torture: ## upgrade a daemon 100 times in a row under load
-	ECHOD_TEST_UPGRADES=100 go test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v
