@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	seedFlag     = flag.Uint64("seed", 0, "what all faults and calls are made up from; 0: another one each time")
+	seedFlag     = flag.Uint64("seed", 1, "what all faults and calls are made up from; 0: another one each time")
 	durationFlag = flag.Duration("duration", 20*time.Second, "for how long faults come; with -short a fourth of it")
 	faultsFlag   = flag.String("faults", "", "only these kinds of faults, as in kill,stop")
 )
