@@ -380,12 +380,20 @@ func (a *Arrivals) Begin() {
 	}
 }
 
+// longestHandOver is longer than any hand-over takes.
+const longestHandOver = time.Minute
+
 // beginLeasesLocked gives everything the time that it had left, but afterStart at least, so that its owner can come back.
 func (a *Arrivals) beginLeasesLocked() {
 	r, now := a.registry, time.Now()
 	for _, e := range a.entries {
 		if e.def.TTL > 0 {
-			r.beginLeaseLocked(e, a.lefts[e], now)
+			left := a.lefts[e]
+			// The time that was told counts, to the nanosecond, unless the wall clock was set while this was under way.
+			if took := left - e.expires.Sub(now); took >= 0 && took < longestHandOver {
+				left -= took
+			}
+			r.beginLeaseLocked(e, left, now)
 		}
 	}
 	known := map[*session]bool{}
