@@ -110,7 +110,7 @@ func (u *upgradable) stop() {
 	if u.ended || !hasEnded(u.PID) { // Stop of the process does that
 		return
 	}
-	u.Process.Wait()
+	u.Wait()
 	info, err := u.get("/v1/info")
 	if err != nil {
 		u.t.Errorf("no daemon is left: %v\n%s", err, u.Output())

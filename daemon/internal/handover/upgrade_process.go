@@ -35,12 +35,20 @@ func OwnPath() (string, error) {
 	if named, err = filepath.Abs(named); err != nil {
 		return running, nil //nolint:nilerr // likewise
 	}
-	a, errA := os.Stat(named)
-	b, errB := os.Stat(running)
-	if errA != nil || errB != nil || !os.SameFile(a, b) {
+	if !isSameFile(named, running) {
 		return running, nil
 	}
 	return named, nil
+}
+
+// isSameFile says whether two paths lead to one file, as far as can be told.
+func isSameFile(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // Successor is the process that is to take over. Its end is noticed at the link, too.

@@ -57,22 +57,18 @@ type Frozen struct {
 // Freeze waits for changes that are under way and keeps others from beginning; those wait. It is for who hands over to another
 // process: Thaw or Release follows. The error is ErrClosing, or ctx's with what is still being changed; nothing is frozen then.
 func (r *Registry) Freeze(ctx context.Context) (*Frozen, error) {
-	r.mu.Lock()
-	if r.closing || r.frozen {
-		r.mu.Unlock()
-		return nil, ErrClosing
+	entries, err := r.beginFreeze()
+	if err != nil {
+		return nil, err
 	}
-	r.frozen = true
-	entries := slices.Collect(maps.Values(r.entries))
-	r.mu.Unlock()
 	f := &Frozen{registry: r}
-	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.def.Name, b.def.Name) })
-	for _, e := range entries {
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		e := entries[name]
 		select {
 		case e.turn <- struct{}{}:
 		case <-ctx.Done():
 			f.Thaw()
-			return nil, fmt.Errorf("%q is being changed, or drains: %w", e.def.Name, context.Cause(ctx))
+			return nil, fmt.Errorf("%q is being changed, or drains: %w", name, context.Cause(ctx))
 		}
 		if e.gone {
 			e.release()
@@ -88,6 +84,17 @@ func (r *Registry) Freeze(ctx context.Context) (*Frozen, error) {
 		}
 	}
 	return f, nil
+}
+
+// beginFreeze has nothing begin any more, and answers what there is, by name.
+func (r *Registry) beginFreeze() (map[string]*entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing || r.frozen {
+		return nil, ErrClosing
+	}
+	r.frozen = true
+	return maps.Clone(r.entries), nil
 }
 
 // Thaw has the registry go on: sockets that are paused serve again. One that cannot is Failed.
@@ -116,9 +123,7 @@ func (f *Frozen) Thaw() {
 // Release gives up all that was paused, since another process has it. What waits for a turn is refused from here on.
 func (f *Frozen) Release() {
 	r := f.registry
-	r.mu.Lock()
-	r.closing = true
-	r.mu.Unlock()
+	r.beginRelease()
 	each(len(f.paused), func(i int) { f.paused[i].live.Release() })
 	f.paused = nil
 	r.mu.Lock()
@@ -126,6 +131,12 @@ func (f *Frozen) Release() {
 	r.mu.Unlock()
 	r.closeLeases()
 	r.closeHeals()
+}
+
+func (r *Registry) beginRelease() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closing = true
 }
 
 // Sessions tells what there is of sessions, for [Decode].
@@ -320,6 +331,8 @@ func (r *Registry) Import(h *Handed, passed []*os.File) *Arrivals {
 		passed = passed[1:]
 		return socket
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, one := range h.sessions {
 		s := (&session{sessionRecord: one.sessionRecord, ending: one.Ending}).init()
 		r.sessions[s.Name] = s
@@ -331,9 +344,9 @@ func (r *Registry) Import(h *Handed, passed []*os.File) *Arrivals {
 		}
 		e.define(one.Definition)
 		r.entries[e.def.Name] = e
-		r.rejoin(e)
+		r.rejoinLocked(e)
 		a.entries, a.lefts[e] = append(a.entries, e), one.Left
-		a.manage(e, one.handedManaged, next)
+		a.manageLocked(e, one.handedManaged, next)
 		if one.Live {
 			e.state = Failed // until it serves
 			a.live = append(a.live, e)
@@ -401,12 +414,20 @@ func (a *Arrivals) Begin() {
 	}
 }
 
+// longestHandOver is longer than any hand-over takes.
+const longestHandOver = time.Minute
+
 // beginLeasesLocked gives everything the time that it had left, but afterStart at least, so that its owner can come back.
 func (a *Arrivals) beginLeasesLocked() {
 	r, now := a.registry, time.Now()
 	for _, e := range a.entries {
 		if e.def.TTL > 0 {
-			r.leaseLocked(e, now.Add(max(min(a.lefts[e], e.def.TTL), afterStart)))
+			left := a.lefts[e]
+			// The time that was told counts, to the nanosecond, unless the wall clock was set while this was under way.
+			if took := left - e.expires.Sub(now); took >= 0 && took < longestHandOver {
+				left -= took
+			}
+			r.beginLeaseLocked(e, left, now)
 		}
 	}
 	known := map[*session]bool{}

@@ -118,8 +118,8 @@ func (h *Handed) Passed() (n int) {
 	return n
 }
 
-// manage enters what the service manager has to do with an entry that has come.
-func (a *Arrivals) manage(e *entry, m handedManaged, next func() *os.File) {
+// manageLocked enters what the service manager has to do with an entry that has come.
+func (a *Arrivals) manageLocked(e *entry, m handedManaged, next func() *os.File) {
 	r := a.registry
 	if m.Given != nil {
 		r.given[e.def.Name] = m.Given.arrived(next)

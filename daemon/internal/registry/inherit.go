@@ -113,7 +113,7 @@ func (r *Registry) nameOf(found []*entry, expected map[string]given, g *given) s
 
 // takeBack finds the endpoint that a socket was kept for.
 func (r *Registry) takeBack(in Inherited) {
-	e := r.entries[in.KeptFor]
+	e := r.look(in.KeptFor)
 	kept := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed}
 	kept.address, _ = echo.ParseListen(in.Listen)
 	var why string
@@ -160,7 +160,7 @@ func (g *given) close() {
 func (r *Registry) entryOf(g *given, listen string) *entry {
 	label := labelOf(g.name)
 	name := label
-	for i := 2; r.entries[name] != nil; i++ {
+	for i := 2; r.look(name) != nil; i++ {
 		name = label + "-" + strconv.Itoa(i)
 	}
 	if other := r.given[label]; name != label && (other == nil || other.name != g.name) {
@@ -173,7 +173,7 @@ func (r *Registry) entryOf(g *given, listen string) *entry {
 	e := newEntry(def, time.Now())
 	e.release()
 	e.announced, e.state = true, Failed // until it serves
-	r.entries[name] = e
+	r.reserve(name, e)
 	return e
 }
 
@@ -207,10 +207,7 @@ func (r *Registry) keepCreated(created []*entry) error {
 // listen has the engine serve a spec by the socket that there is for it, or by one that it binds.
 func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, error) {
 	name := nameOfTag(s)
-	r.mu.Lock()
-	back, g := r.back[name], r.given[name]
-	delete(r.back, name)
-	r.mu.Unlock()
+	back, g := r.socketsOf(name)
 	if back != nil {
 		live, err := r.adopt(ctx, s, back.handed)
 		if err == nil {
@@ -232,6 +229,15 @@ func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, err
 	return live, err
 }
 
+// socketsOf answers what was kept for an endpoint, which is there once, and what the service manager has made for it; nil: nothing.
+func (r *Registry) socketsOf(name string) (back, g *given) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	back, g = r.back[name], r.given[name]
+	delete(r.back, name)
+	return back, g
+}
+
 func nameOfTag(s echo.Spec) string {
 	whose, _ := s.Tag.(tag)
 	return whose.name
@@ -250,14 +256,18 @@ func (r *Registry) adoptGiven(ctx context.Context, s echo.Spec, g *given) (*echo
 		}
 		return r.adopt(ctx, s, echo.Handed{Socket: socket})
 	}
-	r.mu.Lock()
-	over := g.over
-	g.over = true
-	r.mu.Unlock()
-	if over {
+	if r.useUp(g) {
 		return nil, fmt.Errorf("%w: it was one connection, which has ended", ErrNotServing)
 	}
 	return r.adopt(ctx, s, g.handed)
+}
+
+// useUp notes that a connection is in use, and answers whether it was already.
+func (r *Registry) useUp(g *given) (over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	over, g.over = g.over, true
+	return over
 }
 
 // adopt serves sockets that exist. When it fails, they are closed.
@@ -303,29 +313,37 @@ func (r *Registry) end(ctx context.Context, live *echo.Endpoint) {
 
 // letGo has the keeper give up the socket of what ends, or has ended.
 func (r *Registry) letGo(live *echo.Endpoint) {
-	r.mu.Lock()
-	name, kept := r.kept[live]
-	delete(r.kept, live)
-	r.mu.Unlock()
-	if kept {
+	if name, kept := r.notKept(live); kept {
 		r.keeper.Release(name)
 	}
+}
+
+func (r *Registry) notKept(live *echo.Endpoint) (name string, kept bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, kept = r.kept[live]
+	delete(r.kept, live)
+	return name, kept
 }
 
 // bindsItself has an endpoint whose socket the service manager does not pass any more become one as all others. The caller has
 // the turn.
 func (r *Registry) bindsItself(e *entry) error {
-	r.mu.Lock()
-	g := r.given[e.def.Name]
-	forgotten := g != nil && g.forgotten
-	if forgotten {
-		delete(r.given, e.def.Name)
-	}
-	r.mu.Unlock()
-	if !forgotten {
+	if !r.forgetForgotten(e.def.Name) {
 		return nil
 	}
 	return r.keep(e.record(e.address, r.running(e)))
+}
+
+func (r *Registry) forgetForgotten(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.given[name]
+	if g == nil || !g.forgotten {
+		return false
+	}
+	delete(r.given, name)
+	return true
 }
 
 // inheritedLocked is the name that the service manager has for the socket of a definition; empty: it has none.

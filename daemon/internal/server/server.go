@@ -199,9 +199,14 @@ func (d *daemon) restore(ctx context.Context) error {
 	if d.config.storeHealth != nil {
 		d.lookout.store = d.config.storeHealth
 	}
-	if d.stateReport.Lost != nil {
-		return nil // there is nothing to bring back, which readiness says
+	if d.stateReport.Lost == nil { // else there is nothing to bring back, which readiness says
+		return d.bringBack(ctx)
 	}
+	return nil
+}
+
+// bringBack brings back what the store holds.
+func (d *daemon) bringBack(ctx context.Context) error {
 	if err := d.registry.Restore(ctx); err != nil {
 		return fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
