@@ -163,7 +163,7 @@ func TestAStopThatComesTooLate(t *testing.T) {
 	address := u.create(`{"name": "e", "protocol": "TCP"}`)
 	u.installScript("ECHOD_UPGRADE_FAULT=taken:stop exec " + bad + ` "$@"`)
 	u.Signal(syscall.SIGUSR2)
-	next := 0
+	var next int
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		next = number(strings.TrimSpace(childrenOf(t, u.PID)))
 		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", next)); err == nil && strings.Contains(string(text), ") T ") {
