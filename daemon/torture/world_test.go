@@ -155,15 +155,15 @@ func (w *world) up(o launch) error {
 	}
 	l.mortal.Store(len(o.env) > 0)
 	w.now.Store(l)
-	if l.mortal.Load() {
-		if _, err := w.listAll(); err != nil && w.excused(l) {
-			return fmt.Errorf("%w, or soon after", errDied)
-		}
+	if o.check != nil {
+		o.check()
+	} else if by, err := w.listAll(); err == nil {
+		w.settleBy(by)
+	} else if l.mortal.Load() && w.excused(l) {
+		return fmt.Errorf("%w, or soon after", errDied)
+	} else {
+		w.fail("cannot list: %v", err)
 	}
-	if o.check == nil {
-		o.check = w.settle
-	}
-	o.check()
 	if o.keepsOut != nil && *o.keepsOut {
 		return nil
 	}
@@ -238,6 +238,12 @@ func (w *world) settle() {
 		w.fail("cannot list: %v", err)
 		return
 	}
+	w.settleBy(by)
+}
+
+// settleBy is settle by a list that is there already.
+func (w *world) settleBy(by map[string]map[string]*echov1.Endpoint) {
+	w.t.Helper()
 	for _, c := range w.owners() {
 		if wrong := c.m.settle(by[c.name]); wrong != "" {
 			w.fail("life %d: %s: what is there is not what was acknowledged: %s", w.life().number, c.name, wrong)
