@@ -195,13 +195,16 @@ func labelOf(name string) string {
 	return label
 }
 
-// keepCreated writes the records of endpoints that have come with their sockets. That of a connection ends with it.
-func (r *Registry) keepCreated(created []*entry) error {
+// keepCreated writes the records of endpoints that have come with their sockets. That of a connection ends with it. Where it cannot
+// they serve nevertheless: their sockets come again, and so do they.
+func (r *Registry) keepCreated(created []*entry) {
 	records := make([]record, 0, len(created))
 	for _, e := range created {
 		records = append(records, e.record(e.address, true))
 	}
-	return r.write(records, nil)
+	if err := r.write(records, nil); err != nil {
+		r.log.Error("cannot keep the endpoints of passed sockets; they are there for as long as their sockets are passed", "error", err)
+	}
 }
 
 // listen has the engine serve a spec by the socket that there is for it, or by one that it binds.

@@ -80,7 +80,8 @@ func (r *Registry) write(puts []record, deletes []string) error {
 
 // Restore brings back what the store holds; it is called once, before anything that creates or changes. An endpoint that cannot be bound
 // is there as Failed, with the reason, and is tried again by itself; so is one whose network namespace does not answer within
-// lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
+// lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error
+// is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
 	found, expected, err := r.readStore()
 	if err != nil {
@@ -97,9 +98,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	}
 	slow := r.lookAhead(ctx, meant)
 	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
-	if err := r.keepCreated(created); err != nil {
-		return err
-	}
+	r.keepCreated(created)
 	r.watchConnections(created)
 	r.mu.Lock()
 	defer r.mu.Unlock()
