@@ -88,7 +88,7 @@ func newSettings(lookup lookupEnv) *settings {
 	s.flags.IntVar(&l.TargetProbes, "max-target-probes", 100, "`probes` that run at once towards one address; loopback has no such limits")
 	s.flags.Float64Var(&l.TargetRate, "max-target-rate", 10_000, "`rounds` a second towards one address; one with interval 0 gets a quarter of what is left")
 	s.flags.Float64Var(&l.TargetMbps, "max-target-mbps", 1000, "`megabits` of payload a second towards one address; likewise")
-	s.flags.StringVar(&c.ReadyFile, "ready-file", "", "`path` that gets {pid, grpc, http, socket} as JSON once the daemon is ready")
+	s.flags.StringVar(&c.ReadyFile, "ready-file", "", "`path` that gets {pid, grpc, http, socket} as JSON once the daemon is ready, notReady if it is not")
 	s.flags.DurationVar(&c.UpgradeTimeout, "upgrade-timeout", 30*time.Second, "how long an upgrade may take before this process goes on by itself")
 	s.flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.flags.StringVar(&s.logFormat, "log-format", "text", "text or json")

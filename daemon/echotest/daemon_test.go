@@ -116,7 +116,7 @@ func TestADaemonThatDoesNotStart(t *testing.T) {
 	if !failed || strings.Contains(said, "went on") {
 		t.Errorf("failed: %v: %s", failed, said)
 	}
-	wantSaid(t, said, "the daemon of the test does not start: ", file, "It wrote nothing.")
+	wantSaid(t, said, "the daemon of the test does not start: ", file, "protocol=http")
 }
 
 func TestADaemonThatEndsTooSoon(t *testing.T) {

@@ -15,6 +15,8 @@ type Ready struct {
 	GRPC   string `json:"grpc,omitempty"`
 	HTTP   string `json:"http,omitempty"`
 	Socket string `json:"socket,omitempty"`
+	// NotReady is why the daemon takes calls and cannot do its work all the same; empty: it can, if degraded.
+	NotReady string `json:"notReady,omitempty"`
 }
 
 func (l *controlListeners) ready() Ready {

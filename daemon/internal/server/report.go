@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/echod/echod/daemon/internal/handover"
+	"github.com/echod/echod/daemon/internal/health"
 	"github.com/echod/echod/daemon/internal/registry"
 )
 
@@ -93,6 +94,11 @@ func (d *daemon) status() string {
 	}{{registry.Draining, "draining"}, {registry.Stopped, "stopped"}, {registry.Failed, "failed"}} {
 		if n := states[one.state]; n > 0 {
 			text += fmt.Sprintf(", %d %s", n, one.word)
+		}
+	}
+	for _, c := range d.readiness.Report().Checks {
+		if c.Name == checkState && c.State != health.Ready {
+			text += "; " + checkState + ": " + c.Message
 		}
 	}
 	return text

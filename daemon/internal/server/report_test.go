@@ -3,7 +3,12 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +50,7 @@ func TestAHangingDaemonGivesNoSignOfLife(t *testing.T) {
 	c := testConfig(t)
 	c.Manager = manager
 	h := hanging{called: make(chan struct{}, 1), answer: make(chan struct{})}
-	d := &daemon{config: c, log: c.Log, registry: registry.New(registry.Config{Engine: engine}), channel: h}
+	d := &daemon{config: c, log: c.Log, registry: registry.New(registry.Config{Engine: engine}), readiness: newReadiness(), channel: h}
 	end := d.report()
 	<-h.called
 	// It has been asked, and several times could have been: nothing was said.
@@ -58,4 +63,37 @@ func TestAHangingDaemonGivesNoSignOfLife(t *testing.T) {
 	close(h.answer)
 	m.AwaitLine(t, "WATCHDOG=1")
 	end()
+}
+
+// TestADaemonWithoutItsStateSaysSoEverywhere starts one whose state is lost: who waits for it to be ready is told that it is not.
+func TestADaemonWithoutItsStateSaysSoEverywhere(t *testing.T) {
+	m := managertest.Start(t)
+	t.Setenv("NOTIFY_SOCKET", m.Path())
+	manager, err := handover.FromEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c := testConfig(t)
+	c.Manager, c.StateDir, c.Log = manager, t.TempDir(), slog.New(slog.NewTextHandler(&log, nil))
+	if err := os.WriteFile(filepath.Join(c.StateDir, "echod.db"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemon(t, c)
+	m.Await(t, "the manager is told", func(messages []managertest.Message) bool {
+		for _, one := range messages {
+			if one.Has("READY=1") && strings.Contains(one.Text, "STATUS=serving 0 endpoints; state: ") && strings.Contains(one.Text, "the state is lost") {
+				return true
+			}
+		}
+		return false
+	})
+	file, err := os.ReadFile(c.ReadyFile)
+	if err != nil || !strings.Contains(d.Ready.NotReady, "the state is lost") || !strings.Contains(string(file), `"notReady":"state: `) {
+		t.Errorf("ready file: %s, %v", file, err)
+	}
+	d.stop(t)
+	if text := log.String(); strings.Contains(text, "msg=ready") || !strings.Contains(text, `level=ERROR msg="takes calls, and is not ready"`) {
+		t.Errorf("log: %s", text)
+	}
 }

@@ -393,13 +393,20 @@ func (d *daemon) announce() error {
 	d.herald.begin(d.info.Start)
 	d.gate.Open()
 	ready := d.listeners.ready()
+	if now := d.readiness.Report(); now.State == health.NotReady {
+		ready.NotReady = now.Reason()
+	}
 	if err := writeReadyFile(d.config.ReadyFile, ready); err != nil {
 		if d.arrival == nil {
 			return err
 		}
 		d.log.Error("the daemon goes on without a ready file of its own", "error", err)
 	}
-	d.log.Info("ready", "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
+	level, what := slog.LevelInfo, "ready"
+	if ready.NotReady != "" {
+		level, what = slog.LevelError, "takes calls, and is not ready" // the herald has said why
+	}
+	d.log.Log(context.Background(), level, what, "version", Version, "pid", d.info.PID, "endpoints", d.registry.Len(), "stateDirectory", d.config.StateDir)
 	if d.config.OnReady != nil {
 		d.config.OnReady(ready)
 	}

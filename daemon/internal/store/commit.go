@@ -238,6 +238,7 @@ func (s *Store) leave(why error) {
 
 // ready sees to it that there is a file to write to.
 func (s *Store) ready() error {
+	s.leaveStranded()
 	if s.db != nil {
 		return nil
 	}
@@ -276,6 +277,9 @@ func (s *Store) heal() {
 
 // renew writes the image into a new file and opens that.
 func (s *Store) renew() error {
+	if err := s.relock(); err != nil {
+		return err
+	}
 	for len(s.aside) > 0 {
 		name := s.aside[0]
 		to, err := setAside(s.dir, name, time.Now())
@@ -283,7 +287,9 @@ func (s *Store) renew() error {
 			return fmt.Errorf("cannot set the damaged %s aside: %w", name, err)
 		}
 		s.aside = s.aside[1:]
-		s.o.Log.Warn("a damaged state file was set aside", "file", s.path(name), "as", to)
+		if to != "" {
+			s.o.Log.Warn("a damaged state file was set aside", "file", s.path(name), "as", to)
+		}
 		if err := s.at("aside.renamed"); err != nil {
 			return err
 		}
@@ -298,7 +304,7 @@ func (s *Store) renew() error {
 			s.file, err = os.OpenFile(name, flag, mode)
 			return s.file, err
 		}
-		db, err := bbolt.Open(path, 0o600, &o)
+		db, err := openToWrite(path, &o)
 		if err == nil {
 			s.db = db
 		}

@@ -195,23 +195,70 @@ func TestTheFileIsTakenAwayWhileItRuns(t *testing.T) {
 			_, err = f.Write(make([]byte, 1<<20))
 			return errors.Join(err, f.Close())
 		},
+		"removed": os.Remove,
+		"replaced": func(path string) error { // by a backup
+			text, err := os.ReadFile(filepath.Join(filepath.Dir(path), copyName))
+			return errors.Join(err, os.WriteFile(path+"-backup", text, 0o600), os.Rename(path+"-backup", path))
+		},
+		"with its lock": func(path string) error {
+			return errors.Join(os.Remove(path), os.Remove(filepath.Join(filepath.Dir(path), lockName)))
+		},
+		"with its directory": func(path string) error {
+			return errors.Join(os.RemoveAll(filepath.Dir(path)), os.Mkdir(filepath.Dir(path), 0o700))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, Options{})
+			many := map[string][]byte{}
 			for i := range 500 {
-				must(t, s.Put("k", fmt.Sprint("a", i), record))
+				many[fmt.Sprint("a", i)] = record
 			}
-			must(t, harm(filepath.Join(dir, fileName)))
+			must(t, s.Write("k", many, nil), harm(filepath.Join(dir, fileName)))
 			// One call may be refused: the file is found to be of no use by it.
 			if err := s.Put("k", "b", nil); err != nil && !errors.Is(err, ErrNotWritable) {
 				t.Error(err)
 			}
-			must(t, s.Put("k", "c", nil), s.Delete("k", "b"), s.Health(), s.Close())
+			must(t, s.Put("k", "c", nil), s.Delete("k", "b"), s.Health())
+			if strings.HasPrefix(name, "with") {
+				if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
+					t.Errorf("a second store: %v", err)
+				}
+			}
+			abandon(t, s)
 			s = open(t, dir, inChild(t))
 			if got := records(t, s, "k"); len(got) != 501 || s.Report().Restored != nil {
 				t.Errorf("%d records, %+v", len(got), s.Report())
 			}
 		})
+	}
+}
+
+// TestTheDirectoryIsTakenAwayWhileItRuns removes it, and has another daemon make it anew: nothing is kept that cannot be found, nor
+// over what is another's.
+func TestTheDirectoryIsTakenAwayWhileItRuns(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s := open(t, dir, Options{retry: time.Hour})
+	must(t, s.Put("k", "a", []byte("1")), os.RemoveAll(dir))
+	refused := func() {
+		t.Helper()
+		if err := s.Put("k", "b", []byte("2")); !errors.Is(err, ErrNotWritable) || !strings.Contains(err.Error(), lockName) {
+			t.Error(err)
+		}
+		if err := s.Health(); !errors.Is(err, ErrNotWritable) {
+			t.Errorf("health: %v", err)
+		}
+	}
+	refused()
+	other := open(t, dir, Options{})
+	must(t, other.Put("k", "other", nil))
+	refused()
+	wantRecords(t, other, "k", map[string]string{"other": ""})
+	must(t, other.Close(), os.RemoveAll(dir), os.Mkdir(dir, 0o700))
+	must(t, s.Put("k", "c", []byte("3")), s.Health(), os.Remove(filepath.Join(dir, fileName)), s.Close())
+	s = open(t, dir, inChild(t))
+	wantRecords(t, s, "k", map[string]string{"a": "1", "c": "3"})
+	if r := s.Report(); r.Last != Stopped || len(r.Warnings()) > 0 {
+		t.Errorf("report: %+v", r)
 	}
 }

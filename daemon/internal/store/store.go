@@ -85,7 +85,7 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	dir     string
 	o       Options
-	lock    *os.File
+	lock    *os.File // held; of the committer once it runs
 	report  Report
 	wake    chan struct{} // there are calls
 	changed chan struct{} // the copy is older than the state
@@ -261,6 +261,7 @@ func (s *Store) finish() error {
 		return err
 	}
 	s.image.head.Running = false
+	s.leaveStranded()
 	var err error
 	if s.db == nil {
 		err = s.renew()
