@@ -110,14 +110,17 @@ func TestPlanInEachFormat(t *testing.T) {
  after: '"2"'
  needsReplace: false
  omittedFields: 0
+ failure: ""
  - name: plan-4
  action: CREATE
  fields: []
  omittedFields: 0
+ failure: ""
  - name: plan-3
  action: DELETE
  fields: []
  omittedFields: 0
+ failure: ""
 `,
 	} {
 		args := []string{"-f", file, "--prune", "-l", "plan=a", "-o", format}
@@ -127,9 +130,9 @@ func TestPlanInEachFormat(t *testing.T) {
 		}
 	}
 	m := s.json("apply", "--dry-run", "-f", file)
-	wantField(t, m, "changes", `[{"action":"NONE","fields":[],"name":"plan-1","omittedFields":0},`+
-		`{"action":"UPDATE","fields":[{"after":"\"2\"","before":"\"1\"","needsReplace":false,"path":"labels.x"}],"name":"plan-2","omittedFields":0},`+
-		`{"action":"CREATE","fields":[],"name":"plan-4","omittedFields":0}]`)
+	wantField(t, m, "changes", `[{"action":"NONE","failure":"","fields":[],"name":"plan-1","omittedFields":0},`+
+		`{"action":"UPDATE","failure":"","fields":[{"after":"\"2\"","before":"\"1\"","needsReplace":false,"path":"labels.x"}],"name":"plan-2","omittedFields":0},`+
+		`{"action":"CREATE","failure":"","fields":[],"name":"plan-4","omittedFields":0}]`)
 	s.terminal = true
 	if out := s.ok("apply", "--dry-run", "-f", file); !strings.Contains(out, "\x1b[32m+   plan-4\x1b[0m\n") {
 		t.Errorf("no colour on a terminal: %s", out)
