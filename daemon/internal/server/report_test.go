@@ -89,7 +89,7 @@ func TestADaemonWithoutItsStateSaysSoEverywhere(t *testing.T) {
 		return false
 	})
 	file, err := os.ReadFile(c.ReadyFile)
-	if err != nil || !strings.Contains(d.Ready.NotReady, "the state is lost") || !strings.Contains(string(file), `"notReady":"state: `) {
+	if err != nil || !strings.Contains(d.NotReady, "the state is lost") || !strings.Contains(string(file), `"notReady":"state: `) {
 		t.Errorf("ready file: %s, %v", file, err)
 	}
 	d.stop(t)
