@@ -9,7 +9,7 @@ LDFLAGS := -X github.com/echod/echod/daemon/internal/server.Version=$(VERSION) \
            -X github.com/echod/echod/ctl/internal/cli.Version=$(VERSION)
 PROTODEPS := google/api/annotations.proto google/api/field_behavior.proto buf/validate/validate.proto
 
-.PHONY: help build test race fuzz bench demo lint vet generate protodeps openapi-lint cross clean
+.PHONY: help build test race fuzz torture upgrades bench demo lint vet generate protodeps openapi-lint cross clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many input
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
 	  done; done
+
+TORTUREFLAGS ?= -duration 1h
+torture: ## kill, fill, cut and flip under load for an hour; TORTUREFLAGS='-seed 42 -duration 10m' repeats what failed
+	$(GO) test -count=1 -timeout 0 -v -run '^TestTorture$$' ./daemon/torture -seed 0 $(TORTUREFLAGS)
+
+upgrades: ## upgrade a daemon 100 times in a row under load
+	ECHOD_TEST_UPGRADES=100 $(GO) test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v
 
 bench: ## measure the echo engine against other servers and probes against other clients, eight minutes; BENCHFLAGS=-quick for a look
 	$(GO) run ./bench $(BENCHFLAGS)
@@ -62,6 +69,3 @@ cross: ## check that it builds elsewhere: echoctl and the libraries on macOS and
 
 clean: ## remove what was built
 	rm -rf bin .protodeps tools/redocly/node_modules
-
-torture: ## upgrade a daemon 100 times in a row under load
-	ECHOD_TEST_UPGRADES=100 go test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v

@@ -74,9 +74,11 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer) int {
 	config.Manager = manager
 	config.Log = slog.New(settings.logHandler(stderr))
 	config.Predecessor = predecessor
-	if config.Executable, err = handover.OwnPath(); err != nil {
-		fmt.Fprintf(stderr, "echod: %v\n", err)
-		return exitFailed
+	if handover.CanUpgrade {
+		if config.Executable, err = handover.OwnPath(); err != nil {
+			fmt.Fprintf(stderr, "echod: %v\n", err)
+			return exitFailed
+		}
 	}
 	config.UpgradeSignal = upgradeSignals()
 	config.StateChecker = stateChecker

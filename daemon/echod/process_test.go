@@ -31,7 +31,8 @@ var binary string
 func TestMain(m *testing.M) {
 	os.Exit(echotest.Main(m, func(t echotest.TB) {
 		var err error
-		if binary, err = echotest.Build(worldDir(t)); err != nil {
+		// Such as -race.
+		if binary, err = echotest.Build(worldDir(t), strings.Fields(os.Getenv("ECHOD_TEST_BUILD_FLAGS"))...); err != nil {
 			t.Fatalf("%v", err)
 		}
 	}))

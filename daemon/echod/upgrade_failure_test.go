@@ -40,7 +40,7 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 			// A hang lasts as long as an upgrade may: nobody waits for that here.
 			u := startUpgradable(t, append(flags, "--upgrade-timeout=3s")...)
 			tcp, udp := u.create(`{"name": "tcp", "protocol": "TCP"}`), u.create(`{"name": "udp", "protocol": "UDP"}`)
-			l := startLoad(t, tcp, udp, loadSize{streams: 5, datagrams: 5 * time.Millisecond, connects: 50 * time.Millisecond})
+			l := startLoad(t, tcp, udp, loadSize{streams: 5, writes: 10 * time.Millisecond, datagrams: 5 * time.Millisecond, connects: 50 * time.Millisecond})
 			for _, c := range []struct{ script, want string }{
 				{"exit 1", "exit status 1"},
 				{"kill -9 $$", "killed"},
@@ -150,6 +150,49 @@ func TestOneUpgradeAtATime(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, u.Output())
 	}
 	u.ended = true
+}
+
+// TestAStopThatComesTooLate stops a process that has handed over already, while the new one does not yet say that it serves:
+// the new one is the daemon, and has all that it needs.
+func TestAStopThatComesTooLate(t *testing.T) {
+	bad, err := faulty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := startUpgradable(t)
+	address := u.create(`{"name": "e", "protocol": "TCP"}`)
+	u.installScript("ECHOD_UPGRADE_FAULT=taken:stop exec " + bad + ` "$@"`)
+	u.Signal(syscall.SIGUSR2)
+	var next int
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		next = number(strings.TrimSpace(childrenOf(t, u.PID)))
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", next)); err == nil && strings.Contains(string(text), ") T ") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the new process is not stopped\n%s", u.Output())
+		}
+	}
+	u.Signal(syscall.SIGTERM)
+	// One that drained would say so.
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !strings.Contains(u.Output(), "msg=stopping"); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := syscall.Kill(next, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if code := u.Wait(); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, u.Output())
+	}
+	if pid := u.pid(); pid != next {
+		t.Errorf("process %d is the daemon, want %d", pid, next)
+	}
+	if _, err := os.Stat(u.Socket); err != nil {
+		t.Errorf("the socket file: %v\n%s", err, u.Output())
+	}
+	if err := greet(address); err != nil {
+		t.Error(err)
+	}
 }
 
 func awaitFile(t *testing.T, path string) {

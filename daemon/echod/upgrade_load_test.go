@@ -29,6 +29,7 @@ type traffic struct {
 // loadSize says how much there is to do.
 type loadSize struct {
 	streams   int
+	writes    time.Duration // between two of a stream
 	datagrams time.Duration // between two
 	connects  time.Duration // between two
 }
@@ -44,7 +45,7 @@ func startLoad(t testing.TB, tcp, udp string, size loadSize) *traffic {
 			t.Fatal(err)
 		}
 		begun.Add(1)
-		l.clients.Go(func() { l.stream(conn.(*net.TCPConn), begun.Done) })
+		l.clients.Go(func() { l.stream(conn.(*net.TCPConn), size.writes, begun.Done) })
 	}
 	if size.datagrams > 0 {
 		conn, err := net.Dial("udp", udp)
@@ -103,7 +104,7 @@ func pattern(offset uint64, n int) []byte {
 }
 
 // stream writes, up to a window ahead of what it has read, and compares every byte that it reads.
-func (l *traffic) stream(conn *net.TCPConn, begun func()) {
+func (l *traffic) stream(conn *net.TCPConn, every time.Duration, begun func()) {
 	defer conn.Close()
 	begin := sync.OnceFunc(begun)
 	defer begin()
@@ -111,7 +112,7 @@ func (l *traffic) stream(conn *net.TCPConn, begun func()) {
 	room := make(chan struct{}, 16)
 	var written atomic.Uint64
 	l.clients.Go(func() {
-		tick := time.NewTicker(2 * time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for offset := uint64(0); !l.stopping(); offset += chunk {
 			select {
@@ -214,16 +215,26 @@ func (l *traffic) numbered(conn net.Conn, every time.Duration, begun func()) {
 	}
 }
 
-// connect comes, is answered, and goes.
+// maxConnects are as many as come at the same time, where each takes long.
+const maxConnects = 50
+
+// connect comes, is answered, and goes, again and again: as often as it is to, however long each takes.
 func (l *traffic) connect(address string, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for ; !l.stopping(); <-tick.C {
-		if err := greet(address); err != nil {
-			l.t.Errorf("connection %d: %v", l.connects.Load(), err)
-			return
-		}
-		l.connects.Add(1)
+	var each sync.WaitGroup
+	defer each.Wait()
+	room := make(chan struct{}, maxConnects)
+	for ; !l.stopping() && !l.t.Failed(); <-tick.C {
+		room <- struct{}{}
+		each.Go(func() {
+			defer func() { <-room }()
+			if err := greet(address); err != nil {
+				l.t.Errorf("connection %d: %v", l.connects.Load(), err)
+				return
+			}
+			l.connects.Add(1)
+		})
 	}
 }
 

@@ -45,6 +45,12 @@ func (u *upgradable) Output() string {
 // startUpgradable starts echod from a place of its own. What it becomes by upgrades ends with the test.
 func startUpgradable(t testing.TB, flags ...string) *upgradable {
 	t.Helper()
+	return startUpgradableBy(t, func(*exec.Cmd) {}, flags...)
+}
+
+// startUpgradableBy has somebody else prepare the first process.
+func startUpgradableBy(t testing.TB, prepare func(*exec.Cmd), flags ...string) *upgradable {
+	t.Helper()
 	u := &upgradable{
 		t: t, flags: flags, path: filepath.Join(worldDir(t), "echod"),
 		// A connection each: one that is kept is closed when its process goes.
@@ -59,9 +65,14 @@ func startUpgradable(t testing.TB, flags ...string) *upgradable {
 	u.log = log.Name()
 	u.process = process{echotest.StartProcess(t, echotest.ProcessOptions{
 		// A file, since a pipe would end with the first process.
-		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log },
+		Binary: u.path, Flags: flags, Dir: worldDir(t), Prepare: func(c *exec.Cmd) { c.Stdout, c.Stderr = log, log; prepare(c) },
 	})}
-	t.Cleanup(u.stop)
+	t.Cleanup(func() {
+		u.stop()
+		if strings.Contains(u.Output(), "DATA RACE") {
+			t.Error(u.Output())
+		}
+	})
 	return u
 }
 
@@ -99,7 +110,7 @@ func (u *upgradable) stop() {
 	if u.ended || !hasEnded(u.PID) { // Stop of the process does that
 		return
 	}
-	u.Process.Wait()
+	u.Wait()
 	info, err := u.get("/v1/info")
 	if err != nil {
 		u.t.Errorf("no daemon is left: %v\n%s", err, u.Output())
@@ -237,9 +248,12 @@ func files(t testing.TB, pid int) int {
 
 // TestUpgradeUnderLoad upgrades a daemon again and again while clients use it: nothing is refused, reset, lost or wrong.
 func TestUpgradeUnderLoad(t *testing.T) {
-	times, size := 10, loadSize{streams: 20, datagrams: 2 * time.Millisecond, connects: 20 * time.Millisecond}
+	times, size := 10, loadSize{streams: 20, writes: 10 * time.Millisecond, datagrams: 2 * time.Millisecond, connects: 20 * time.Millisecond}
 	if n, err := strconv.Atoi(os.Getenv("ECHOD_TEST_UPGRADES")); err == nil {
-		times, size = n, loadSize{streams: 200, datagrams: 200 * time.Microsecond, connects: 20 * time.Millisecond}
+		times, size = n, loadSize{
+			// What 200 streams write is not to take what the datagrams need.
+			streams: 200, writes: 100 * time.Millisecond, datagrams: 200 * time.Microsecond, connects: 20 * time.Millisecond,
+		}
 	}
 	for name, flags := range map[string][]string{"memory": nil, "state": {"--state-dir=" + t.TempDir()}} {
 		t.Run(name, func(t *testing.T) {
@@ -250,7 +264,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := startLoad(t, tcp, udp, size)
+			l, began := startLoad(t, tcp, udp, size), time.Now()
 			first := 0
 			for i := range times {
 				bytes, datagrams, connects := l.bytes.Load(), l.datagrams.Load(), l.connects.Load()
@@ -268,6 +282,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					first = pid
 				}
 			}
+			took := time.Since(began).Seconds()
 			l.end()
 			now, err := u.get("/v1/endpoints/tcp")
 			if err != nil {
@@ -285,8 +300,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			if got, want := fmt.Sprint(stats["connectionsTotal"]), fmt.Sprint(uint64(size.streams)+l.connects.Load()); got != want {
 				t.Errorf("%s connections were counted, %s there were", got, want)
 			}
-			t.Logf("%d upgrades, %d bytes, %d datagrams, %d connections; the longest silence took %v",
-				times, l.bytes.Load(), l.datagrams.Load(), l.connects.Load(), time.Duration(l.longest.Load()).Round(time.Millisecond))
+			t.Logf("%d upgrades, %d bytes, %d datagrams (%.0f/s), %d connections (%.0f/s); the longest silence took %v", times, l.bytes.Load(),
+				l.datagrams.Load(), float64(l.datagrams.Load())/took, l.connects.Load(), float64(l.connects.Load())/took, time.Duration(l.longest.Load()).Round(time.Millisecond))
 		})
 	}
 }

@@ -72,7 +72,8 @@ left alone, its connections too. It writes what it did with each:
 
 Where only a new socket will do (protocol, listen, networkNamespace, interface)
 it does nothing unless --replace is given. -o name writes the names of those
-that changed; none when nothing did.
+that changed; none when nothing did. That one stays FAILED is said on standard
+error, with the reason.
 
 ` + filesHelp),
 		Example: `  echoctl apply -f lab.yaml
@@ -114,6 +115,7 @@ func runApply(a *app, cmd *cobra.Command, o *applyOptions) error {
 		return err
 	}
 	a.talk("%s", render.ChangeSummary(changes, !o.validateOnly))
+	a.talkFailures(changes)
 	if !o.validateOnly {
 		return nil
 	}
@@ -128,6 +130,25 @@ func runApply(a *app, cmd *cobra.Command, o *applyOptions) error {
 		return fmt.Errorf("an apply would do nothing: %s would need a new socket\n%s", endpointsText(replaced), replaceHint)
 	}
 	return nil
+}
+
+// failuresShown is how many endpoints that stay FAILED are named.
+const failuresShown = 10
+
+// talkFailures says which endpoints are as described and serve nevertheless not, and why.
+func (a *app) talkFailures(changes []*echov1.EndpointChange) {
+	failed := 0
+	for _, c := range changes {
+		if c.GetFailure() == "" {
+			continue
+		}
+		if failed++; failed <= failuresShown {
+			a.talk("echoctl: %s is FAILED, and tried again: %s", c.GetName(), strings.Join(strings.Fields(c.GetFailure()), " "))
+		}
+	}
+	if more := failed - failuresShown; more > 0 {
+		a.talk("echoctl: and so are %d more", more)
+	}
 }
 
 // planReplace shows what would have been done with --replace, and answers why it was not.

@@ -287,6 +287,29 @@ func TestApplyRequest(t *testing.T) {
 	}
 }
 
+// TestApplyTellsWhatStaysFailed: "=" is not all that there is to say of it.
+func TestApplyTellsWhatStaysFailed(t *testing.T) {
+	failed := 1
+	f := &fake{apply: func(*echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error) {
+		resp := &echov1.ApplyEndpointsResponse{Changes: []*echov1.EndpointChange{{Name: "well", Action: echov1.EndpointChange_NONE}}}
+		for range failed {
+			resp.Changes = append(resp.Changes, &echov1.EndpointChange{
+				Name: "bad", Action: echov1.EndpointChange_NONE, Failure: "cannot bind 127.0.0.1:7:\naddress already in use\x1b[31m",
+			})
+		}
+		return resp, nil
+	}}
+	s := at(t, f.start(t))
+	file := s.lab("{name: well, protocol: TCP}")
+	s.run("apply", "-f", file).want(t, 0, "= well\n= bad\n",
+		"2 unchanged\nechoctl: bad is FAILED, and tried again: cannot bind 127.0.0.1:7: address already in use\\x1b[31m\n")
+	failed = 12
+	r := s.run("apply", "-f", file, "-o", "name")
+	if lines := strings.Split(strings.TrimSpace(r.stderr), "\n"); r.code != 0 || r.stdout != "" || len(lines) != 12 || lines[11] != "echoctl: and so are 2 more" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestPlanThatFails has the plan of a replacement fail: what came first is told.
 func TestPlanThatFails(t *testing.T) {
 	f := &fake{apply: func(r *echov1.ApplyEndpointsRequest) (*echov1.ApplyEndpointsResponse, error) {

@@ -295,6 +295,27 @@ var effects = map[string]func(t *testing.T, s *shell){
 	"session --label": sessionEffect("labels", `{"a":"b"}`, "--label", "a=b", "--tcp", ""),
 	"session --tcp":   sessionEffect("protocol", `"TCP"`, "--tcp", "127.0.0.1:0"),
 	"session --udp":   sessionEffect("listen", `"[::1]:0"`, "--udp", "[::1]:0"),
+	"session --file": func(t *testing.T, s *shell) {
+		sessionEffect("name", `"e-filed"`, "--file", s.lab("{name: e-filed, protocol: TCP}"))(t, s)
+	},
+	"session --recursive": func(t *testing.T, s *shell) {
+		folder := t.TempDir()
+		write(t, filepath.Join(folder, "below", "a.yaml"), "endpoints: [{name: e-deep, protocol: TCP}]")
+		sessionEffect("name", `"e-deep"`, "--file", folder, "--recursive")(t, s)
+	},
+	"upgrade --validate-only": func(t *testing.T, _ *shell) {
+		f := &fake{upgrade: func(r *echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error) {
+			resp := &echov1.UpgradeDaemonResponse{Pid: 7}
+			if r.GetValidateOnly() {
+				resp.Pid = 8
+			}
+			return resp, nil
+		}}
+		s := at(t, f.start(t))
+		if done, tried := s.ok("upgrade", "-o", "name"), s.ok("upgrade", "--validate-only", "-o", "name"); done != "7\n" || tried != "8\n" {
+			t.Errorf("done %q, tried %q", done, tried)
+		}
+	},
 	"session --grace": func(t *testing.T, s *shell) {
 		// The daemon's own bound shows that the value gets there.
 		s.run("session", "--grace", "25h").want(t, 1, "", "echoctl: *grace: must be 0 to 24h*\n")

@@ -38,6 +38,7 @@ type fake struct {
 	stop  func(*echov1.StopProbeRequest) (*echov1.ProbeReport, error)
 
 	readiness func(context.Context) (*echov1.Readiness, error)
+	upgrade   func(*echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error)
 }
 
 func (f *fake) GetReadiness(ctx context.Context, req *echov1.GetReadinessRequest) (*echov1.Readiness, error) {
@@ -45,6 +46,13 @@ func (f *fake) GetReadiness(ctx context.Context, req *echov1.GetReadinessRequest
 		return f.UnimplementedDaemonServiceServer.GetReadiness(ctx, req)
 	}
 	return f.readiness(ctx)
+}
+
+func (f *fake) UpgradeDaemon(_ context.Context, req *echov1.UpgradeDaemonRequest) (*echov1.UpgradeDaemonResponse, error) {
+	if f.upgrade == nil {
+		return nil, errUnimplemented
+	}
+	return f.upgrade(req)
 }
 
 // start serves f until the test ends, and answers its address.

@@ -84,7 +84,7 @@ Without a command the endpoints are shown and last until Ctrl-C.
 	flags.StringVar(&o.name, "name", "", "what to call it: `NAME` of a-z, 0-9 and '-'; else the daemon chooses one")
 	flags.StringArrayVar(&o.tcp, "tcp", nil, "create a TCP endpoint at `LISTEN`, as in create; '' is a free port; may be repeated")
 	flags.StringArrayVar(&o.udp, "udp", nil, "create a UDP endpoint at `LISTEN`; may be repeated")
-	o.fileOptions.addTo(cmd)
+	o.addTo(cmd)
 	flags.VarP(&o.labels, "label", "l", "a label `KEY=VALUE` of the endpoints, instead of what files say of KEY; may be repeated")
 	flags.Var(&o.grace, "grace", "have the endpoints live on for `DURATION` when the connection breaks (default: not at all)")
 	return cmd

@@ -19,12 +19,13 @@ func newUpgradeCommand(a *app) *cobra.Command {
 hand everything over to it: endpoints with their sockets, open connections and
 counters, sessions, monitors, and the sockets that it takes calls at. Nobody is
 refused and nothing is lost; for the moment of "pause" nothing is echoed. Probes
-that run end, and watches and sessions have to be begun again, which echoctl does.
+that run end, and watches and sessions have to be begun again, which echoctl
+does.
 
-So: put the new binary in place of the old one (with mv, not by writing into it),
-then upgrade. If the new one does not come up the daemon goes on as it was, and
-this says why. --validate-only has it come up, read what it would take over, and
-end again.`),
+So: put the new binary in place of the old one (with mv, not by writing into
+it), then upgrade. If the new one does not come up the daemon goes on as it was,
+and this says why. --validate-only has it come up, read what it would take over,
+and end again.`),
 		Example: `  echoctl upgrade --validate-only && echoctl upgrade
   echoctl upgrade -o json | jq .pause`,
 		Args: argsBetween(0, 0, ""),

@@ -125,12 +125,12 @@ func (s *Socket) examineInternet(fd int) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case protocol == unix.IPPROTO_TCP:
+	switch protocol {
+	case unix.IPPROTO_TCP:
 		s.Protocol = echo.TCP
-	case protocol == unix.IPPROTO_UDP:
+	case unix.IPPROTO_UDP:
 		s.Protocol = echo.UDP
-	case protocol == unix.IPPROTO_MPTCP:
+	case unix.IPPROTO_MPTCP:
 		return errors.New("it speaks Multipath TCP; TCP and UDP are taken")
 	default:
 		return fmt.Errorf("it speaks protocol %d; TCP (6) and UDP (17) are taken", protocol)
@@ -220,7 +220,7 @@ func zoneName(fd int, index uint32) string {
 func isHere(fd int) (bool, error) {
 	there, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
-		return true, nil //nolint:nilerr // it cannot be told apart
+		return true, nil // it cannot be told apart
 	}
 	own, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

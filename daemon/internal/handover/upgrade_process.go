@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 
 // variable names the descriptor of the link in the environment of the process that is to take over.
 const variable = "ECHOD_UPGRADE_FD"
+
+// CanUpgrade says whether processes can hand over to each other on this system.
+const CanUpgrade = runtime.GOOS == "linux"
 
 // OwnPath is where this process's binary was started from, for what lies there later. It is to be asked for at the start: a
 // relative path means something else when the directory is another, and the system calls a binary that was replaced "(deleted)".
@@ -31,12 +35,20 @@ func OwnPath() (string, error) {
 	if named, err = filepath.Abs(named); err != nil {
 		return running, nil //nolint:nilerr // likewise
 	}
-	a, errA := os.Stat(named)
-	b, errB := os.Stat(running)
-	if errA != nil || errB != nil || !os.SameFile(a, b) {
+	if !isSameFile(named, running) {
 		return running, nil
 	}
 	return named, nil
+}
+
+// isSameFile says whether two paths lead to one file, as far as can be told.
+func isSameFile(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // Successor is the process that is to take over. Its end is noticed at the link, too.

@@ -41,6 +41,8 @@ type Change struct {
 	Before Definition // for an update or a replacement, with After: what it is, and what it becomes
 	After  Definition
 	Revive bool // it is Failed and serves again; part of an update
+	// Failure is why it is Failed, for ActionNone: it is as it should be, and could not be bound this time, either. nil: it is not.
+	Failure error
 }
 
 // Apply makes the endpoints be what is wanted, as one change: in the store, and for those who read. What is as it should be

@@ -85,7 +85,7 @@ func (r *Registry) bindNew(ctx context.Context, steps []*step) error {
 // leaveFailed has what has Failed, is as described and cannot be bound stay what it is.
 func (s *step) leaveFailed() {
 	if s.socket != nil && s.socket.live == nil {
-		s.failure, s.socket = s.socket.err, nil
+		s.Failure, s.socket = s.socket.err, nil
 		s.Action, s.Revive = ActionNone, false
 	}
 }
@@ -201,7 +201,7 @@ func (s *step) record(now time.Time, running bool) record {
 	if s.socket != nil {
 		rec.Address, rec.Running = s.socket.live.Addr(), true
 	}
-	rec.ExpireTime = s.After.expiry(now)
+	rec.ExpireTime = s.entry.expiry(s.After, now)
 	return rec
 }
 
@@ -230,10 +230,10 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	switch s.Action {
 	case ActionNone:
 		if s.After.TTL > 0 {
-			r.leaseLocked(e, s.After.expiry(now))
+			r.leaseLocked(e, e.expiry(s.After, now))
 			r.renewedLocked(e)
 		}
-		if s.failure != nil && r.failLocked(e, s.failure) {
+		if s.Failure != nil && r.failLocked(e, s.Failure) {
 			r.tellLocked(event.StateChanged, e)
 		}
 	case ActionCreate:
@@ -243,7 +243,7 @@ func (r *Registry) commitLocked(s *step, now time.Time) {
 	case ActionUpdate, ActionReplace:
 		changed := s.redefines()
 		r.becomeLocked(s, now)
-		r.leaseLocked(e, s.After.expiry(now))
+		r.leaseLocked(e, e.expiry(s.After, now))
 		if changed {
 			r.tellLocked(event.Updated, e)
 		}
@@ -298,18 +298,27 @@ func (r *Registry) comeBack(ctx context.Context, s *step) error {
 	if err == nil {
 		live, seen, err = r.bind(ctx, spec(e.def, e.address))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e.past, e.live = sum(e.past, s.old.Stats()), nil
-	if err == nil {
-		r.servesLocked(e, live, seen)
-		return nil
-	}
-	r.failLocked(e, err)
-	if s.Revive || s.failure != nil {
+	if !r.cameBack(s, live, seen, err) {
 		return nil
 	}
 	r.log.Error("cannot bring back an endpoint", "endpoint", e.def.Name, "error", err)
-	r.tellLocked(event.StateChanged, e)
 	return fmt.Errorf("%q could not come back where it was and is FAILED: %w", e.def.Name, err)
+}
+
+// cameBack notes what came of comeBack, and answers whether an endpoint is lost by it.
+func (r *Registry) cameBack(s *step, live *echo.Endpoint, seen netwatch.Sight, err error) (lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := s.entry
+	e.past, e.live = sum(e.past, s.old.Stats()), nil
+	if err == nil {
+		r.servesLocked(e, live, seen)
+		return false
+	}
+	r.failLocked(e, err)
+	if s.Revive || s.Failure != nil {
+		return false
+	}
+	r.tellLocked(event.StateChanged, e)
+	return true
 }

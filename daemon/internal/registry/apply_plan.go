@@ -16,7 +16,6 @@ type step struct {
 	old     *echo.Endpoint // what serves it and is to end; nil: nothing is
 	closed  bool           // old has ended to make room
 	tuned   bool           // what serves it has the new options
-	failure error          // it had Failed and is as described, and this is why it cannot be bound now, either
 }
 
 // plan says what is to be done with each endpoint. find answers its entry, or nil.

@@ -97,6 +97,7 @@ func (r *Registry) reserveAll(entries []*entry, validateOnly bool) error {
 // serveAll binds and keeps entries whose names are reserved, and shows them when all is done. If it fails they are as they
 // were.
 func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*binding) error {
+	records := make([]record, 0, len(entries))
 	err := r.bindAll(ctx, sockets)
 	if err == nil {
 		bad := &Problems{}
@@ -108,10 +109,11 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 		err = bad.orNil()
 	}
 	if err == nil {
-		records, now := make([]record, 0, len(entries)), time.Now()
+		now := time.Now()
 		for i, e := range entries {
-			e.expires = e.def.expiry(now)
-			records = append(records, e.record(sockets[i].live.Addr(), true))
+			rec := e.record(sockets[i].live.Addr(), true)
+			rec.ExpireTime = rec.expiry(now)
+			records = append(records, rec)
 		}
 		err = r.write(records, nil)
 	}
@@ -122,6 +124,7 @@ func (r *Registry) serveAll(ctx context.Context, entries []*entry, sockets []*bi
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
+		e.expires = records[i].ExpireTime
 		r.servesLocked(e, sockets[i].live, sockets[i].seen)
 		r.announceLocked(e)
 	}

@@ -28,6 +28,7 @@ type entry struct {
 	created   time.Time
 	updated   time.Time
 	expires   time.Time      // when its ttl is over, by the monotonic clock; zero: never
+	atLeast   time.Time      // it does not expire before; zero unless it was brought back by a start, with a ttl
 	lease     lease          // has it looked at then
 	retry     lease          // has it tried again, while it has Failed
 	lost      error          // what it had and lost, while it has Failed for that: a retry that finds the same is no news
@@ -39,9 +40,7 @@ type entry struct {
 
 // take waits for the turn on an endpoint. The caller must release it.
 func (r *Registry) take(ctx context.Context, name string) (*entry, error) {
-	r.mu.Lock()
-	e := r.entries[name]
-	r.mu.Unlock()
+	e := r.look(name)
 	if e == nil {
 		return nil, notFound(name)
 	}
@@ -88,10 +87,13 @@ func (r *Registry) servesLocked(e *entry, live *echo.Endpoint, seen netwatch.Sig
 func (r *Registry) failed(e *entry, live *echo.Endpoint, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.live == live && e.state == Serving {
-		r.failLocked(e, err)
-		r.logFailure(e, err)
-		r.tellLocked(event.StateChanged, e)
+	if e.live != live || e.state != Serving {
+		return
+	}
+	r.failLocked(e, err)
+	r.tellLocked(event.StateChanged, e)
+	if name := e.def.Name; !r.closing {
+		r.heals.wg.Go(func() { r.logFailure(name, err) }) // the engine serves others here: it waits for no log
 	}
 }
 

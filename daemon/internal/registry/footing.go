@@ -164,12 +164,7 @@ func (l *looks) hangs(n namespace) bool {
 
 // wait waits for the looks that are under way, but for no one longer than anybody would.
 func (l *looks) wait() {
-	l.mu.Lock()
-	var all []*looking
-	for _, under := range l.pending {
-		all = append(all, under)
-	}
-	l.mu.Unlock()
+	all := l.underWay()
 	patience := time.NewTimer(lookPatience)
 	defer patience.Stop()
 	for _, under := range all {
@@ -179,6 +174,12 @@ func (l *looks) wait() {
 			return
 		}
 	}
+}
+
+func (l *looks) underWay() []*looking {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.pending))
 }
 
 // lookAhead opens the network namespaces of all that a start is to bind, and answers those that are not open within lookPatience,

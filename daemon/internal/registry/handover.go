@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type handedEndpoint struct {
 	Left time.Duration `json:"leftNanos,omitempty"`
 	// Live says that sockets come.
 	Live bool `json:"live,omitempty"`
+	handedManaged
 }
 
 // handedSession is the same of a session.
@@ -55,22 +57,18 @@ type Frozen struct {
 // Freeze waits for changes that are under way and keeps others from beginning; those wait. It is for who hands over to another
 // process: Thaw or Release follows. The error is ErrClosing, or ctx's with what is still being changed; nothing is frozen then.
 func (r *Registry) Freeze(ctx context.Context) (*Frozen, error) {
-	r.mu.Lock()
-	if r.closing || r.frozen {
-		r.mu.Unlock()
-		return nil, ErrClosing
+	entries, err := r.beginFreeze()
+	if err != nil {
+		return nil, err
 	}
-	r.frozen = true
-	entries := slices.Collect(maps.Values(r.entries))
-	r.mu.Unlock()
 	f := &Frozen{registry: r}
-	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.def.Name, b.def.Name) })
-	for _, e := range entries {
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		e := entries[name]
 		select {
 		case e.turn <- struct{}{}:
 		case <-ctx.Done():
 			f.Thaw()
-			return nil, fmt.Errorf("%q is being changed, or drains: %w", e.def.Name, context.Cause(ctx))
+			return nil, fmt.Errorf("%q is being changed, or drains: %w", name, context.Cause(ctx))
 		}
 		if e.gone {
 			e.release()
@@ -86,6 +84,17 @@ func (r *Registry) Freeze(ctx context.Context) (*Frozen, error) {
 		}
 	}
 	return f, nil
+}
+
+// beginFreeze has nothing begin any more, and answers what there is, by name.
+func (r *Registry) beginFreeze() (map[string]*entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing || r.frozen {
+		return nil, ErrClosing
+	}
+	r.frozen = true
+	return maps.Clone(r.entries), nil
 }
 
 // Thaw has the registry go on: sockets that are paused serve again. One that cannot is Failed.
@@ -114,13 +123,20 @@ func (f *Frozen) Thaw() {
 // Release gives up all that was paused, since another process has it. What waits for a turn is refused from here on.
 func (f *Frozen) Release() {
 	r := f.registry
-	r.mu.Lock()
-	r.closing = true
-	r.mu.Unlock()
+	r.beginRelease()
 	each(len(f.paused), func(i int) { f.paused[i].live.Release() })
 	f.paused = nil
+	r.mu.Lock()
+	r.closePassedLocked()
+	r.mu.Unlock()
 	r.closeLeases()
 	r.closeHeals()
+}
+
+func (r *Registry) beginRelease() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closing = true
 }
 
 // Sessions tells what there is of sessions, for [Decode].
@@ -154,7 +170,7 @@ func (f *Frozen) Endpoints() ([]json.RawMessage, error) {
 	for _, e := range f.entries {
 		h := handedEndpoint{
 			record: e.record(e.address, e.state != Stopped), State: e.state, Reason: e.reason, Past: e.past,
-			Live: slices.Contains(f.liveAt(e), e),
+			Live: slices.Contains(f.liveAt(e), e), handedManaged: r.managedLocked(e),
 		}
 		if !h.Live && e.live != nil { // the engine gave it up
 			h.Past = sum(e.past, e.live.Stats())
@@ -205,8 +221,11 @@ func (f *Frozen) Pause(ctx context.Context) ([]HandedSockets, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			f.paused = append(f.paused, e)
-		case e.live.Err() != nil: // it has failed meanwhile
-			all[i].Failed, all[i].Stats, errs[i] = e.live.Err().Error(), e.live.Stats(), nil
+		case isOver(e.live): // meanwhile
+			all[i].Failed, all[i].Stats, errs[i] = "it was one connection, which has ended", e.live.Stats(), nil
+			if err := e.live.Err(); err != nil {
+				all[i].Failed = err.Error()
+			}
 		default:
 			errs[i] = fmt.Errorf("cannot pause %q: %w", e.def.Name, errs[i])
 		}
@@ -220,6 +239,16 @@ func (f *Frozen) Pause(ctx context.Context) ([]HandedSockets, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// isOver says whether something serves no more: it has failed, or was one connection, which has ended.
+func isOver(live *echo.Endpoint) bool {
+	select {
+	case <-live.Done():
+		return true
+	default:
+		return live.Err() != nil
+	}
 }
 
 // CloseFiles closes the files that are handed.
@@ -254,6 +283,9 @@ func Decode(sessions, endpoints []json.RawMessage) (*Handed, error) {
 		if err == nil {
 			err = spec(e.Definition, e.Address).Validate()
 		}
+		if err == nil {
+			err = errors.Join(e.Given.check(), e.Back.check())
+		}
 		if err == nil && (e.State < Serving || e.State > Failed) {
 			err = fmt.Errorf("state %d is not known", e.State)
 		}
@@ -286,13 +318,21 @@ type Arrivals struct {
 	entries  []*entry
 	live     []*entry // those that sockets come for
 	lefts    map[*entry]time.Duration
+	kept     map[*entry]string // by what names a service manager keeps their sockets
 	sessions []handedSession
 }
 
-// Import enters what another daemon had; it is called instead of Restore. Adopt and Begin follow. The store, if there is one,
-// has it all already.
-func (r *Registry) Import(h *Handed) *Arrivals {
-	a := &Arrivals{registry: r, lefts: map[*entry]time.Duration{}, sessions: h.sessions}
+// Import enters what another daemon had, with the sockets that it had from a service manager, as many as Passed says and the
+// registry's from here on; it is called instead of Restore. Adopt, Resume and Begin follow. The store, if there is one, has it all already.
+func (r *Registry) Import(h *Handed, passed []*os.File) *Arrivals {
+	a := &Arrivals{registry: r, lefts: map[*entry]time.Duration{}, kept: map[*entry]string{}, sessions: h.sessions}
+	next := func() *os.File {
+		socket := passed[0]
+		passed = passed[1:]
+		return socket
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, one := range h.sessions {
 		s := (&session{sessionRecord: one.sessionRecord, ending: one.Ending}).init()
 		r.sessions[s.Name] = s
@@ -304,8 +344,9 @@ func (r *Registry) Import(h *Handed) *Arrivals {
 		}
 		e.define(one.Definition)
 		r.entries[e.def.Name] = e
-		r.rejoin(e)
+		r.rejoinLocked(e)
 		a.entries, a.lefts[e] = append(a.entries, e), one.Left
+		a.manageLocked(e, one.handedManaged, next)
 		if one.Live {
 			e.state = Failed // until it serves
 			a.live = append(a.live, e)
@@ -342,8 +383,8 @@ func (a *Arrivals) RestoreLedgers(all json.RawMessage) error {
 	return a.registry.engine.RestoreLedgers(all)
 }
 
-// Begin serves what was adopted, and has time go on for what may expire. An endpoint that cannot serve is Failed.
-func (a *Arrivals) Begin() {
+// Resume serves what was adopted. An endpoint that cannot serve is Failed.
+func (a *Arrivals) Resume() {
 	each(len(a.live), func(i int) {
 		if e := a.live[i]; e.live != nil {
 			if err := e.live.Resume(); err != nil {
@@ -352,7 +393,13 @@ func (a *Arrivals) Begin() {
 			}
 		}
 	})
+}
+
+// Begin has the registry live: time goes on for what may expire, and what has Failed is retried. A keeper hears from here on.
+func (a *Arrivals) Begin() {
+	a.settleKept()
 	r := a.registry
+	defer r.watchConnections(a.entries)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range a.live {
@@ -367,12 +414,20 @@ func (a *Arrivals) Begin() {
 	}
 }
 
+// longestHandOver is longer than any hand-over takes.
+const longestHandOver = time.Minute
+
 // beginLeasesLocked gives everything the time that it had left, but afterStart at least, so that its owner can come back.
 func (a *Arrivals) beginLeasesLocked() {
 	r, now := a.registry, time.Now()
 	for _, e := range a.entries {
 		if e.def.TTL > 0 {
-			r.leaseLocked(e, now.Add(max(min(a.lefts[e], e.def.TTL), afterStart)))
+			left := a.lefts[e]
+			// The time that was told counts, to the nanosecond, unless the wall clock was set while this was under way.
+			if took := left - e.expires.Sub(now); took >= 0 && took < longestHandOver {
+				left -= took
+			}
+			r.beginLeaseLocked(e, left, now)
 		}
 	}
 	known := map[*session]bool{}

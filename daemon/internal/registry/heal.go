@@ -180,12 +180,16 @@ func (r *Registry) heal(e *entry) {
 		return
 	}
 	defer e.release()
-	r.mu.Lock()
-	due := !r.closing && !e.gone && e.state == Failed
-	r.mu.Unlock()
-	if due {
+	if r.isDue(e) {
 		r.restart(r.heals.end, e)
 	}
+}
+
+// isDue says whether an entry is to be retried.
+func (r *Registry) isDue(e *entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closing && !e.gone && e.state == Failed
 }
 
 // restart binds an entry that has Failed where it was, or notes why it cannot. The caller has the turn.
@@ -199,22 +203,31 @@ func (r *Registry) restart(ctx context.Context, e *entry) {
 
 // stillFailed notes that an entry which has Failed could not be started. The caller has the turn.
 func (r *Registry) stillFailed(e *entry, why error) {
+	if r.noteStillFailed(e, why) {
+		r.logFailure(e.def.Name, why)
+	}
+}
+
+// noteStillFailed answers whether that is news.
+func (r *Registry) noteStillFailed(e *entry, why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case e.state != Failed || errors.Is(why, ErrClosing) || errors.Is(why, context.Canceled) || errors.Is(why, context.DeadlineExceeded):
 		// It is stopped, or who asked for it has left, which says nothing of the endpoint.
 	case r.failLocked(e, why):
-		r.logFailure(e, why)
 		r.tellLocked(event.StateChanged, e)
+		return true
 	default:
 		r.renewedLocked(e) // of the time of its next retry no event tells
 	}
+	return false
 }
 
-// logFailure writes into the log that an entry does not serve.
-func (r *Registry) logFailure(e *entry, why error) {
-	r.log.Error("an endpoint does not serve; it is tried again", "endpoint", e.def.Name, "error", why)
+// logFailure writes into the log that an endpoint does not serve. As for all that is written there, the caller must not hold the
+// lock: who reads the log may be slow, and nobody who only asks is to wait for that.
+func (r *Registry) logFailure(name string, why error) {
+	r.log.Error("an endpoint does not serve; it is tried again", "endpoint", name, "error", why)
 }
 
 // closeHeals ends the goroutines of retries and waits for them, and for a retry that is under way.

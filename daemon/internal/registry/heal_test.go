@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -362,6 +363,72 @@ func TestWhatTheEngineGaveUp(t *testing.T) {
 	}
 }
 
+// slowLog is who reads the log and does not go on until the registry was asked something, whatever is told.
+type slowLog struct {
+	slog.Handler
+	registry atomic.Pointer[Registry]
+	told     atomic.Int32
+}
+
+func (s *slowLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s *slowLog) Handle(_ context.Context, r slog.Record) error {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		s.registry.Load().Len()
+	}()
+	select {
+	case <-answered:
+		s.told.Add(1)
+		return nil
+	case <-time.After(30 * time.Second):
+		return fmt.Errorf("the registry does not answer while %q is written", r.Message)
+	}
+}
+
+// TestNobodyWaitsForTheLog: it may be a pipe whose reader hangs, or a disk. So the registry answers while it is written to.
+func TestNobodyWaitsForTheLog(t *testing.T) {
+	store := &memory{records: map[string][]byte{}}
+	taken := occupy(t)
+	stuck := tcp("stuck")
+	stuck.Listen = taken
+	keepServing(t, store, stuck, taken)
+	keepServing(t, store, nowhere("lost"), "127.0.0.1:7")
+	handler := &slowLog{}
+	r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Log: slog.New(handler)})
+	defer r.Close(ended())
+	handler.registry.Store(r)
+	told := func(want int32, what string) {
+		t.Helper()
+		soon(t, what, func() bool { return handler.told.Load() >= want })
+	}
+	if err := r.Restore(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	told(2, "what cannot be brought back")
+	withoutRetries(r)
+	lookingBy(r, func(footing) (netwatch.Sight, error) { return netwatch.Sight{}, errNoAnswer("it does not answer") })
+	r.heal(r.look("lost"))
+	told(3, "another reason")
+
+	mustCreate(t, r, tcp("given-up"))
+	e := r.look("given-up")
+	_ = e.live.Close(ended())
+	r.failed(e, e.live, net.ErrClosed)
+	told(4, "what the engine gave up")
+	r.heal(e)
+	told(5, "that it serves again")
+	was := netwatch.Sight{Indexes: [2]uint32{7, 0}}
+	r.mu.Lock()
+	e.seen = was
+	r.mu.Unlock()
+	r.compare(context.Background(), footing{interfaces: [2]string{"d0", ""}}, standing{e, was}, netwatch.Sight{})
+	told(6, "what has lost its interface")
+	r.postpone(errDisk, []*entry{e})
+	told(7, "what the store does not let go")
+}
+
 // TestAnUpdateOfWhatFailed may change all of it, and has it tried at once where it is to be.
 func TestAnUpdateOfWhatFailed(t *testing.T) {
 	store := &memory{records: map[string][]byte{}}
@@ -413,7 +480,10 @@ func TestAnApplyLeavesWhatFailed(t *testing.T) {
 	wantTold(t, w, "existing stuck failed")
 	mustApply(t, r, want(stuck, tcp("new")), ApplyOptions{}, "=stuck +new")
 	wantTold(t, w, "created new serving")
-	mustApply(t, r, want(stuck, tcp("new")), ApplyOptions{}, "=stuck =new")
+	changes, err := r.Apply(ctx, want(stuck, tcp("new")), ApplyOptions{})
+	if err != nil || done(changes) != "=stuck =new" || !errors.Is(changes[0].Failure, echo.ErrAddressInUse) || changes[1].Failure != nil {
+		t.Errorf("%+v, %v", changes, err)
+	}
 	wantTold(t, w)
 	if now := mustGet(t, r, "stuck"); now.State != Failed || now.RetryTime.IsZero() || !strings.Contains(now.Reason, "in use") {
 		t.Errorf("%+v", now)

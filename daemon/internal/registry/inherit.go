@@ -28,6 +28,8 @@ type Inherited struct {
 type Keeper interface {
 	// Keep keeps a copy of an endpoint's socket and answers its name there; empty: it could not.
 	Keep(endpoint string, socket *os.File) (name string)
+	// Kept counts a copy that it has kept already, for another process.
+	Kept(name string)
 	// Release gives the copy up, and returns when it is closed.
 	Release(name string)
 }
@@ -35,13 +37,14 @@ type Keeper interface {
 // given is a socket that the service manager has made for an endpoint. It has it open as long as the endpoint is there, so that
 // nobody can bind its address, and start takes it again.
 type given struct {
-	name      string // as the manager has it
-	protocol  echo.Protocol
-	address   echo.Address
-	device    string
-	handed    echo.Handed // ours, to be copied for each start
-	over      bool        // it was one connection, which is in use or has ended
-	forgotten bool        // the manager has passed it once, and not this time
+	name       string // as the manager has it
+	protocol   echo.Protocol
+	address    echo.Address
+	device     string
+	handed     echo.Handed // ours, to be copied for each start
+	connection bool        // it is one connection
+	over       bool        // which is in use or has ended
+	forgotten  bool        // the manager has passed it once, and not this time
 }
 
 // errNotPassed is why an endpoint does not serve whose socket has not come.
@@ -73,7 +76,7 @@ func (r *Registry) inherit(found []*entry, expected map[string]given) (created [
 		if in.KeptFor != "" {
 			continue
 		}
-		g := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed}
+		g := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed, connection: len(in.Handed.Connections) > 0}
 		g.address, _ = echo.ParseListen(in.Listen) // of a connection there may be none that can be listened on
 		if name := r.nameOf(found, expected, g); name != "" {
 			r.given[name] = g
@@ -110,7 +113,7 @@ func (r *Registry) nameOf(found []*entry, expected map[string]given, g *given) s
 
 // takeBack finds the endpoint that a socket was kept for.
 func (r *Registry) takeBack(in Inherited) {
-	e := r.entries[in.KeptFor]
+	e := r.look(in.KeptFor)
 	kept := &given{name: in.Name, protocol: in.Protocol, device: in.Interface, handed: in.Handed}
 	kept.address, _ = echo.ParseListen(in.Listen)
 	var why string
@@ -157,7 +160,7 @@ func (g *given) close() {
 func (r *Registry) entryOf(g *given, listen string) *entry {
 	label := labelOf(g.name)
 	name := label
-	for i := 2; r.entries[name] != nil; i++ {
+	for i := 2; r.look(name) != nil; i++ {
 		name = label + "-" + strconv.Itoa(i)
 	}
 	if other := r.given[label]; name != label && (other == nil || other.name != g.name) {
@@ -170,7 +173,7 @@ func (r *Registry) entryOf(g *given, listen string) *entry {
 	e := newEntry(def, time.Now())
 	e.release()
 	e.announced, e.state = true, Failed // until it serves
-	r.entries[name] = e
+	r.reserve(name, e)
 	return e
 }
 
@@ -192,22 +195,22 @@ func labelOf(name string) string {
 	return label
 }
 
-// keepCreated writes the records of endpoints that have come with their sockets. That of a connection ends with it.
-func (r *Registry) keepCreated(created []*entry) error {
+// keepCreated writes the records of endpoints that have come with their sockets. That of a connection ends with it. Where it cannot
+// they serve nevertheless: their sockets come again, and so do they.
+func (r *Registry) keepCreated(created []*entry) {
 	records := make([]record, 0, len(created))
 	for _, e := range created {
 		records = append(records, e.record(e.address, true))
 	}
-	return r.write(records, nil)
+	if err := r.write(records, nil); err != nil {
+		r.log.Error("cannot keep the endpoints of passed sockets; they are there for as long as their sockets are passed", "error", err)
+	}
 }
 
 // listen has the engine serve a spec by the socket that there is for it, or by one that it binds.
 func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, error) {
 	name := nameOfTag(s)
-	r.mu.Lock()
-	back, g := r.back[name], r.given[name]
-	delete(r.back, name)
-	r.mu.Unlock()
+	back, g := r.socketsOf(name)
 	if back != nil {
 		live, err := r.adopt(ctx, s, back.handed)
 		if err == nil {
@@ -219,7 +222,7 @@ func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, err
 	if g != nil && g.fits(s) {
 		return r.adoptGiven(ctx, s, g)
 	}
-	if g != nil && len(g.handed.Connections) > 0 {
+	if g != nil && g.connection {
 		return nil, fmt.Errorf("%w: it was one connection, and what it is served by cannot change", ErrNotServing)
 	}
 	live, err := r.engine.Listen(ctx, s)
@@ -227,6 +230,15 @@ func (r *Registry) listen(ctx context.Context, s echo.Spec) (*echo.Endpoint, err
 		r.keepSocket(name, live)
 	}
 	return live, err
+}
+
+// socketsOf answers what was kept for an endpoint, which is there once, and what the service manager has made for it; nil: nothing.
+func (r *Registry) socketsOf(name string) (back, g *given) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	back, g = r.back[name], r.given[name]
+	delete(r.back, name)
+	return back, g
 }
 
 func nameOfTag(s echo.Spec) string {
@@ -239,7 +251,7 @@ func (r *Registry) adoptGiven(ctx context.Context, s echo.Spec, g *given) (*echo
 	if g.forgotten {
 		return nil, g.errNotPassed()
 	}
-	if len(g.handed.Connections) == 0 {
+	if !g.connection {
 		// The manager has it open: what it holds is not ours to end, and another start needs it again.
 		socket, err := echo.Duplicate(g.handed.Socket)
 		if err != nil {
@@ -247,14 +259,18 @@ func (r *Registry) adoptGiven(ctx context.Context, s echo.Spec, g *given) (*echo
 		}
 		return r.adopt(ctx, s, echo.Handed{Socket: socket})
 	}
-	r.mu.Lock()
-	over := g.over
-	g.over = true
-	r.mu.Unlock()
-	if over {
+	if r.useUp(g) {
 		return nil, fmt.Errorf("%w: it was one connection, which has ended", ErrNotServing)
 	}
 	return r.adopt(ctx, s, g.handed)
+}
+
+// useUp notes that a connection is in use, and answers whether it was already.
+func (r *Registry) useUp(g *given) (over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	over, g.over = g.over, true
+	return over
 }
 
 // adopt serves sockets that exist. When it fails, they are closed.
@@ -300,29 +316,37 @@ func (r *Registry) end(ctx context.Context, live *echo.Endpoint) {
 
 // letGo has the keeper give up the socket of what ends, or has ended.
 func (r *Registry) letGo(live *echo.Endpoint) {
-	r.mu.Lock()
-	name, kept := r.kept[live]
-	delete(r.kept, live)
-	r.mu.Unlock()
-	if kept {
+	if name, kept := r.notKept(live); kept {
 		r.keeper.Release(name)
 	}
+}
+
+func (r *Registry) notKept(live *echo.Endpoint) (name string, kept bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, kept = r.kept[live]
+	delete(r.kept, live)
+	return name, kept
 }
 
 // bindsItself has an endpoint whose socket the service manager does not pass any more become one as all others. The caller has
 // the turn.
 func (r *Registry) bindsItself(e *entry) error {
-	r.mu.Lock()
-	g := r.given[e.def.Name]
-	forgotten := g != nil && g.forgotten
-	if forgotten {
-		delete(r.given, e.def.Name)
-	}
-	r.mu.Unlock()
-	if !forgotten {
+	if !r.forgetForgotten(e.def.Name) {
 		return nil
 	}
 	return r.keep(e.record(e.address, r.running(e)))
+}
+
+func (r *Registry) forgetForgotten(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.given[name]
+	if g == nil || !g.forgotten {
+		return false
+	}
+	delete(r.given, name)
+	return true
 }
 
 // inheritedLocked is the name that the service manager has for the socket of a definition; empty: it has none.
@@ -336,7 +360,7 @@ func (r *Registry) inheritedLocked(def Definition, had netip.AddrPort) string {
 // isConnectionLocked says whether an endpoint is one connection, which is never kept.
 func (r *Registry) isConnectionLocked(name string) bool {
 	g := r.given[name]
-	return g != nil && len(g.handed.Connections) > 0
+	return g != nil && g.connection
 }
 
 // forgetSocketLocked closes the socket of an endpoint that is gone. The manager may pass it again to the next process.

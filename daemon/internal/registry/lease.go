@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
 )
 
@@ -100,6 +99,15 @@ func (d Definition) expiry(now time.Time) time.Time {
 	return now.Add(d.TTL)
 }
 
+// expiry is that of a definition which the entry has, or gets: a renewal soon after a start takes nothing from anybody.
+func (e *entry) expiry(def Definition, now time.Time) time.Time {
+	expires := def.expiry(now)
+	if !expires.IsZero() && expires.Before(e.atLeast) {
+		return e.atLeast
+	}
+	return expires
+}
+
 // overLocked says whether an entry's time is over, or its session's.
 func (e *entry) overLocked(now time.Time) bool {
 	return !e.expires.IsZero() && !e.expires.After(now) || e.session != nil && e.session.ending
@@ -184,15 +192,7 @@ func (r *Registry) expireTaken(taken []*entry) {
 			e.release()
 		}
 	}()
-	var over []*entry
-	r.mu.Lock()
-	for _, e := range taken {
-		// Since it was found, it may have been deleted or renewed; and from now on it cannot be.
-		if !r.closing && !e.gone && e.overLocked(time.Now()) {
-			over = append(over, e)
-		}
-	}
-	r.mu.Unlock()
+	over := r.overOf(taken)
 	if len(over) == 0 {
 		return
 	}
@@ -213,25 +213,34 @@ func (r *Registry) expireTaken(taken []*entry) {
 	r.leases.refused = false
 }
 
+// overOf answers those of the entries whose time is over. Since one was found, it may have been deleted or renewed; from now on
+// it cannot be, as the caller has its turn.
+func (r *Registry) overOf(taken []*entry) (over []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range taken {
+		if !r.closing && !e.gone && e.overLocked(time.Now()) {
+			over = append(over, e)
+		}
+	}
+	return over
+}
+
 // cutDrain ends the drain of an entry, if one is under way.
 func (r *Registry) cutDrain(e *entry) {
-	r.mu.Lock()
-	var live *echo.Endpoint
-	if e.state == Draining {
-		live = e.live
-	}
-	r.mu.Unlock()
-	if live != nil {
-		_ = live.Close(ended()) // what it answers is told to the call that started the drain
+	if now := r.copyOf(e); now.state == Draining && now.live != nil {
+		_ = now.live.Close(ended()) // what it answers is told to the call that started the drain
 	}
 }
 
 // postpone has entries looked at later that the store did not let go.
 func (r *Registry) postpone(err error, entries []*entry) {
+	if r.refused() {
+		r.log.Error("cannot delete endpoints that have expired; they stay and are tried again", "first", entries[0].def.Name,
+			"endpoints", len(entries), "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refusedLocked("cannot delete endpoints that have expired; they stay and are tried again", "first", entries[0].def.Name,
-		"endpoints", len(entries), "error", err)
 	for _, e := range entries {
 		e.lease.refused++
 		e.lease.entry = e
@@ -239,12 +248,13 @@ func (r *Registry) postpone(err error, entries []*entry) {
 	}
 }
 
-// refusedLocked writes into the log that the store does not let go what is over, once until it does so again.
-func (r *Registry) refusedLocked(text string, args ...any) {
-	if !r.leases.refused {
-		r.leases.refused = true
-		r.log.Error(text, args...)
-	}
+// refused notes that the store does not let go what is over, and answers whether that is news: once until it does so again.
+func (r *Registry) refused() (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news = !r.leases.refused
+	r.leases.refused = true
+	return news
 }
 
 // beginLeasesLocked gives what was restored its time: what is left of it, but afterStart at least. A wall clock that was set back
@@ -253,13 +263,18 @@ func (r *Registry) beginLeasesLocked() {
 	now := time.Now()
 	for _, e := range r.entries {
 		if e.def.TTL > 0 {
-			left := max(min(e.expires.Sub(now), e.def.TTL), afterStart) // e.expires is from the store: by the wall clock
-			r.leaseLocked(e, now.Add(left))
+			r.beginLeaseLocked(e, e.expires.Sub(now), now) // e.expires is from the store: by the wall clock
 		}
 	}
 	for _, s := range r.sessions {
 		r.scheduleLocked(&s.lease, now.Add(max(s.Grace, afterStart)))
 	}
+}
+
+// beginLeaseLocked gives an entry what is left of its ttl.
+func (r *Registry) beginLeaseLocked(e *entry, left time.Duration, now time.Time) {
+	e.atLeast = now.Add(afterStart)
+	r.leaseLocked(e, now.Add(max(min(left, e.def.TTL), afterStart)))
 }
 
 // closeLeases ends the goroutines of leases and waits for them. What was over by then and is still there is so after the
@@ -269,9 +284,10 @@ func (r *Registry) closeLeases() {
 	r.leases.wg.Wait()
 }
 
-// Renew has an endpoint expire its ttl from now; ttl, where it is not 0, becomes its ttl first, which is an update. Without
-// one it is none: neither the etag nor the update time changes, and no event tells of it, since owners may renew each second.
-// It is kept when it returns. The error is ErrNotFound, ErrDraining, ErrNoTTL or ErrNotStored.
+// Renew has an endpoint expire its ttl from now, and what a start brought back no sooner than afterStart behind that; ttl, where it
+// is not 0, becomes its ttl first, which is an update. Without one it is none: neither the etag nor the update time changes, and no
+// event tells of it, since owners may renew each second. It is kept when it returns. The error is ErrNotFound, ErrDraining,
+// ErrNoTTL or ErrNotStored.
 func (r *Registry) Renew(ctx context.Context, name string, ttl time.Duration) (Endpoint, error) {
 	e, err := r.takeUndrained(ctx, name)
 	if err != nil {
@@ -318,21 +334,7 @@ func (r *Registry) drainError(name string) error {
 func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl time.Duration) ([]string, error) {
 	found := r.behind("", math.MaxInt, false)
 	found = slices.DeleteFunc(found, func(s sight) bool { return s.TTL == 0 || match != nil && !match(&s.Endpoint) })
-	var free, busy []*entry
-	r.mu.Lock()
-	for _, s := range found {
-		e := r.entries[s.Name]
-		if e == nil || e.uid != s.UID {
-			continue
-		}
-		select {
-		case e.turn <- struct{}{}:
-			free = append(free, e)
-		default:
-			busy = append(busy, e)
-		}
-	}
-	r.mu.Unlock()
+	free, busy := r.takeFree(found)
 	names, err := r.renewLeased(free, ttl)
 	if err != nil {
 		return names, err
@@ -354,6 +356,25 @@ func (r *Registry) RenewAll(ctx context.Context, match func(*Endpoint) bool, ttl
 	waiting.Wait()
 	slices.Sort(names)
 	return names, err
+}
+
+// takeFree takes the turns on what was seen that nobody else has, and answers what is still there.
+func (r *Registry) takeFree(seen []sight) (free, busy []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range seen {
+		e := r.entries[s.Name]
+		if e == nil || e.uid != s.UID {
+			continue
+		}
+		select {
+		case e.turn <- struct{}{}:
+			free = append(free, e)
+		default:
+			busy = append(busy, e)
+		}
+	}
+	return free, busy
 }
 
 // renewBusy is renewLeased of an entry whose turn has to be waited for.
@@ -400,7 +421,7 @@ func (r *Registry) renewTaken(entries []*entry, ttl time.Duration) error {
 		if ttl != 0 && ttl != e.def.TTL {
 			rec.TTL, rec.UpdateTime = ttl, now
 		}
-		rec.ExpireTime = rec.expiry(now)
+		rec.ExpireTime = e.expiry(rec.Definition, now)
 		records = append(records, rec)
 	}
 	if err := r.write(records, nil); err != nil {

@@ -154,6 +154,54 @@ func TestTimeWhileTheDaemonWasDownCounts(t *testing.T) {
 	})
 }
 
+// TestARenewalAfterAStartShortensNothing renews what a start has given more time than its ttl, in each way: it lives as long as its
+// owner was promised.
+func TestARenewalAfterAStartShortensNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{records: map[string][]byte{}}
+		start := time.Now()
+		names := []string{"applied", "described", "one", "several", "shorter", "updated"}
+		for _, name := range names {
+			keepStopped(t, store, withTTL(name, 3*time.Second), start)
+		}
+		r := restored(t, Config{Store: store})
+		defer r.Close(ended())
+		ctx := context.Background()
+		pass(1200 * time.Millisecond)
+
+		_, one := r.Renew(ctx, "one", 0)
+		_, shorter := r.Renew(ctx, "shorter", time.Second)
+		_, several := r.RenewAll(ctx, func(e *Endpoint) bool { return e.Name == "several" }, 0)
+		_, updated := r.Update(ctx, "updated", UpdateOptions{}, func(d Definition) (Definition, error) { d.TTL = 2 * time.Second; return d, nil })
+		_, applied := r.Apply(ctx, []Wanted{
+			wantedWith("applied", func(d *Definition) { d.TTL = 3 * time.Second }),
+			wantedWith("described", func(d *Definition) { d.TTL, d.Description = 3*time.Second, "x" }),
+		}, ApplyOptions{})
+		if err := errors.Join(one, shorter, several, updated, applied); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			var rec record
+			if err := json.Unmarshal(store.get(name), &rec); err != nil || !rec.ExpireTime.Equal(start.Add(afterStart)) {
+				t.Errorf("%s: the record has %v, %v", name, rec.ExpireTime.Sub(start), err)
+			}
+			if e, err := r.Get(name); err != nil || !e.ExpireTime.Equal(start.Add(afterStart)) {
+				t.Errorf("%s expires %v after the start: %v", name, e.ExpireTime.Sub(start), err)
+			}
+		}
+		pass(time.Until(start.Add(afterStart - 1)))
+		if e, err := r.Renew(ctx, "one", 0); err != nil || !e.ExpireTime.Equal(start.Add(afterStart-1+3*time.Second)) {
+			t.Errorf("renewed for longer than that it expires %v after the start: %v", e.ExpireTime.Sub(start), err)
+		}
+		if there := r.Len(); there != len(names) {
+			t.Errorf("%d are there", there)
+		}
+		if pass(1); r.Len() != 1 {
+			t.Errorf("%d are there after that", r.Len())
+		}
+	})
+}
+
 // TestNothingExpiresWhileTheDaemonStops has the time of an endpoint end after the registry was closed: the next start decides.
 func TestNothingExpiresWhileTheDaemonStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

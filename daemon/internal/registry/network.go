@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/netwatch"
 )
@@ -58,8 +59,18 @@ func (r *Registry) watchNetwork() {
 // follow says what is to be followed: the links and addresses of namespaces in which an entry has Failed or is bound to an
 // interface, and the names of all.
 func (r *Registry) follow() {
-	links, names := map[string]bool{}, map[string]bool{}
+	links, names := r.toFollow()
+	// One that does not answer would hold us up.
+	hangs := func(name string, _ bool) bool { return r.looks.hangs(namespace(name)) }
+	maps.DeleteFunc(links, hangs)
+	maps.DeleteFunc(names, hangs)
+	r.network.Follow(slices.Sorted(maps.Keys(links)), slices.Sorted(maps.Keys(names)))
+}
+
+func (r *Registry) toFollow() (links, names map[string]bool) {
+	links, names = map[string]bool{}, map[string]bool{}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, e := range r.entries {
 		f := footingOf(spec(e.def, e.address))
 		where := string(f.namespace)
@@ -73,12 +84,7 @@ func (r *Registry) follow() {
 			names[where] = true
 		}
 	}
-	r.mu.Unlock()
-	// One that does not answer would hold us up.
-	hangs := func(name string, _ bool) bool { return r.looks.hangs(namespace(name)) }
-	maps.DeleteFunc(links, hangs)
-	maps.DeleteFunc(names, hangs)
-	r.network.Follow(slices.Sorted(maps.Keys(links)), slices.Sorted(maps.Keys(names)))
+	return links, names
 }
 
 // retryWhere retries what has Failed where something has changed.
@@ -101,18 +107,7 @@ type standing struct {
 
 // lookAround finds what has lost what it stands on, where something has changed, or everywhere.
 func (r *Registry) lookAround(ctx context.Context, changed netwatch.Changes, all bool) {
-	on := map[footing][]standing{}
-	r.mu.Lock()
-	for _, e := range r.entries {
-		if e.state != Serving || e.live == nil {
-			continue
-		}
-		f := footingOf(spec(e.def, e.address))
-		if all && !f.isPlain() || f.namespace != "" && changed.Names || f.isBound() && changed.Links[string(f.namespace)] {
-			on[f] = append(on[f], standing{e, e.seen})
-		}
-	}
-	r.mu.Unlock()
+	on := r.standingWhere(changed, all)
 	footings := slices.Collect(maps.Keys(on))
 	each(len(footings), func(i int) {
 		f := footings[i]
@@ -124,6 +119,23 @@ func (r *Registry) lookAround(ctx context.Context, changed netwatch.Changes, all
 			r.compare(ctx, f, s, now)
 		}
 	})
+}
+
+// standingWhere answers what serves and may have lost what it stands on.
+func (r *Registry) standingWhere(changed netwatch.Changes, all bool) map[footing][]standing {
+	on := map[footing][]standing{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.entries {
+		if e.state != Serving || e.live == nil {
+			continue
+		}
+		f := footingOf(spec(e.def, e.address))
+		if all && !f.isPlain() || f.namespace != "" && changed.Names || f.isBound() && changed.Links[string(f.namespace)] {
+			on[f] = append(on[f], standing{e, e.seen})
+		}
+	}
+	return on
 }
 
 // compare ends what serves and does not stand on what its names mean now, and has it serve there.
@@ -149,22 +161,36 @@ func (r *Registry) compare(ctx context.Context, f footing, s standing, now netwa
 	case <-soon.Done():
 		return // who changes it may do so for long; the next look finds it again
 	}
-	r.mu.Lock()
-	live := e.live
-	if r.closing || e.gone || e.state != Serving || e.seen != s.seen || live == nil {
-		r.mu.Unlock()
+	live := r.lose(s, why, until)
+	if live == nil {
 		return
 	}
-	r.failLocked(e, why)
-	e.lost = until
-	r.logFailure(e, why)
-	r.tellLocked(event.StateChanged, e)
-	r.mu.Unlock()
 	r.end(ended(), live)
-	r.mu.Lock()
-	e.past, e.live = sum(e.past, live.Stats()), nil
-	r.mu.Unlock()
+	r.part(e, live)
+	r.logFailure(e.def.Name, why)
 	if until == nil {
 		r.restart(ctx, e)
 	}
+}
+
+// lose notes that an entry has lost what it stands on, and answers what is to be closed; nil: nothing, since it is not as it was
+// seen any more. The caller has the turn.
+func (r *Registry) lose(s standing, why, until error) *echo.Endpoint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := s.entry
+	if r.closing || e.gone || e.state != Serving || e.seen != s.seen || e.live == nil {
+		return nil
+	}
+	r.failLocked(e, why)
+	e.lost = until
+	r.tellLocked(event.StateChanged, e)
+	return e.live
+}
+
+// part takes from an entry what has served it and is closed, and keeps what that has counted. The caller has the turn.
+func (r *Registry) part(e *entry, live *echo.Endpoint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.past, e.live = sum(e.past, live.Stats()), nil
 }

@@ -78,19 +78,16 @@ func (r *Registry) write(puts []record, deletes []string) error {
 	return nil
 }
 
-// Restore brings back what the store holds; it is called once, before anything else. An endpoint that cannot be bound
+// Restore brings back what the store holds; it is called once, before anything that creates or changes. An endpoint that cannot be bound
 // is there as Failed, with the reason, and is tried again by itself; so is one whose network namespace does not answer within
-// lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error is about the store: a record that cannot be read is never skipped in silence.
+// lookPatience. It holds up no other. What has a lease, or a session, lives five seconds from when this returns at least. The error
+// is about the store: a record that cannot be read is never skipped in silence.
 func (r *Registry) Restore(ctx context.Context) error {
 	found, expected, err := r.readStore()
 	if err != nil {
 		return err
 	}
-	r.heals.held = true // nobody else is here yet
-	for _, e := range found {
-		r.entries[e.def.Name] = e
-		r.rejoin(e)
-	}
+	r.admitAll(found)
 	created := r.inherit(found, expected)
 	found = append(found, created...)
 	var meant []*entry // to serve
@@ -101,9 +98,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	}
 	slow := r.lookAhead(ctx, meant)
 	each(len(meant), func(i int) { r.revive(ctx, meant[i], slow) })
-	if err := r.keepCreated(created); err != nil {
-		return err
-	}
+	r.keepCreated(created)
 	r.watchConnections(created)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,6 +143,17 @@ func (r *Registry) readStore() (found []*entry, expected map[string]given, err e
 	return found, expected, err
 }
 
+// admitAll takes in what was found. What is meant to serve nobody retries until it was tried.
+func (r *Registry) admitAll(found []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heals.held = true
+	for _, e := range found {
+		r.entries[e.def.Name] = e
+		r.rejoinLocked(e)
+	}
+}
+
 // revive binds a restored endpoint, or notes why it cannot. What is slow is not waited for again.
 func (r *Registry) revive(ctx context.Context, e *entry, slow map[footing]error) {
 	s := spec(e.def, e.address)
@@ -159,14 +165,16 @@ func (r *Registry) revive(ctx context.Context, e *entry, slow map[footing]error)
 	} else {
 		live, seen, err = r.bind(ctx, s)
 	}
+	if err != nil {
+		r.log.Error("cannot bring back an endpoint; it is tried again", "endpoint", e.def.Name, "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
 		r.failLocked(e, err)
-		r.log.Error("cannot bring back an endpoint; it is tried again", "endpoint", e.def.Name, "error", err)
-		return
+	} else {
+		r.servesLocked(e, live, seen)
 	}
-	r.servesLocked(e, live, seen)
 }
 
 // clone makes a copy that shares nothing.

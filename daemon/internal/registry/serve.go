@@ -103,13 +103,7 @@ func (r *Registry) Stop(ctx context.Context, name string, drain time.Duration) (
 // hurry shortens a drain that is under way: whoever stops or deletes a draining endpoint means it no later than this. It
 // returns when the drain has ended, or ctx has; a caller that leaves cuts nothing.
 func (r *Registry) hurry(ctx context.Context, name, etag string, drain time.Duration) {
-	r.mu.Lock()
-	e := r.entries[name]
-	var live *echo.Endpoint
-	if e != nil && e.state == Draining && e.checkETag(etag) == nil {
-		live = e.live
-	}
-	r.mu.Unlock()
+	live := r.draining(name, etag)
 	if live == nil {
 		return
 	}
@@ -122,6 +116,16 @@ func (r *Registry) hurry(ctx context.Context, name, etag string, drain time.Dura
 		// What it answers is told to the call that started the drain.
 		_ = live.Close(ended())
 	}
+}
+
+// draining answers what an endpoint is drained of, or nil.
+func (r *Registry) draining(name, etag string) *echo.Endpoint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[name]; e != nil && e.state == Draining && e.checkETag(etag) == nil {
+		return e.live
+	}
+	return nil
 }
 
 // retire ends what serves an entry. It tells when the entry drains; what comes of it is the caller's to tell: it is stopped,
@@ -188,13 +192,16 @@ func (r *Registry) close() {
 	}
 }
 
+func (r *Registry) isClosing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closing
+}
+
 // bind has the engine listen, unless the daemon is stopping, and answers what it listens on, as it was just before. It takes
 // no longer than ctx, or lookPatience.
 func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, netwatch.Sight, error) {
-	r.mu.Lock()
-	closing := r.closing
-	r.mu.Unlock()
-	if closing {
+	if r.isClosing() {
 		return nil, netwatch.Sight{}, ErrClosing
 	}
 	seen, err := r.lookBeforeBinding(ctx, s)

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -264,29 +266,21 @@ func (r *Registry) beginEnd(name, secret string) (*session, error) {
 // endSession ends a session whose lease is over: its endpoints are deleted, those too that are being created in it, then it
 // is forgotten. What the store does not let go is tried again.
 func (r *Registry) endSession(s *session) {
-	r.mu.Lock()
-	if r.closing || s.hold != nil || s.lease.place > 0 {
-		r.mu.Unlock()
-		return // held again since its time came, and perhaps left again
+	members, ends := r.membersOfEnding(s)
+	if !ends {
+		return
 	}
-	s.ending = true
-	members := make([]*entry, 0, len(s.entries))
-	for e := range s.entries {
-		members = append(members, e)
-	}
-	r.mu.Unlock()
 	r.expire(members)
-
-	r.mu.Lock()
-	left := len(s.entries)
-	closing := r.closing
-	r.mu.Unlock()
+	left, closing := r.membersLeft(s)
 	if closing {
 		return
 	}
 	var err error
 	if left == 0 && r.store != nil {
 		err = r.store.Delete(sessionKind, s.Name)
+	}
+	if err != nil && r.refused() {
+		r.log.Error("cannot forget a session that is over; it is tried again", "session", s.Name, "error", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -295,11 +289,26 @@ func (r *Registry) endSession(s *session) {
 		close(s.over)
 		return
 	}
-	if err != nil {
-		r.refusedLocked("cannot forget a session that is over; it is tried again", "session", s.Name, "error", err)
-	}
 	s.lease.refused++
 	r.scheduleLocked(&s.lease, time.Now().Add(s.lease.patience()))
+}
+
+// membersOfEnding has a session end, and answers what is to end with it, unless it is held again since its time came, and perhaps
+// left again.
+func (r *Registry) membersOfEnding(s *session) (members []*entry, ends bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing || s.hold != nil || s.lease.place > 0 {
+		return nil, false
+	}
+	s.ending = true
+	return slices.Collect(maps.Keys(s.entries)), true
+}
+
+func (r *Registry) membersLeft(s *session) (left int, closing bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(s.entries), r.closing
 }
 
 // keepSession writes a session's record, if there is a store.
@@ -324,14 +333,16 @@ func (r *Registry) restoreSessions() error {
 		if err := json.Unmarshal(value, &s.sessionRecord); err != nil {
 			return fmt.Errorf("cannot understand session %q in the state file: %w", key, err)
 		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.sessions[s.Name] = s
 		return nil
 	})
 }
 
-// rejoin makes a restored entry a part of its session again. One whose session nothing is known of ends as if that session's
+// rejoinLocked makes a restored entry a part of its session again. One whose session nothing is known of ends as if that session's
 // client had left.
-func (r *Registry) rejoin(e *entry) {
+func (r *Registry) rejoinLocked(e *entry) {
 	if e.def.Session == "" {
 		return
 	}

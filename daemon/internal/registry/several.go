@@ -208,16 +208,21 @@ func (r *Registry) takeOrReserve(ctx context.Context, name string, missing func(
 		if e = missing(name); e == nil {
 			return nil, nil
 		}
-		r.mu.Lock()
-		free := r.entries[name] == nil
-		if free {
-			r.entries[name] = e
-		}
-		r.mu.Unlock()
-		if free {
+		if r.reserve(name, e) {
 			return e, nil
 		}
 	}
+}
+
+// reserve gives an entry a name, unless another has it.
+func (r *Registry) reserve(name string, e *entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.entries[name] != nil {
+		return false
+	}
+	r.entries[name] = e
+	return true
 }
 
 // giveAll gives the turns back, and with them the names that came to nothing.

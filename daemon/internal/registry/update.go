@@ -42,7 +42,7 @@ func (r *Registry) Update(ctx context.Context, name string, opt UpdateOptions, c
 	}
 	now, expires := time.Now(), e.expires
 	if def.TTL != e.def.TTL {
-		expires = def.expiry(now)
+		expires = e.expiry(def, now)
 	}
 	if opt.ValidateOnly || e.tag == def.etag() {
 		wanted := r.copyOf(e)

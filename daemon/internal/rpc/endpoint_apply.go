@@ -67,7 +67,7 @@ func wantedFromProto(endpoints []*echov1.Endpoint) ([]registry.Wanted, error) {
 }
 
 // applyReply writes what an apply does. The fields that differ are left out, and counted, where they would be too much for a
-// gRPC client.
+// gRPC client; of why something stays FAILED, that it does is told all the same.
 func applyReply(changes []registry.Change) *echov1.ApplyEndpointsResponse {
 	resp := &echov1.ApplyEndpointsResponse{Changes: make([]*echov1.EndpointChange, 0, len(changes))}
 	for _, c := range changes {
@@ -75,6 +75,13 @@ func applyReply(changes []registry.Change) *echov1.ApplyEndpointsResponse {
 	}
 	size := proto.Size(resp)
 	for i, c := range changes {
+		if c.Failure != nil {
+			failure := c.Failure.Error()
+			if size += len(failure) + 8; size > maxPageBytes { // 8: what a text costs within a message
+				failure = "see its stateReason"
+			}
+			resp.Changes[i].Failure = failure
+		}
 		if c.Action != registry.ActionUpdate && c.Action != registry.ActionReplace {
 			continue
 		}

@@ -118,6 +118,25 @@ func TestAnApplyOfLargeChangesCountsWhatItLeavesOut(t *testing.T) {
 	}
 }
 
+// TestAnApplyTellsWhatStaysFailed, however many do.
+func TestAnApplyTellsWhatStaysFailed(t *testing.T) {
+	why := errors.New("cannot bind " + strings.Repeat("x", 1<<20))
+	var changes []registry.Change
+	for range 4 {
+		changes = append(changes, registry.Change{Name: "a", Action: registry.ActionNone, Failure: why})
+	}
+	changes = append(changes, registry.Change{Name: "b", Action: registry.ActionNone})
+	resp := applyReply(changes)
+	for i, want := range []string{why.Error(), why.Error(), "see its stateReason", "see its stateReason", ""} {
+		if got := resp.GetChanges()[i].GetFailure(); got != want {
+			t.Errorf("%d: %.40s, want %.40s", i, got, want)
+		}
+	}
+	if proto.Size(resp) > maxPageBytes {
+		t.Errorf("it has %d bytes", proto.Size(resp))
+	}
+}
+
 func TestFieldChanges(t *testing.T) {
 	before := registry.Definition{
 		Name: "a", Protocol: echo.TCP, Listen: ":7", Labels: map[string]string{"rack": "r1", "gone": "x", "same": "s"},

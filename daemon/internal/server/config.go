@@ -82,7 +82,7 @@ func (c Config) check() error {
 				"use a loopback address or the unix socket, or say --insecure if the network is yours alone", l.flag, l.address))
 		}
 	}
-	passed := c.Manager != nil && len(c.Manager.Sockets) > 0
+	passed := c.Manager != nil && len(c.Manager.Sockets) > 0 || c.Predecessor != nil
 	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" && !passed {
 		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
 	}

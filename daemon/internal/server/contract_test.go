@@ -53,7 +53,7 @@ func TestContract(t *testing.T) {
 			}
 			d := startDaemon(t, config)
 			calls := connect(t, d)
-			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), bulkCases(taken.Addr().String()), applyCases(taken.Addr().String()), leaseCases(), placeCases(), probeCases(taken.Addr().(*net.TCPAddr).AddrPort()), ledgerCases(), probeTargetCases(d), probeLimitCases(), monitorCases(), eventCases(), readinessCases()) {
+			for _, c := range slices.Concat(endpointCases(taken.Addr().String()), limitCases(), bulkCases(taken.Addr().String()), applyCases(taken.Addr().String()), leaseCases(), placeCases(), probeCases(taken.Addr().(*net.TCPAddr).AddrPort()), ledgerCases(), probeTargetCases(d), probeLimitCases(), monitorCases(), eventCases(), readinessCases(), upgradeCases()) {
 				t.Run(c.name, func(t *testing.T) { c.run(t, calls) })
 			}
 		})

@@ -20,6 +20,7 @@ const maxSocketPath = 107
 // controlListeners are where a daemon takes control calls; nil is switched off.
 type controlListeners struct {
 	grpc, http, unix net.Listener
+	unixPassed       bool // the service manager has made it, and its file
 }
 
 // listen answers every control listener, or none: those that are given, which exist already, and for the others those that the

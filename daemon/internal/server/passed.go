@@ -52,6 +52,7 @@ func takeControl(m *handover.Manager) (given controlListeners, err error) {
 			errs = append(errs, fmt.Errorf("two sockets of the name %s were passed, and one is taken: the second is %s", s.Name, s))
 		default:
 			*place, err = net.FileListener(s.File)
+			given.unixPassed = given.unixPassed || s.Name == passedUnix
 			errs = append(errs, err)
 		}
 		_ = s.File.Close() // the listener has a descriptor of its own

@@ -129,7 +129,7 @@ type daemon struct {
 
 	barrier    rpc.Barrier     // refuses changes for the moment of an upgrade
 	arrival    *arrival        // what was taken over from another process; nil: nothing
-	upgrading  sync.Mutex      // held by the upgrade that is under way
+	upgrading  chan struct{}   // full while an upgrade is under way, and once there are to be none
 	life       context.Context // ends when the daemon is to stop
 	handedOver chan struct{}   // closed when another process is the daemon
 	gone       error           // what is known to be wrong with that one; written before
@@ -139,6 +139,7 @@ type daemon struct {
 func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	d := &daemon{
 		config: c, log: c.Log, listeners: listeners, readiness: newReadiness(), gate: rpc.NewGate(), handedOver: make(chan struct{}),
+		upgrading: make(chan struct{}, 1),
 	}
 	listeners.canRest()
 	defer func() {
@@ -198,9 +199,14 @@ func (d *daemon) restore(ctx context.Context) error {
 	if d.config.storeHealth != nil {
 		d.lookout.store = d.config.storeHealth
 	}
-	if d.stateReport.Lost != nil {
-		return nil // there is nothing to bring back, which readiness says
+	if d.stateReport.Lost == nil { // else there is nothing to bring back, which readiness says
+		return d.bringBack(ctx)
 	}
+	return nil
+}
+
+// bringBack brings back what the store holds.
+func (d *daemon) bringBack(ctx context.Context) error {
 	if err := d.registry.Restore(ctx); err != nil {
 		return fmt.Errorf("cannot bring back the endpoints: %w", err)
 	}
@@ -351,17 +357,20 @@ func (d *daemon) untilTheEnd(stop context.Context) (gone bool) {
 		case <-d.handedOver:
 			return true
 		case <-d.servedAll():
-			return false
 		case <-stop.Done():
-			upgrades.Wait()
-			select {
-			case <-d.handedOver: // just before
-				return true
-			default:
-				return false
-			}
 		case <-d.config.UpgradeSignal:
-			upgrades.Go(func() { _, _ = d.upgrade(stop, false) }) // which tells the log
+			upgrades.Go(func() {
+				if _, err := d.upgrade(stop, false); err != nil {
+					d.log.Warn("the signal to upgrade came to nothing", "error", err)
+				}
+			})
+			continue
+		}
+		select {
+		case <-d.handedOver: // just before, or by an upgrade that could not be taken back
+			return true
+		case d.upgrading <- struct{}{}:
+			return false
 		}
 	}
 }

@@ -214,7 +214,7 @@ func readLines(t *testing.T, method protoreflect.MethodDescriptor, body io.Reade
 
 // httpStatus is what the contract says of a code over REST.
 var httpStatus = map[codes.Code]int{
-	codes.NotFound: 404, codes.AlreadyExists: 409, codes.Aborted: 409, codes.FailedPrecondition: 400,
+	codes.NotFound: 404, codes.Unimplemented: 501, codes.AlreadyExists: 409, codes.Aborted: 409, codes.FailedPrecondition: 400,
 	codes.InvalidArgument: 400, codes.OutOfRange: 400, codes.PermissionDenied: 403, codes.ResourceExhausted: 429, codes.Unavailable: 503,
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/event"
@@ -21,7 +22,7 @@ import (
 //	new: hello           version, protocol
 //	old: manifest, then every session, endpoint and monitor as a record        changes are refused from here on
 //	new: checked         it understands all of it; the end, if that was only to be tried
-//	old: state free      with the control listeners; its state file is closed
+//	old: state free      with the control listeners, and sockets of the service manager; its state file is closed
 //	new: assembled       it has opened the state file and made everything
 //	old: ledgers         of probes that came here
 //	old: sockets         of each endpoint, with their connections               nothing is echoed from here on
@@ -29,6 +30,7 @@ import (
 //	old: go
 //	new: taken           from here on the new one is the daemon, whatever happens
 //	new: resumed         echo goes on
+//	old: told            the service manager knows the new one, and listens to it
 //	new: serving         control calls are taken; the old one ends
 //
 // Until taken, whatever is wrong with the new one, the old one ends it and goes on.
@@ -46,6 +48,7 @@ const (
 	goMessage
 	takenMessage
 	resumedMessage
+	toldMessage
 	servingMessage
 )
 
@@ -91,6 +94,8 @@ type manifest struct {
 type handedListener struct {
 	Flag  string `json:"flag"`  // grpc-listen, http-listen or socket
 	Value string `json:"value"` // of the flag
+	// Passed says that the service manager has made it.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // handedSockets is what comes of one endpoint: messages with its connections follow, and behind those of all the descriptors.
@@ -107,7 +112,9 @@ func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, er
 	if d.config.Executable == "" {
 		return rpc.Upgraded{}, rpc.ErrCannotUpgrade
 	}
-	if !d.upgrading.TryLock() {
+	select {
+	case d.upgrading <- struct{}{}:
+	default:
 		return rpc.Upgraded{}, fmt.Errorf("%w; wait for its end", rpc.ErrUpgradeRunning)
 	}
 	// A caller that leaves takes nothing back.
@@ -119,7 +126,7 @@ func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, er
 		if h.taken {
 			close(d.handedOver) // nobody upgrades us any more
 		} else {
-			d.upgrading.Unlock()
+			<-d.upgrading
 		}
 	}()
 	did, err := h.run(validateOnly)
@@ -141,8 +148,9 @@ type handOver struct {
 	daemon    *daemon
 	ctx       context.Context
 	successor *handover.Successor
-	doing     string   // what the successor is to do now
-	undo      []func() // in reverse, when it comes to nothing
+	doing     string      // what the successor is to do now
+	uncut     func() bool // has the end of ctx cut nothing any more
+	undo      []func()    // in reverse, when it comes to nothing
 	frozen    *registry.Frozen
 	taken     bool // the successor is the daemon
 }
@@ -156,8 +164,8 @@ func (h *handOver) run(validateOnly bool) (did rpc.Upgraded, err error) {
 	did = rpc.Upgraded{PID: h.successor.PID(), PreviousVersion: Version}
 	deadline, _ := h.ctx.Deadline()
 	// What is waited for at the link ends with the daemon, too.
-	stop := context.AfterFunc(h.ctx, func() { _ = h.successor.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	h.uncut = context.AfterFunc(h.ctx, func() { _ = h.successor.SetDeadline(time.Unix(1, 0)) })
+	defer h.uncut()
 	defer func() { err = h.end(err) }() // whatever happens
 	if err = h.successor.SetDeadline(deadline); err != nil {
 		return did, err
@@ -314,16 +322,19 @@ func (h *handOver) tell(m *manifest) error {
 func (h *handOver) giveState(m *manifest) error {
 	d := h.daemon
 	h.doing = "open the state file"
+	h.undo = append(h.undo, d.reopenState) // one that cannot be closed in order is not open any more, either
 	if err := d.state.suspend(); err != nil {
 		return fmt.Errorf("cannot close the state file: %w", err)
 	}
-	h.undo = append(h.undo, d.reopenState)
 	files, err := d.listenerFiles(m.Listeners)
 	defer closeFiles(files)
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.successor.Put(stateFreeMessage, nothing{}), h.successor.SendFiles(files), h.successor.Receive(assembledMessage, &nothing{}))
+	return errors.Join(
+		h.successor.Put(stateFreeMessage, nothing{}), h.successor.SendFiles(slices.Concat(files, h.frozen.Passed())),
+		h.successor.Receive(assembledMessage, &nothing{}),
+	)
 }
 
 // giveSockets is the part in which nothing is echoed.
@@ -411,6 +422,7 @@ func (h *handOver) putSockets(all []registry.HandedSockets) ([]*os.File, error) 
 // would write into the same connections.
 func (h *handOver) letGo() error {
 	err := errors.Join(h.successor.Send(goMessage, nothing{}), h.successor.Receive(takenMessage, &nothing{}))
+	h.uncut()
 	if err == nil {
 		h.taken = true
 		return nil
@@ -433,6 +445,9 @@ func (h *handOver) awaitServing(began time.Time, did *rpc.Upgraded) error {
 		return fmt.Errorf("the new echod (process %d) has taken over and does not echo: %w", h.successor.PID(), err)
 	}
 	did.Pause = time.Since(began)
+	if err := h.successor.Send(toldMessage, nothing{}); err != nil {
+		return fmt.Errorf("the new echod (process %d) has taken over and ended: %w", h.successor.PID(), err)
+	}
 	if err := h.successor.Receive(servingMessage, &nothing{}); err != nil {
 		return fmt.Errorf("the new echod (process %d) has taken over and takes no control calls: %w", h.successor.PID(), err)
 	}
@@ -486,7 +501,7 @@ func (d *daemon) leave() error {
 func (d *daemon) handedListeners() (all []handedListener) {
 	for _, l := range d.listeners.named(d.config) {
 		if *l.listener != nil {
-			all = append(all, handedListener{l.flag, l.value})
+			all = append(all, handedListener{l.flag, l.value, l.listener == &d.listeners.unix && d.listeners.unixPassed})
 		}
 	}
 	return all

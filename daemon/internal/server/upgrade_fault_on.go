@@ -10,7 +10,7 @@ import (
 )
 
 // faultVariable says how a process that takes over is to fail, as in "adopted:panic": before it says so at a step, it hangs,
-// exits, panics or is killed. "protocol:0" has it speak another protocol.
+// exits, panics, is stopped or is killed. "protocol:0" has it speak another protocol.
 const faultVariable = "ECHOD_UPGRADE_FAULT"
 
 func fault() (step, how string) {
@@ -31,6 +31,8 @@ func atStep(name string) {
 		os.Exit(3)
 	case "panic":
 		panic("a fault for a test")
+	case "stop":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

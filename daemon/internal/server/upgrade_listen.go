@@ -100,8 +100,8 @@ func (l *controlListeners) resume() { l.each((*restingListener).resume) }
 // keepSocketFile leaves the file of the unix socket where it is: it is another process's.
 func (l *controlListeners) keepSocketFile() { l.unlinkOnClose(false) }
 
-// ownSocketFile has it removed when this process stops.
-func (l *controlListeners) ownSocketFile() { l.unlinkOnClose(true) }
+// ownSocketFile has it removed when this process stops, unless it is the service manager's.
+func (l *controlListeners) ownSocketFile() { l.unlinkOnClose(!l.unixPassed) }
 
 func (l *controlListeners) unlinkOnClose(unlink bool) {
 	l.each(func(r *restingListener) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/handover"
@@ -17,12 +18,16 @@ import (
 	"github.com/echod/echod/daemon/internal/rpc"
 )
 
+// toldPatience is how long one that has taken over waits for the other to have told the service manager.
+const toldPatience = 5 * time.Second
+
 // arrival is what this process takes over from another.
 type arrival struct {
 	link      *handover.Link
 	manifest  manifest
 	endpoints *registry.Handed
 	monitors  *monitor.Handed
+	passed    []*os.File // the service manager's sockets
 	warnings  []string
 
 	arrivals *registry.Arrivals // since it was assembled
@@ -83,9 +88,11 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.link.Receive(goMessage, &nothing{}); err != nil {
 		return nil, err
 	}
-	if err := a.link.Send(takenMessage, nothing{}); err != nil {
+	// One that has let go and ended since does not go on.
+	if err := a.link.Send(takenMessage, nothing{}); err != nil && !errors.Is(err, handover.ErrEnded) {
 		return nil, err
 	}
+	atStep("taken")
 	a.begin(d)
 	return d, nil
 }
@@ -153,10 +160,12 @@ func (a *arrival) listeners(c Config) (*controlListeners, error) {
 	if err := a.link.Receive(stateFreeMessage, &nothing{}); err != nil {
 		return nil, err
 	}
-	files, err := a.link.ReceiveFiles(len(a.manifest.Listeners))
+	n := len(a.manifest.Listeners)
+	files, err := a.link.ReceiveFiles(n + a.endpoints.Passed())
 	if err != nil {
 		return nil, err
 	}
+	files, a.passed = files[:n], files[n:]
 	defer closeFiles(files)
 	var given controlListeners
 	named := given.named(c)
@@ -171,6 +180,7 @@ func (a *arrival) listeners(c Config) (*controlListeners, error) {
 				return nil, fmt.Errorf("cannot take over the listener of --%s: %w", l.Flag, err)
 			}
 			found, came[l.Flag] = true, true
+			given.unixPassed = given.unixPassed || l.Passed
 			if n.value != l.Value {
 				a.warnings = append(a.warnings, fmt.Sprintf("--%s is %q now and was %q: an upgrade keeps the listener on %s; change it with a restart",
 					l.Flag, n.value, l.Value, (*n.listener).Addr()))
@@ -211,7 +221,7 @@ func (a *arrival) assemble(c Config, listeners *controlListeners) (*daemon, erro
 	if err := d.events.ContinueAt(a.manifest.Events); err != nil {
 		return nil, err
 	}
-	a.arrivals = d.registry.Import(a.endpoints)
+	a.arrivals = d.registry.Import(a.endpoints, a.passed)
 	return d, nil
 }
 
@@ -270,10 +280,14 @@ func (a *arrival) adopt(ctx context.Context) error {
 
 // begin serves what was taken over: the other process has let go.
 func (a *arrival) begin(d *daemon) {
-	a.arrivals.Begin()
-	if err := a.link.Send(resumedMessage, nothing{}); err != nil {
+	a.arrivals.Resume()
+	// A service manager hears only who is the daemon for it.
+	_ = a.link.SetDeadline(time.Now().Add(toldPatience))
+	if err := errors.Join(a.link.Send(resumedMessage, nothing{}), a.link.Receive(toldMessage, &nothing{})); err != nil {
 		d.log.Warn("the process that handed over has ended before it knew that this one serves", "error", err)
 	}
+	_ = a.link.SetDeadline(time.Time{})
+	a.arrivals.Begin()
 	if d.listeners.unix != nil {
 		d.listeners.ownSocketFile()
 	}

@@ -201,7 +201,7 @@ func TestTheFileIsTakenAwayWhileItRuns(t *testing.T) {
 		},
 		"removed": os.Remove,
 		"replaced": func(path string) error { // by a backup
-			text, err := os.ReadFile(filepath.Join(filepath.Dir(path), copyName))
+			text, err := os.ReadFile(path)
 			return errors.Join(err, os.WriteFile(path+"-backup", text, 0o600), os.Rename(path+"-backup", path))
 		},
 		"with its lock": func(path string) error {

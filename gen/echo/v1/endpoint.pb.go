@@ -1539,6 +1539,8 @@ type EndpointChange struct {
 	Fields []*FieldChange `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
 	// How many more differ, which are left out as the answer would be more than 3 MiB with them.
 	OmittedFields uint32 `protobuf:"varint,4,opt,name=omitted_fields,json=omittedFields,proto3" json:"omitted_fields,omitempty"`
+	// Why it is FAILED, for NONE: it is as it should be, and could not be bound this time, either. It is tried again by itself.
+	Failure       string `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1599,6 +1601,13 @@ func (x *EndpointChange) GetOmittedFields() uint32 {
 		return x.OmittedFields
 	}
 	return 0
+}
+
+func (x *EndpointChange) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 // FieldChange is one field that differs.
@@ -2102,12 +2111,13 @@ const file_echo_v1_endpoint_proto_rawDesc = "" +
 	"\areplace\x18\x03 \x01(\bR\areplace\x12#\n" +
 	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"K\n" +
 	"\x16ApplyEndpointsResponse\x121\n" +
-	"\achanges\x18\x01 \x03(\v2\x17.echo.v1.EndpointChangeR\achanges\"\x8e\x02\n" +
+	"\achanges\x18\x01 \x03(\v2\x17.echo.v1.EndpointChangeR\achanges\"\xa8\x02\n" +
 	"\x0eEndpointChange\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1e.echo.v1.EndpointChange.ActionR\x06action\x12,\n" +
 	"\x06fields\x18\x03 \x03(\v2\x14.echo.v1.FieldChangeR\x06fields\x12%\n" +
-	"\x0eomitted_fields\x18\x04 \x01(\rR\romittedFields\"[\n" +
+	"\x0eomitted_fields\x18\x04 \x01(\rR\romittedFields\x12\x18\n" +
+	"\afailure\x18\x05 \x01(\tR\afailure\"[\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04NONE\x10\x01\x12\n" +

@@ -78,12 +78,12 @@ func Start(t *testing.T) *Manager {
 		m.listen()
 	}()
 	t.Cleanup(func() {
-		m.conn.Close()
+		_ = m.conn.Close()
 		<-done
 		for _, one := range append(m.passed, m.stored...) {
-			one.file.Close()
+			_ = one.file.Close()
 		}
-		os.RemoveAll(dir)
+		_ = os.RemoveAll(dir)
 	})
 	return m
 }
@@ -114,7 +114,7 @@ func (m *Manager) Withdraw(name string) {
 	defer m.mu.Unlock()
 	m.passed = slices.DeleteFunc(m.passed, func(one named) bool {
 		if one.name == name {
-			one.file.Close()
+			_ = one.file.Close()
 		}
 		return one.name == name
 	})
@@ -207,13 +207,13 @@ func (m *Manager) take(message Message, files []*os.File) {
 	case message.Has("FDSTOREREMOVE=1"):
 		m.stored = slices.DeleteFunc(m.stored, func(one named) bool {
 			if one.name == name {
-				one.file.Close()
+				_ = one.file.Close()
 			}
 			return one.name == name
 		})
 	default: // BARRIER=1 has the end of a pipe
 		for _, f := range files {
-			f.Close()
+			_ = f.Close()
 		}
 	}
 	m.messages = append(m.messages, message)
@@ -294,7 +294,7 @@ func Listen(t *testing.T, network, address string) *net.TCPListener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	return l.(*net.TCPListener)
 }
 
@@ -305,7 +305,7 @@ func ListenPacket(t *testing.T, network, address string) *net.UDPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.UDPConn)
 }
 
