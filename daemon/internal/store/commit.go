@@ -219,6 +219,9 @@ func (s *Store) commit(c change) error {
 	if err := s.at("commit.begin"); err != nil {
 		return err
 	}
+	if info, err := s.file.Stat(); err == nil {
+		s.db.AllocSize = max(growBy, int(info.Size())) // it doubles: to grow is to sync once more
+	}
 	if err := guard(func() error { return s.db.Update(func(tx *bbolt.Tx) error { return put(tx, c) }) }); err != nil {
 		return err
 	}

@@ -357,8 +357,8 @@ func firstMap() int {
 	return 64 << 20
 }
 
-// growBy is how much a file grows at a time, at least. bbolt's own 16 MiB would be a file of that size for the first record.
-const growBy = 1 << 20
+// growBy is how much a new file grows at a time, at least. bbolt's own 16 MiB would be a file of that size for the first record.
+const growBy = 16 << 10
 
 // openToWrite has bbolt open a file, or make it.
 func openToWrite(path string, o *bbolt.Options) (*bbolt.DB, error) {
