@@ -112,6 +112,9 @@ func (w *Watch) followNames(names []string) {
 	for _, folder := range foldersOf(names) {
 		if watch, ok := w.followFolder(folder); ok {
 			folders = append(folders, watch)
+			if !slices.Contains(w.folders, watch) {
+				w.namesChanged() // it may have before
+			}
 		}
 	}
 	for _, watch := range w.folders {

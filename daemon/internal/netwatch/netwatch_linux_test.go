@@ -90,12 +90,15 @@ func TestANamespaceUnderANewName(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "deep", "lab")
 	w := newWatch(t)
 	w.Follow([]string{name}, []string{name})
-	silent(t, w, "a namespace that is not there")
+	told(t, w, "names that are followed from now on", names)
+	w.Follow([]string{name}, []string{name})
+	silent(t, w, "names that are followed already, of a namespace that is not there")
 	if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	told(t, w, "the folder", names)
 	w.Follow([]string{name}, []string{name})
+	told(t, w, "names in a folder that is followed from now on", names)
 	if err := os.Symlink(first.Path(), name); err != nil {
 		t.Fatal(err)
 	}
