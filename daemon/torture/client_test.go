@@ -199,7 +199,7 @@ func (c *client) definition(name string) *echov1.Endpoint {
 // options makes up what may change while an endpoint serves.
 func (c *client) options(e *echov1.Endpoint) {
 	if e.Protocol == echov1.Protocol_TCP {
-		limit := uint32(1 + c.rnd.IntN(1000))
+		limit := uint32(16 + c.rnd.IntN(1000)) // more than use an endpoint at once
 		e.Tcp = &echov1.TcpOptions{
 			IdleTimeout:    durationpb.New(time.Duration(1+c.rnd.IntN(100)) * time.Minute),
 			StallTimeout:   durationpb.New(time.Duration(1+c.rnd.IntN(100)) * time.Minute),
