@@ -31,6 +31,7 @@ type Manager struct {
 	mu       sync.Mutex // guards what follows
 	passed   []named    // of socket units
 	stored   []named
+	released []*os.File // whose descriptors lead nowhere any more
 	messages []Message
 	more     chan struct{} // closed at the next message
 	watchdog time.Duration
@@ -39,6 +40,22 @@ type Manager struct {
 type named struct {
 	name string
 	file *os.File
+	fd   int // file's
+}
+
+func newNamed(name string, file *os.File) named { return named{name, file, int(file.Fd())} }
+
+// releaseLocked closes what a descriptor leads to. The file stays open, for whoever has started a process with it may have done
+// so without our knowing: nothing orders his reading of the file before a close that this process asks for.
+func (m *Manager) releaseLocked(one named) {
+	m.released = append(m.released, one.file)
+	null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	if err := errors.Join(syscall.Dup3(null, one.fd, syscall.O_CLOEXEC), syscall.Close(null)); err != nil {
+		panic(err)
+	}
 }
 
 // Message is what the daemon has told at once.
@@ -83,6 +100,9 @@ func Start(t *testing.T) *Manager {
 		for _, one := range append(m.passed, m.stored...) {
 			_ = one.file.Close()
 		}
+		for _, file := range m.released {
+			_ = file.Close()
+		}
 		_ = os.RemoveAll(dir)
 	})
 	return m
@@ -105,7 +125,7 @@ func (m *Manager) Pass(t *testing.T, name string, socket interface{ File() (*os.
 func (m *Manager) PassFile(name string, file *os.File) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.passed = append(m.passed, named{name, file})
+	m.passed = append(m.passed, newNamed(name, file))
 }
 
 // Withdraw passes a socket no more.
@@ -202,12 +222,12 @@ func (m *Manager) take(message Message, files []*os.File) {
 	switch {
 	case message.Has("FDSTORE=1"):
 		for _, f := range files {
-			m.stored = append(m.stored, named{name, f})
+			m.stored = append(m.stored, newNamed(name, f))
 		}
 	case message.Has("FDSTOREREMOVE=1"):
 		m.stored = slices.DeleteFunc(m.stored, func(one named) bool {
 			if one.name == name {
-				_ = one.file.Close()
+				m.releaseLocked(one)
 			}
 			return one.name == name
 		})
@@ -282,7 +302,7 @@ func (m *Manager) Stored() (names []string) {
 func (m *Manager) Put(name string, file *os.File) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stored = append([]named{{name, file}}, m.stored...)
+	m.stored = append([]named{newNamed(name, file)}, m.stored...)
 }
 
 // Listen binds a TCP listener for the test as systemd does: package net would make it one of Multipath TCP.
