@@ -21,8 +21,9 @@ build: ## build bin/echod and bin/echoctl
 test: ## run every test
 	$(GO) test -count=1 ./...
 
+# -short: the tests that try samples try fewer, since each takes ten times as long.
 race: ## run every test under the race detector
-	$(GO) test -count=1 -race ./...
+	$(GO) test -count=1 -race -short ./...
 
 fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many inputs)
 	@for pkg in $$($(GO) list ./daemon/... ./ctl/...); do \
