@@ -118,3 +118,28 @@ func (d *daemon) reportStopping(delay time.Duration) {
 		d.told(m.Notifier.Stopping(within, fmt.Sprintf("stopping: open connections may finish for %v", d.config.DrainTimeout)))
 	}
 }
+
+// tellMainPID tells the service manager which process is the daemon from now on.
+func (d *daemon) tellMainPID(pid int) {
+	if m := d.config.Manager; m != nil {
+		if err := m.Notifier.MainPID(pid); err != nil {
+			d.log.Warn("the service manager does not know which process is the daemon now", "pid", pid, "error", err)
+		}
+	}
+}
+
+// managerEnvironment is what the successor needs to tell the same service manager.
+func (d *daemon) managerEnvironment() []string {
+	m := d.config.Manager
+	if m == nil || m.Notifier == nil {
+		return nil
+	}
+	all := m.Notifier.Environment()
+	if m.Watchdog > 0 {
+		all = append(all, fmt.Sprint("WATCHDOG_USEC=", m.Watchdog.Microseconds()))
+	}
+	if m.StoreMax >= 0 {
+		all = append(all, fmt.Sprint("FDSTORE=", m.StoreMax))
+	}
+	return all
+}

@@ -2,110 +2,16 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/echod/echod/daemon/internal/event"
 	"github.com/echod/echod/daemon/internal/handover"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
 )
-
-// An upgrade, by its messages. The daemon that goes ("old") sends what it has while it serves, then holds still for the moment
-// that the sockets take, and lets go only when the other one ("new") has said that it has everything:
-//
-//	new: hello           version, protocol
-//	old: manifest, then every session, endpoint and monitor as a record        changes are refused from here on
-//	new: checked         it understands all of it; the end, if that was only to be tried
-//	old: state free      with the control listeners, and sockets of the service manager; its state file is closed
-//	new: assembled       it has opened the state file and made everything
-//	old: ledgers         of probes that came here
-//	old: sockets         of each endpoint, with their connections               nothing is echoed from here on
-//	new: adopted
-//	old: go
-//	new: taken           from here on the new one is the daemon, whatever happens
-//	new: resumed         echo goes on
-//	old: told            the service manager knows the new one, and listens to it
-//	new: serving         control calls are taken; the old one ends
-//
-// Until taken, whatever is wrong with the new one, the old one ends it and goes on.
-const (
-	helloMessage handover.MessageKind = iota + 1
-	manifestMessage
-	recordMessage
-	checkedMessage
-	stateFreeMessage
-	assembledMessage
-	ledgersMessage
-	socketsMessage
-	connectionsMessage
-	adoptedMessage
-	goMessage
-	takenMessage
-	resumedMessage
-	toldMessage
-	servingMessage
-)
-
-// upgradeProtocol numbers what is said in an upgrade. A daemon that speaks more than one says from which on.
-const upgradeProtocol = 1
-
-const (
-	// changePatience is how long changes that are under way may take to end before an upgrade is given up for them.
-	changePatience = 5 * time.Second
-	// stillPatience is how long endpoints are paused at most before an upgrade is given up: their peers may notice that.
-	stillPatience = 5 * time.Second
-	// defaultUpgradeTimeout is how long an upgrade may take in all.
-	defaultUpgradeTimeout = 30 * time.Second
-	// maxHanded is how many records of a kind one daemon takes from another.
-	maxHanded = 1 << 22
-	// connectionsAtATime are sent in one message, whose pending bytes are 256 times 32 KiB at most, in base64.
-	connectionsAtATime = 256
-)
-
-type hello struct {
-	Protocol       int    `json:"protocol"`
-	OldestProtocol int    `json:"oldestProtocol"`
-	Version        string `json:"version"`
-	PID            int    `json:"pid"`
-}
-
-// manifest is what comes, and what the two daemons have to agree on.
-type manifest struct {
-	Protocol     int               `json:"protocol"`
-	Version      string            `json:"version"`
-	ValidateOnly bool              `json:"validateOnly,omitempty"`
-	StateDir     string            `json:"stateDir,omitempty"`
-	Listeners    []handedListener  `json:"listeners,omitempty"`
-	Events       event.Place       `json:"events"`
-	Sessions     int               `json:"sessions"`
-	Endpoints    int               `json:"endpoints"`
-	Monitors     int               `json:"monitors"`
-	Live         int               `json:"live"`
-	records      []json.RawMessage // sessions, endpoints, monitors
-}
-
-// handedListener is a control listener, in the order of their descriptors.
-type handedListener struct {
-	Flag  string `json:"flag"`  // grpc-listen, http-listen or socket
-	Value string `json:"value"` // of the flag
-	// Passed says that the service manager has made it.
-	Passed bool `json:"passed,omitempty"`
-}
-
-// handedSockets is what comes of one endpoint: messages with its connections follow, and behind those of all the descriptors.
-type handedSockets struct {
-	registry.HandedSockets
-	HasSocket       bool
-	ConnectionCount int
-}
-
-type nothing struct{}
 
 // Upgrade hands over to what lies where this daemon was started from.
 func (d *daemon) upgrade(_ context.Context, validateOnly bool) (rpc.Upgraded, error) {
@@ -454,31 +360,6 @@ func (h *handOver) awaitServing(began time.Time, did *rpc.Upgraded) error {
 	return nil
 }
 
-// tellMainPID tells the service manager which process is the daemon from now on.
-func (d *daemon) tellMainPID(pid int) {
-	if m := d.config.Manager; m != nil {
-		if err := m.Notifier.MainPID(pid); err != nil {
-			d.log.Warn("the service manager does not know which process is the daemon now", "pid", pid, "error", err)
-		}
-	}
-}
-
-// managerEnvironment is what the successor needs to tell the same service manager.
-func (d *daemon) managerEnvironment() []string {
-	m := d.config.Manager
-	if m == nil || m.Notifier == nil {
-		return nil
-	}
-	all := m.Notifier.Environment()
-	if m.Watchdog > 0 {
-		all = append(all, fmt.Sprint("WATCHDOG_USEC=", m.Watchdog.Microseconds()))
-	}
-	if m.StoreMax >= 0 {
-		all = append(all, fmt.Sprint("FDSTORE=", m.StoreMax))
-	}
-	return all
-}
-
 // reopenState has changes kept again after an upgrade that came to nothing.
 func (d *daemon) reopenState() {
 	if err := d.state.resume(); err != nil {
@@ -495,54 +376,4 @@ func (d *daemon) leave() error {
 	d.runs.Close()
 	d.stopping(rpc.ErrUpgraded)
 	return errors.Join(d.gone, d.stopControl())
-}
-
-// handedListeners are the control listeners that there are.
-func (d *daemon) handedListeners() (all []handedListener) {
-	for _, l := range d.listeners.named(d.config) {
-		if *l.listener != nil {
-			all = append(all, handedListener{l.flag, l.value, l.listener == &d.listeners.unix && d.listeners.unixPassed})
-		}
-	}
-	return all
-}
-
-// listenerFiles are their descriptors.
-func (d *daemon) listenerFiles(handed []handedListener) (files []*os.File, err error) {
-	for _, l := range d.listeners.named(d.config) {
-		if *l.listener == nil {
-			continue
-		}
-		with, ok := (*l.listener).(interface{ File() (*os.File, error) })
-		if !ok {
-			return files, fmt.Errorf("the listener of --%s cannot be handed over", l.flag)
-		}
-		f, err := with.File()
-		if err != nil {
-			return files, fmt.Errorf("cannot hand over the listener of --%s: %w", l.flag, err)
-		}
-		files = append(files, f)
-	}
-	if len(files) != len(handed) {
-		return files, fmt.Errorf("there are %d control listeners, and were %d", len(files), len(handed))
-	}
-	return files, nil
-}
-
-func closeFiles(files []*os.File) {
-	for _, f := range files {
-		_ = f.Close() // who has it has a descriptor of its own
-	}
-}
-
-// namedListener is a control listener, if there is one, with its flag.
-type namedListener struct {
-	flag, value string
-	listener    *net.Listener
-}
-
-func (l *controlListeners) named(c Config) []namedListener {
-	return []namedListener{
-		{"grpc-listen", c.GRPCListen, &l.grpc}, {"http-listen", c.HTTPListen, &l.http}, {"socket", c.Socket, &l.unix},
-	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -116,5 +117,55 @@ func (l *controlListeners) each(do func(*restingListener)) {
 		if r, ok := one.(*restingListener); ok {
 			do(r)
 		}
+	}
+}
+
+// handedListeners are the control listeners that there are.
+func (d *daemon) handedListeners() (all []handedListener) {
+	for _, l := range d.listeners.named(d.config) {
+		if *l.listener != nil {
+			all = append(all, handedListener{l.flag, l.value, l.listener == &d.listeners.unix && d.listeners.unixPassed})
+		}
+	}
+	return all
+}
+
+// listenerFiles are their descriptors.
+func (d *daemon) listenerFiles(handed []handedListener) (files []*os.File, err error) {
+	for _, l := range d.listeners.named(d.config) {
+		if *l.listener == nil {
+			continue
+		}
+		with, ok := (*l.listener).(interface{ File() (*os.File, error) })
+		if !ok {
+			return files, fmt.Errorf("the listener of --%s cannot be handed over", l.flag)
+		}
+		f, err := with.File()
+		if err != nil {
+			return files, fmt.Errorf("cannot hand over the listener of --%s: %w", l.flag, err)
+		}
+		files = append(files, f)
+	}
+	if len(files) != len(handed) {
+		return files, fmt.Errorf("there are %d control listeners, and were %d", len(files), len(handed))
+	}
+	return files, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // who has it has a descriptor of its own
+	}
+}
+
+// namedListener is a control listener, if there is one, with its flag.
+type namedListener struct {
+	flag, value string
+	listener    *net.Listener
+}
+
+func (l *controlListeners) named(c Config) []namedListener {
+	return []namedListener{
+		{"grpc-listen", c.GRPCListen, &l.grpc}, {"http-listen", c.HTTPListen, &l.http}, {"socket", c.Socket, &l.unix},
 	}
 }
