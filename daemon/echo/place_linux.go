@@ -44,7 +44,8 @@ func interfaceIndex(fd int, name string) (uint32, error) {
 	return request.Uint32(), nil
 }
 
-// numberZone names the zone of an address by its number where the thread is, so that package net need not look it up.
+// numberZone names the zone of an address by its number where the thread is, 0 if there is none. Package net must not look it up:
+// it remembers for a minute what a name meant to whichever thread asked, which may be another namespace's.
 func numberZone(a Address) Address {
 	zone := a.IP.Zone()
 	if zone == "" {
@@ -55,9 +56,8 @@ func numberZone(a Address) Address {
 		return a
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if n, err := zoneIndex(fd, zone); err == nil {
-		a.IP = a.IP.WithZone(strconv.FormatUint(uint64(n), 10))
-	}
+	n, _ := zoneIndex(fd, zone) // binding says what is wrong with 0
+	a.IP = a.IP.WithZone(strconv.FormatUint(uint64(n), 10))
 	return a
 }
 

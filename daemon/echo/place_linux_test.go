@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -65,6 +66,9 @@ func TestPlace(t *testing.T) {
 			}
 			for _, protocol := range protocols {
 				if addresses == nil {
+					if hasIPv6() {
+						b.namespace.Do(t, func() { rememberZone(t, "right") })
+					}
 					_, err := tryOpen(t, newEngine, echo.Spec{Protocol: protocol, Listen: listen, Place: inside(a.namespace.Path())})
 					if want := "cannot bind " + listen + " in there: this host has no such address"; !errors.Is(err, echo.ErrAddressNotAvailable) || err.Error() != want {
 						t.Errorf("%s on %s: %v, want %s", protocol, listen, err, want)
@@ -102,6 +106,15 @@ func TestPlace(t *testing.T) {
 			}
 		}
 	})
+}
+
+// rememberZone has package net remember the interfaces of this namespace, among which this one is, for all namespaces.
+func rememberZone(t *testing.T, zone string) {
+	conn, err := net.Dial("udp", "[fe80::1%"+zone+"]:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }
 
 // Two interfaces may have the same address; each endpoint takes what comes by its own, and answers by it.
