@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// BenchmarkUpgrade upgrades a daemon under some load. Besides how long an upgrade takes in all, it tells for how long a client
-// heard nothing at most; a machine with nothing to spare adds to that what it adds without an upgrade.
+// BenchmarkUpgrade upgrades a daemon under some load. Besides how long an upgrade takes in all, it tells how long a client
+// waited at most; a machine with nothing to spare adds to that what it adds without an upgrade.
 func BenchmarkUpgrade(b *testing.B) {
 	u := startUpgradable(b)
 	tcp, udp := u.create(`{"name": "tcp", "protocol": "TCP"}`), u.create(`{"name": "udp", "protocol": "UDP"}`)
@@ -18,5 +18,5 @@ func BenchmarkUpgrade(b *testing.B) {
 		u.upgrade()
 	}
 	l.end()
-	b.ReportMetric(float64(l.longest.Load())/float64(time.Millisecond), "max-silence-ms")
+	b.ReportMetric(float64(l.longest.Load())/float64(time.Millisecond), "max-stall-ms")
 }

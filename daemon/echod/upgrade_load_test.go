@@ -23,7 +23,7 @@ type traffic struct {
 	clients sync.WaitGroup
 
 	bytes, datagrams, connects atomic.Uint64
-	longest                    atomic.Int64 // nanoseconds in which a stream or a row of datagrams heard nothing
+	longest                    atomic.Int64 // stall, in nanoseconds
 }
 
 // loadSize says how much there is to do.
@@ -82,7 +82,8 @@ func (l *traffic) stopping() bool {
 	}
 }
 
-// heard notes how long a client has waited.
+// heard notes how long a client has waited: for what it has written to a stream to come back, for the next datagram, or for a
+// connection and its greeting.
 func (l *traffic) heard(since time.Time) {
 	gap := int64(time.Since(since))
 	for {
@@ -108,15 +109,15 @@ func (l *traffic) stream(conn *net.TCPConn, every time.Duration, begun func()) {
 	defer conn.Close()
 	begin := sync.OnceFunc(begun)
 	defer begin()
-	const chunk = 3001 // no power of two
-	room := make(chan struct{}, 16)
+	const chunk = 3001               // no power of two
+	room := make(chan time.Time, 16) // when each chunk was written that has not come back
 	var written atomic.Uint64
 	l.clients.Go(func() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for offset := uint64(0); !l.stopping(); offset += chunk {
 			select {
-			case room <- struct{}{}:
+			case room <- time.Now():
 			case <-l.stop:
 				continue
 			}
@@ -131,8 +132,7 @@ func (l *traffic) stream(conn *net.TCPConn, every time.Duration, begun func()) {
 	})
 	got := make([]byte, chunk)
 	for offset := uint64(0); ; offset += chunk {
-		began := time.Now()
-		_ = conn.SetReadDeadline(began.Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := io.ReadFull(conn, got)
 		if errors.Is(err, io.EOF) && l.stopping() {
 			if offset != written.Load() {
@@ -144,13 +144,12 @@ func (l *traffic) stream(conn *net.TCPConn, every time.Duration, begun func()) {
 			l.t.Errorf("a stream broke at %d: %v", offset+uint64(n), err)
 			return
 		}
-		l.heard(began)
+		l.heard(<-room)
 		if !bytes.Equal(got, pattern(offset, chunk)) {
 			l.t.Errorf("a stream has wrong bytes from %d", offset)
 			return
 		}
 		l.bytes.Add(chunk)
-		<-room
 		begin()
 	}
 }
@@ -166,7 +165,9 @@ func (l *traffic) numbered(conn net.Conn, every time.Duration, begun func()) {
 	defer begin()
 	var sent, received atomic.Uint64
 	seen := map[uint64]bool{}
+	var all atomic.Bool // all are sent that ever will be
 	l.clients.Go(func() {
+		defer all.Store(true)
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for began := time.Now(); !l.stopping(); <-tick.C {
@@ -181,9 +182,8 @@ func (l *traffic) numbered(conn net.Conn, every time.Duration, begun func()) {
 		}
 	})
 	got := make([]byte, 64)
-	for quiet := time.Now(); !l.stopping() || received.Load() < sent.Load(); {
-		began := time.Now()
-		_ = conn.SetReadDeadline(began.Add(100 * time.Millisecond)) // to see whether it is to end
+	for quiet := time.Now(); !all.Load() || received.Load() < sent.Load(); {
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // to see whether it is to end
 		n, err := conn.Read(got)
 		var late net.Error
 		if errors.As(err, &late) && late.Timeout() {
@@ -229,10 +229,12 @@ func (l *traffic) connect(address string, every time.Duration) {
 		room <- struct{}{}
 		each.Go(func() {
 			defer func() { <-room }()
+			began := time.Now()
 			if err := greet(address); err != nil {
 				l.t.Errorf("connection %d: %v", l.connects.Load(), err)
 				return
 			}
+			l.heard(began)
 			l.connects.Add(1)
 		})
 	}

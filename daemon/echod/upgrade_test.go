@@ -300,7 +300,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			if got, want := fmt.Sprint(stats["connectionsTotal"]), fmt.Sprint(uint64(size.streams)+l.connects.Load()); got != want {
 				t.Errorf("%s connections were counted, %s there were", got, want)
 			}
-			t.Logf("%d upgrades, %d bytes, %d datagrams (%.0f/s), %d connections (%.0f/s); the longest silence took %v", times, l.bytes.Load(),
+			t.Logf("%d upgrades, %d bytes, %d datagrams (%.0f/s), %d connections (%.0f/s); the longest stall took %v", times, l.bytes.Load(),
 				l.datagrams.Load(), float64(l.datagrams.Load())/took, l.connects.Load(), float64(l.connects.Load())/took, time.Duration(l.longest.Load()).Round(time.Millisecond))
 		})
 	}
