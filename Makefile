@@ -31,9 +31,8 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many input
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
 	  done; done
 
-TORTUREFLAGS ?= -duration 1h
 torture: ## kill, fill, cut and flip under load for an hour; TORTUREFLAGS='-seed 42 -duration 10m' repeats what failed
-	$(GO) test -count=1 -timeout 0 -v -run '^TestTorture$$' ./daemon/torture -seed 0 $(TORTUREFLAGS)
+	$(GO) test -count=1 -timeout 0 -v -run '^TestTorture$$' ./daemon/torture -seed 0 -duration 1h $(TORTUREFLAGS)
 
 upgrades: ## upgrade a daemon 100 times in a row under load
 	ECHOD_TEST_UPGRADES=100 $(GO) test ./daemon/echod -run TestUpgradeUnderLoad -count=1 -timeout 30m -v

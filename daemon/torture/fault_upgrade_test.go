@@ -96,6 +96,7 @@ func (u upgrade) inject(w *world) {
 // die kills the process that is replaced, and then whatever came of the upgrade.
 func (u upgrade) die(w *world, l *life) {
 	l.mortal.Store(true)
+	l.moving.Store(true)
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
