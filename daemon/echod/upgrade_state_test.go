@@ -5,9 +5,12 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -48,6 +51,37 @@ func TestWhatGoesOver(t *testing.T) {
 				t.Errorf("%v, %v", info, err)
 			}
 		})
+	}
+}
+
+// TestADamageIsTold looks whether what was said of a damaged state file is said after an upgrade, too.
+func TestADamageIsTold(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, "--state-dir="+dir)
+	p.post(t, "/v1/endpoints", `{"name": "kept", "protocol": "TCP"}`)
+	p.Stop()
+	if err := os.Truncate(filepath.Join(dir, "echod.db"), 5000); err != nil {
+		t.Fatal(err)
+	}
+	u := startUpgradable(t, "--state-dir="+dir)
+	told := func() (state, warnings string) {
+		t.Helper()
+		readiness, errR := u.get("/v1/readiness")
+		info, errI := u.get("/v1/info")
+		if err := errors.Join(errR, errI); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(readiness), fmt.Sprint(info["warnings"])
+	}
+	state, warnings := told()
+	if !strings.Contains(state, "DEGRADED") || !strings.Contains(warnings, "good copy") {
+		t.Fatalf("%s, %s", state, warnings)
+	}
+	for range 2 {
+		u.upgrade()
+		if s, w := told(); s != state || w != warnings {
+			t.Errorf("after an upgrade: %s, %s\nbefore: %s, %s", s, w, state, warnings)
+		}
 	}
 }
 

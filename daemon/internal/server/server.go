@@ -15,7 +15,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -110,6 +109,8 @@ type daemon struct {
 	state     stateFile
 	// stateReport is what was found in the state directory.
 	stateReport store.Report
+	// stateWarnings are what an operator has to know of that: those of the process that handed over, after an upgrade.
+	stateWarnings []string
 	events      *event.Log
 	traffic     event.Connections // tells of TCP connections, where somebody watches them
 	registry    *registry.Registry
@@ -193,7 +194,7 @@ func (d *daemon) restore(ctx context.Context) error {
 		if err := d.openState(); err != nil {
 			return err
 		}
-		d.lookout.store, d.lookout.damaged = d.state.Health, strings.Join(d.stateReport.Warnings(), "; ")
+		d.lookAtState(d.stateReport.Warnings())
 		d.info.Start, d.info.Warnings = startAfter(d.stateReport.Last), d.warnings()
 	}
 	if d.config.storeHealth != nil {
@@ -277,7 +278,7 @@ func (d *daemon) warnings() []string {
 	if d.config.StateDir == "" {
 		all = append(all, "endpoints are kept in memory only and end with this process; --state-dir keeps them")
 	}
-	all = append(all, d.stateReport.Warnings()...)
+	all = append(all, d.stateWarnings...)
 	for _, l := range []net.Listener{d.listeners.grpc, d.listeners.http} {
 		if l == nil {
 			continue

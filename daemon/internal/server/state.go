@@ -2,6 +2,7 @@ package server
 
 import (
 	"io"
+	"strings"
 
 	"github.com/echod/echod/daemon/internal/rpc"
 	"github.com/echod/echod/daemon/internal/store"
@@ -23,6 +24,12 @@ func (d *daemon) openState() (err error) {
 		return store.Open(d.config.StateDir, o)
 	})
 	return err
+}
+
+// lookAtState has readiness say how the state file is, and was when it was opened.
+func (d *daemon) lookAtState(warnings []string) {
+	d.stateWarnings = warnings
+	d.lookout.store, d.lookout.damaged = d.state.Health, strings.Join(warnings, "; ")
 }
 
 // startAfter is what clients are told of the daemon before this one.

@@ -212,10 +212,10 @@ func (a *arrival) assemble(c Config, listeners *controlListeners) (*daemon, erro
 		if err := d.openState(); err != nil {
 			return nil, err
 		}
-		d.lookout.store, d.lookout.damaged = d.state.Health, strings.Join(d.stateReport.Warnings(), "; ")
-		if d.stateReport.Lost != nil || d.lookout.damaged != "" {
-			return nil, fmt.Errorf("the state file cannot be trusted: %s", d.lookout.damaged)
+		if found := d.stateReport.Warnings(); len(found) > 0 {
+			return nil, fmt.Errorf("the state file cannot be trusted: %s", strings.Join(found, "; "))
 		}
+		d.lookAtState(a.manifest.StateWarnings)
 	}
 	d.info.Start, d.info.Warnings = rpc.StartUpgraded, d.warnings()
 	if err := d.events.ContinueAt(a.manifest.Events); err != nil {

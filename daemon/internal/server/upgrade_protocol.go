@@ -70,17 +70,19 @@ type hello struct {
 
 // manifest is what comes, and what the two daemons have to agree on.
 type manifest struct {
-	Protocol     int               `json:"protocol"`
-	Version      string            `json:"version"`
-	ValidateOnly bool              `json:"validateOnly,omitempty"`
-	StateDir     string            `json:"stateDir,omitempty"`
-	Listeners    []handedListener  `json:"listeners,omitempty"`
-	Events       event.Place       `json:"events"`
-	Sessions     int               `json:"sessions"`
-	Endpoints    int               `json:"endpoints"`
-	Monitors     int               `json:"monitors"`
-	Live         int               `json:"live"`
-	records      []json.RawMessage // sessions, endpoints, monitors
+	Protocol     int    `json:"protocol"`
+	Version      string `json:"version"`
+	ValidateOnly bool   `json:"validateOnly,omitempty"`
+	StateDir     string `json:"stateDir,omitempty"`
+	// StateWarnings tell of a state file that was found damaged, which is known until the daemon is stopped.
+	StateWarnings []string          `json:"stateWarnings,omitempty"`
+	Listeners     []handedListener  `json:"listeners,omitempty"`
+	Events        event.Place       `json:"events"`
+	Sessions      int               `json:"sessions"`
+	Endpoints     int               `json:"endpoints"`
+	Monitors      int               `json:"monitors"`
+	Live          int               `json:"live"`
+	records       []json.RawMessage // sessions, endpoints, monitors
 }
 
 // handedListener is a control listener, in the order of their descriptors.
