@@ -56,6 +56,21 @@ func (a Address) String() string {
 	return netip.AddrPortFrom(a.IP, a.Port).String()
 }
 
+// Overlaps reports whether two sockets of one protocol at these addresses and one port are in each other's way: as long as one
+// is bound the other cannot be, unless they are bound to interfaces of their own or in different network namespaces.
+func (a Address) Overlaps(b Address) bool {
+	switch {
+	case a.Port != b.Port:
+		return false
+	case !a.IP.IsValid() || !b.IP.IsValid():
+		return true // both families
+	case a.IP.Is4() != b.IP.Is4():
+		return false
+	default:
+		return a.IP == b.IP || a.IP.IsUnspecified() || b.IP.IsUnspecified()
+	}
+}
+
 // family returns what package net appends to "tcp" or "udp" for the address family of a.
 func (a Address) family() string {
 	switch {

@@ -136,3 +136,34 @@ func TestProtocolString(t *testing.T) {
 		}
 	}
 }
+
+func TestOverlaps(t *testing.T) {
+	for _, all := range [][3]string{
+		{":7", "0.0.0.0:7", "[::1]:7"},
+		{"0.0.0.0:7", "127.0.0.1:7", ":7"},
+		{"[::]:7", "[::1]:7", "[fe80::1%eth0]:7"},
+		{"127.0.0.1:7", "localhost:7", "127.0.0.1:7"},
+	} {
+		for _, other := range all[1:] {
+			if a, b := parsed(t, all[0]), parsed(t, other); !a.Overlaps(b) || !b.Overlaps(a) {
+				t.Errorf("%s and %s are apart", all[0], other)
+			}
+		}
+	}
+	for _, pair := range [][2]string{
+		{":7", ":8"}, {"0.0.0.0:7", "[::]:7"}, {"0.0.0.0:7", "[::1]:7"}, {"127.0.0.1:7", "127.0.0.2:7"}, {"[fe80::1%eth0]:7", "[fe80::1%eth1]:7"},
+	} {
+		if a, b := parsed(t, pair[0]), parsed(t, pair[1]); a.Overlaps(b) || b.Overlaps(a) {
+			t.Errorf("%s and %s overlap", pair[0], pair[1])
+		}
+	}
+}
+
+func parsed(t *testing.T, listen string) echo.Address {
+	t.Helper()
+	a, err := echo.ParseListen(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}

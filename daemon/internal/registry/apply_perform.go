@@ -15,6 +15,8 @@ import (
 // perform does what is planned, or nothing. The caller has the turns of all entries.
 func (r *Registry) perform(ctx context.Context, steps []*step) error {
 	now := time.Now()
+	r.leave(steps, true)
+	defer r.leave(steps, false)
 	err := r.bindNew(ctx, steps)
 	if err == nil {
 		err = tune(steps)
@@ -100,13 +102,6 @@ func sockets(steps []*step) (all []*binding) {
 	return all
 }
 
-// port is what two sockets may be in each other's way by.
-type port struct {
-	protocol  echo.Protocol
-	number    uint16
-	namespace namespace
-}
-
 // goingSockets are the sockets that are to go, and where they are.
 type goingSockets struct {
 	all []*step
@@ -127,14 +122,14 @@ func oldSockets(steps []*step) goingSockets {
 // blocking answers which of them may be why a socket cannot be bound.
 func (g goingSockets) blocking(b *binding) []*step {
 	address, err := echo.ParseListen(b.spec.Listen)
+	_, claimed := errors.AsType[*claimedError](b.err)
 	switch {
-	case err != nil:
+	case err != nil || claimed:
 		return nil
 	case errors.Is(b.err, echo.ErrAddressInUse):
 		where, _ := b.spec.Place.(namespace)
 		return slices.DeleteFunc(slices.Clone(g.at[port{b.spec.Protocol, address.Port, where}]), func(s *step) bool {
-			had := s.old.Addr().Addr()
-			return address.IP.IsValid() && !address.IP.IsUnspecified() && !had.IsUnspecified() && had != address.IP // they are apart
+			return !inTheWay(spec(s.entry.def, s.old.Addr()), b.spec)
 		})
 	case errors.Is(b.err, echo.ErrTooManyFiles):
 		return g.all

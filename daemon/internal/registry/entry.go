@@ -31,6 +31,8 @@ type entry struct {
 	atLeast   time.Time      // it does not expire before; zero unless it was brought back by a start, with a ttl
 	lease     lease          // has it looked at then
 	retry     lease          // has it tried again, while it has Failed
+	claims    port           // where it is to serve again, while it has Failed
+	leaves    bool           // a change is under way that moves or deletes it
 	lost      error          // what it had and lost, while it has Failed for that: a retry that finds the same is no news
 	seen      netwatch.Sight // what live stands on, if that may go away
 	session   *session       // nil: it belongs to none

@@ -33,6 +33,7 @@ type heals struct {
 	queue    leaseQueue
 	patience func(failed int, why error) time.Duration // healPatience; tests have less, or more
 	running  int
+	claims   claims
 	held     bool // by a Restore: nobody else is to bind what it is about to bind
 	started  bool
 	watched  bool
@@ -44,7 +45,7 @@ type heals struct {
 }
 
 func newHeals() *heals {
-	h := &heals{patience: healPatience, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
+	h := &heals{patience: healPatience, claims: claims{}, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	h.end, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -82,6 +83,7 @@ func (r *Registry) retryLocked(e *entry, at time.Time) {
 		return
 	}
 	e.retry.entry, e.retry.at = e, at
+	r.heals.claims.put(e)
 	if e.retry.place > 0 {
 		heap.Fix(&r.heals.queue, e.retry.place-1)
 	} else {
@@ -112,6 +114,7 @@ func (r *Registry) calmLocked(e *entry) {
 	if e.retry.place > 0 {
 		heap.Remove(&r.heals.queue, e.retry.place-1)
 	}
+	r.heals.claims.drop(e)
 	e.retry.refused, e.lost = 0, nil
 }
 

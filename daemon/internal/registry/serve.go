@@ -208,7 +208,7 @@ func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, netwa
 	if err != nil {
 		return nil, seen, err
 	}
-	live, err := r.listen(ctx, s)
+	live, err := r.afterClaims(s, func() (*echo.Endpoint, error) { return r.listen(ctx, s) })
 	if errors.Is(err, echo.ErrClosed) {
 		return nil, seen, ErrClosing // it began to stop meanwhile
 	}
@@ -217,13 +217,7 @@ func (r *Registry) bind(ctx context.Context, s echo.Spec) (*echo.Endpoint, netwa
 
 // spec says what the engine is to serve for a definition, at the address that it had, if any.
 func spec(def Definition, had netip.AddrPort) echo.Spec {
-	listen := def.Listen
-	if had.Port() != 0 {
-		if i := strings.LastIndexByte(listen, ':'); i >= 0 {
-			listen = listen[:i+1] + strconv.Itoa(int(had.Port()))
-		}
-	}
-	s := echo.Spec{Protocol: def.Protocol, Listen: listen, Interface: def.Interface, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
+	s := echo.Spec{Protocol: def.Protocol, Listen: withPort(def.Listen, had), Interface: def.Interface, Allow: def.Sources.Allow, Deny: def.Sources.Deny}
 	if there := def.namespace(); there != "" {
 		s.Place = there
 	}
@@ -242,6 +236,14 @@ func spec(def Definition, had netip.AddrPort) echo.Spec {
 		MaxSourceBytes:     def.UDP.MaxSourceBytes,
 	}
 	return s
+}
+
+// withPort is a listen with the port of an address, if that has one.
+func withPort(listen string, had netip.AddrPort) string {
+	if i := strings.LastIndexByte(listen, ':'); i >= 0 && had.Port() != 0 {
+		return listen[:i+1] + strconv.Itoa(int(had.Port()))
+	}
+	return listen
 }
 
 func drainContext(drain time.Duration) (context.Context, context.CancelFunc) {

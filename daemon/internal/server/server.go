@@ -111,22 +111,22 @@ type daemon struct {
 	stateReport store.Report
 	// stateWarnings are what an operator has to know of that: those of the process that handed over, after an upgrade.
 	stateWarnings []string
-	events      *event.Log
-	traffic     event.Connections // tells of TCP connections, where somebody watches them
-	registry    *registry.Registry
-	network     *netwatch.Watch
-	targets     *targets.Policy
-	runs        *runs.Manager
-	probes      *rpc.ProbeService
-	monitors    *monitor.Manager
-	readiness   *health.Readiness
-	lookout     *lookout
-	herald      *herald
-	gate        *rpc.Gate
-	channel     grpc.ClientConnInterface // to our own services, without a network
-	grpc        *grpc.Server
-	http        *http.Server
-	stopping    context.CancelCauseFunc // ends the open streams
+	events        *event.Log
+	traffic       event.Connections // tells of TCP connections, where somebody watches them
+	registry      *registry.Registry
+	network       *netwatch.Watch
+	targets       *targets.Policy
+	runs          *runs.Manager
+	probes        *rpc.ProbeService
+	monitors      *monitor.Manager
+	readiness     *health.Readiness
+	lookout       *lookout
+	herald        *herald
+	gate          *rpc.Gate
+	channel       grpc.ClientConnInterface // to our own services, without a network
+	grpc          *grpc.Server
+	http          *http.Server
+	stopping      context.CancelCauseFunc // ends the open streams
 
 	barrier    rpc.Barrier     // refuses changes for the moment of an upgrade
 	arrival    *arrival        // what was taken over from another process; nil: nothing
