@@ -372,6 +372,49 @@ func TestReadyIsTrue(t *testing.T) {
 	}
 }
 
+// comers connect 50 times a second, whoever is there: each must be let in. One that a process which is killed has accepted is cut.
+type comers struct {
+	connects, answered, cut atomic.Int64
+
+	stop  chan struct{}
+	group sync.WaitGroup
+}
+
+func startComers(t *testing.T, address string) *comers {
+	c := &comers{stop: make(chan struct{})}
+	c.group.Go(func() {
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-c.stop:
+				return
+			case <-ticker.C:
+			}
+			c.group.Go(func() {
+				conn, err := net.DialTimeout("tcp", address, patience)
+				if err != nil {
+					t.Errorf("connection %d: %v", c.connects.Load(), err)
+					return
+				}
+				defer conn.Close()
+				c.connects.Add(1)
+				if echoesOn(conn) == nil {
+					c.answered.Add(1)
+				} else {
+					c.cut.Add(1)
+				}
+			})
+		}
+	})
+	return c
+}
+
+func (c *comers) end() {
+	close(c.stop)
+	c.group.Wait()
+}
+
 // TestAKillRefusesNobody kills a daemon again and again while others connect and send: its sockets wait with the manager.
 func TestAKillRefusesNobody(t *testing.T) {
 	m := managertest.Start(t)
@@ -385,34 +428,7 @@ func TestAKillRefusesNobody(t *testing.T) {
 		t.Fatalf("the manager keeps %q", stored)
 	}
 
-	var group sync.WaitGroup
-	var connects, cut atomic.Int64
-	stop := make(chan struct{})
-	group.Go(func() { // 50 connections a second
-		var each sync.WaitGroup
-		defer each.Wait()
-		ticker := time.NewTicker(20 * time.Millisecond)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-ticker.C:
-			}
-			each.Go(func() {
-				conn, err := net.DialTimeout("tcp", want["tcp"].Address, patience)
-				if err != nil {
-					t.Errorf("connection %d: %v", connects.Load(), err)
-					return
-				}
-				defer conn.Close()
-				connects.Add(1)
-				if echoesOn(conn) != nil {
-					cut.Add(1) // it was accepted by the process that was killed
-				}
-			})
-		}
-	})
+	come := startComers(t, want["tcp"].Address)
 	sender, err := net.Dial("udp", want["udp"].Address)
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +438,7 @@ func TestAKillRefusesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range 3 {
-		before := connects.Load()
+		before := come.connects.Load()
 		p.Kill()
 		// What is sent to nobody is answered by the next.
 		const datagrams = 50
@@ -431,7 +447,7 @@ func TestAKillRefusesNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for deadline := time.Now().Add(patience); connects.Load() < before+5; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); come.connects.Load() < before+5; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("nobody connects while there is no daemon")
 			}
@@ -454,12 +470,11 @@ func TestAKillRefusesNobody(t *testing.T) {
 			t.Errorf("round %d: the manager keeps %q", round, stored)
 		}
 	}
-	close(stop)
-	group.Wait()
+	come.end()
 	if err := echoes("tcp", want["tcp"].Address); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d connections, of which a kill cut %d", connects.Load(), cut.Load())
+	t.Logf("%d connections, of which a kill cut %d", come.connects.Load(), come.cut.Load())
 }
 
 // TestThePortIsFree looks whether what is stopped or deleted is with the manager no more when the call returns.

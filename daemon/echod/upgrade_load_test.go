@@ -82,6 +82,17 @@ func (l *traffic) stopping() bool {
 	}
 }
 
+// awaitMore waits until each client has seen more than before.
+func (l *traffic) awaitMore() error {
+	before := []uint64{l.bytes.Load(), l.datagrams.Load(), l.connects.Load()}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && !l.t.Failed(); time.Sleep(time.Millisecond) {
+		if l.bytes.Load() > before[0] && l.datagrams.Load() > before[1] && l.connects.Load() > before[2] {
+			return nil
+		}
+	}
+	return errors.New("the load does not go on")
+}
+
 // heard notes how long a client has waited: for what it has written to a stream to come back, for the next datagram, or for a
 // connection and its greeting.
 func (l *traffic) heard(since time.Time) {

@@ -267,16 +267,10 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			l, began := startLoad(t, tcp, udp, size), time.Now()
 			first := 0
 			for i := range times {
-				bytes, datagrams, connects := l.bytes.Load(), l.datagrams.Load(), l.connects.Load()
 				pid := u.upgrade()
-				for deadline := time.Now().Add(patience); l.bytes.Load() == bytes || l.datagrams.Load() == datagrams || l.connects.Load() == connects; time.Sleep(time.Millisecond) {
-					if t.Failed() || time.Now().After(deadline) {
-						t.Fatalf("upgrade %d: the load does not go on\n%s", i, u.Output())
-					}
-				}
-				if t.Failed() {
-					now, err := u.get("/v1/endpoints/tcp")
-					t.Fatalf("upgrade %d: %v, %v", i, now, err)
+				if err := l.awaitMore(); err != nil {
+					now, errGet := u.get("/v1/endpoints/tcp")
+					t.Fatalf("upgrade %d: %v: %v, %v\n%s", i, err, now, errGet, u.Output())
 				}
 				if first == 0 {
 					first = pid
