@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// analyze copies the units, with a program that is there, and has systemd's tool look at them.
+// analyze copies the units, with programs that are there, and has systemd's tool look at them.
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	tool, err := exec.LookPath("systemd-analyze")
@@ -23,7 +23,7 @@ func analyze(t *testing.T, args ...string) (string, error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := strings.ReplaceAll(string(text), "/usr/bin/echod", os.Args[0])
+		changed := strings.NewReplacer("/usr/bin/echod", os.Args[0], "/usr/bin/echoctl", os.Args[0]).Replace(string(text))
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,10 +19,14 @@ import (
 func TestUnderSystemd(t *testing.T) {
 	files := worldDir(t)
 	installBinary(t, files, binary)
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(files, "echoctl"), "github.com/echod/echod/ctl/echoctl").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	// An address of this run alone.
 	host := fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()>>16&63, os.Getpid()>>8&255, os.Getpid()&255)
 	units := map[string]string{
 		"echod.service.d/test.conf": "[Service]\nExecStart=\nExecStart=/srv/echod --grpc-listen=" + host + ":7007 --http-listen=" + host + ":7070\n" +
+			"ExecReload=\nExecReload=+/srv/echoctl upgrade\n" +
 			"StandardOutput=append:/srv/log\nStandardError=append:/srv/log\n",
 		"echo.socket": "[Socket]\nListenStream=" + host + ":7\nListenDatagram=" + host + ":7\nFileDescriptorName=echo\nPassPacketInfo=yes\nService=echod.service\n",
 		"test.target": "Requires=echod.socket echo.socket echod.service\nAfter=echod.socket echo.socket echod.service\n",
@@ -48,7 +53,7 @@ func TestUnderSystemd(t *testing.T) {
 		for i := range 4 {
 			before := b.main()
 			if i%2 == 0 {
-				rest(t, url+"/v1/daemon:upgrade", "{}")
+				b.systemctl("reload", "echod.service")
 			} else {
 				b.systemctl("kill", "-s", "USR2", "--kill-who=main", "echod.service")
 			}
@@ -102,10 +107,8 @@ func TestUnderSystemd(t *testing.T) {
 		before := b.main()
 		installBinary(t, files, "/bin/false")
 		defer installBinary(t, files, binary)
-		if resp, err := http.Post(url+"/v1/daemon:upgrade", "application/json", strings.NewReader("{}")); err != nil || resp.StatusCode != http.StatusBadRequest {
-			t.Errorf("%v, %v", resp, err)
-		} else {
-			resp.Body.Close()
+		if out, err := b.try("reload", "echod.service"); err == nil {
+			t.Errorf("a reload to a binary that does not start goes well: %s", out)
 		}
 		if now := b.show("echod.service", "MainPID", "ActiveState"); now["MainPID"] != before || now["ActiveState"] != "active" {
 			t.Errorf("%v, was %s", now, before)
