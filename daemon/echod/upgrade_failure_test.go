@@ -62,6 +62,8 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 				{fault("ready:panic"), "exit status 2"},
 				{fault("ready:kill"), "killed"},
 				{fault("ready:hang"), "did not take over the sockets in time"},
+				{fault("go:kill"), "killed"},
+				{fault("go:hang"), "did not take over the sockets in time"},
 			} {
 				u.installScript(c.script)
 				failed := u.call("/v1/daemon:upgrade", "{}")
@@ -152,16 +154,22 @@ func TestOneUpgradeAtATime(t *testing.T) {
 	u.ended = true
 }
 
-// TestAStopThatComesTooLate stops a process that has handed over already, while the new one does not yet say that it serves:
-// the new one is the daemon, and has all that it needs.
+// TestAStopThatComesTooLate stops a process that has let go, while the new one does not yet say that it has taken over, or that it
+// serves: the new one is the daemon, and has all that it needs.
 func TestAStopThatComesTooLate(t *testing.T) {
+	for _, step := range []string{"go", "taken"} {
+		t.Run(step, func(t *testing.T) { stopTooLate(t, step) })
+	}
+}
+
+func stopTooLate(t *testing.T, step string) {
 	bad, err := faulty()
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := startUpgradable(t)
 	address := u.create(`{"name": "e", "protocol": "TCP"}`)
-	u.installScript("ECHOD_UPGRADE_FAULT=taken:stop exec " + bad + ` "$@"`)
+	u.installScript("ECHOD_UPGRADE_FAULT=" + step + ":stop exec " + bad + ` "$@"`)
 	u.Signal(syscall.SIGUSR2)
 	var next int
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {

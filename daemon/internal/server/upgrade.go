@@ -282,9 +282,6 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	if err := errors.Join(h.successor.SendFiles(files), h.successor.Receive(adoptedMessage, &nothing{})); err != nil {
 		return err
 	}
-	if err := h.ctx.Err(); err != nil {
-		return err
-	}
 	if err := h.letGo(); err != nil {
 		return err
 	}
@@ -325,10 +322,12 @@ func (h *handOver) putSockets(all []registry.HandedSockets) ([]*os.File, error) 
 }
 
 // letGo makes the successor the daemon. Without its word it is none: then it is ended before anything goes on here, since both
-// would write into the same connections.
+// would write into the same connections. A stop from here on does not end one that may have taken over: its word is waited for.
 func (h *handOver) letGo() error {
+	if !h.uncut() {
+		return context.Cause(h.ctx)
+	}
 	err := errors.Join(h.successor.Send(goMessage, nothing{}), h.successor.Receive(takenMessage, &nothing{}))
-	h.uncut()
 	if err == nil {
 		h.taken = true
 		return nil

@@ -88,6 +88,7 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.link.Receive(goMessage, &nothing{}); err != nil {
 		return nil, err
 	}
+	atStep("go")
 	// One that has let go and ended since does not go on.
 	if err := a.link.Send(takenMessage, nothing{}); err != nil && !errors.Is(err, handover.ErrEnded) {
 		return nil, err
