@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/echod/echod/daemon/echotest"
 )
 
@@ -92,6 +94,44 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 			u.upgrade()
 			l.end()
 		})
+	}
+}
+
+// TestAnUpgradeWithTooFewFiles has a limit of open files that leaves none for a second descriptor of each socket: it is refused in a
+// few words, and works when the limit has been raised.
+func TestAnUpgradeWithTooFewFiles(t *testing.T) {
+	u := startUpgradable(t)
+	var address string
+	for i := range 50 {
+		address = u.create(fmt.Sprintf(`{"name": "e-%d", "protocol": "TCP"}`, i))
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", u.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was unix.Rlimit
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, nil, &was); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: uint64(len(open)) + 20, Max: was.Max}
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, &few, nil); err != nil {
+		t.Fatal(err)
+	}
+	failed := u.call("/v1/daemon:upgrade", "{}")
+	message := fmt.Sprint(failed["message"])
+	if failed["status"] != http.StatusBadRequest || !strings.Contains(message, "too many open files (and ") || !strings.Contains(message, fmt.Sprintf("and %d may be open: raise that limit", few.Cur)) ||
+		len(message) > 500 {
+		t.Errorf("%v", failed)
+	}
+	if err := greet(address); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, &was, nil); err != nil {
+		t.Fatal(err)
+	}
+	u.upgrade()
+	if err := greet(address); err != nil {
+		t.Error(err)
 	}
 }
 

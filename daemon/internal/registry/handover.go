@@ -234,7 +234,7 @@ func (f *Frozen) Pause(ctx context.Context) ([]HandedSockets, error) {
 			errs[i] = fmt.Errorf("cannot pause %q: %w", e.def.Name, errs[i])
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
+	if err := firstOf(errs); err != nil {
 		for _, h := range all {
 			h.CloseFiles()
 		}
@@ -379,7 +379,19 @@ func (a *Arrivals) Adopt(ctx context.Context, all []HandedSockets) error {
 		}
 		e.live = live
 	})
-	return errors.Join(errs...)
+	return firstOf(errs)
+}
+
+// firstOf answers the first error of some, and how many more there are: thousands of endpoints may have the same one.
+func firstOf(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return fmt.Errorf("%w (and %d more)", errs[0], len(errs)-1)
 }
 
 // RestoreLedgers goes on with what Ledgers has told.

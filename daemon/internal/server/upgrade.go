@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/handover"
@@ -258,7 +259,7 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	began := time.Now()
 	all, err := h.frozen.Pause(ctx)
 	if err != nil {
-		return err
+		return tooFewFiles(err)
 	}
 	defer func() { // if it comes to nothing
 		for _, s := range all {
@@ -292,6 +293,15 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	h.frozen.Release()
 	d.tellMainPID(h.successor.PID())
 	return h.awaitServing(began, did)
+}
+
+// tooFewFiles adds what to do to an error of too many open files.
+func tooFewFiles(err error) error {
+	if !errors.Is(err, syscall.EMFILE) {
+		return err
+	}
+	return fmt.Errorf("%w; an upgrade needs as many files again as endpoints have sockets and connections, and %d may be open: raise that limit (ulimit -n, LimitNOFILE)",
+		err, fileLimit())
 }
 
 // putSockets tells of the sockets, and answers their descriptors in order.

@@ -276,7 +276,7 @@ func (a *arrival) adopt(ctx context.Context) error {
 			sockets[i].Connections[j].Socket = next()
 		}
 	}
-	return a.arrivals.Adopt(ctx, sockets)
+	return tooFewFiles(a.arrivals.Adopt(ctx, sockets))
 }
 
 // begin serves what was taken over: the other process has let go.
