@@ -27,6 +27,9 @@ type Handed struct {
 	// Socket is the listening TCP socket or the UDP socket. Nil: nothing new comes; the endpoint serves its Connections and is
 	// over, with no error, when the last of them has ended.
 	Socket *os.File `json:"-"`
+	// Settled says that an engine has served Socket for an endpoint of this Spec.Place. The place is not compared then, and need
+	// not be there any more: the socket stays where it was made.
+	Settled bool
 	// Connections are those of a TCP endpoint.
 	Connections []HandedConnection
 	// Stats is what was counted so far. The adopting endpoint counts on from there.
@@ -68,8 +71,8 @@ const unlimited = math.MaxUint64
 //
 // The Spec says what the sockets are to be, as for [Engine.Listen]; Listen may have port 0 for whichever it is, and for a
 // connection alone it is an address that the connection's own one matches. What cannot be changed any more is compared: the
-// kind of socket, its address, whether IPv4 comes by an IPv6 one, interface and, if the Spec has one, place. All else is set as
-// Listen would have set it. The options for connections hold for those that no engine has served, and for those to come.
+// kind of socket, its address, whether IPv4 comes by an IPv6 one, interface and, if the Spec has one and h is not settled, place.
+// All else is set as Listen would have set it. The options for connections hold for those that no engine has served, and for those to come.
 //
 // Adopt takes the files of h over and closes them when it succeeds. When it does not, they stay the caller's, and nothing that
 // their peers could notice has happened.
@@ -96,6 +99,7 @@ func (g *Engine) Adopt(ctx context.Context, s Spec, h Handed) (*Endpoint, error)
 	defer g.binding.Done()
 
 	e := &Endpoint{engine: g, protocol: s.Protocol, asked: address, device: s.Interface, place: s.Place, paused: true, lone: h.Socket == nil}
+	s.settled = h.Settled
 	e.counters.restore(h.Stats)
 	if !e.lone && !g.budget.take() {
 		return nil, adoptError(s, ErrTooManyFiles)
@@ -214,6 +218,7 @@ func (e *Endpoint) hand(ctx context.Context) (Handed, error) {
 		return h, err
 	}
 	e.server.observe()
+	h.Settled = true
 	h.Stats = e.counters.snapshot()
 	return h, nil
 }

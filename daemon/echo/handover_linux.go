@@ -26,7 +26,7 @@ func checkPlace(fd int, s Spec) error {
 	if err == nil && device != s.Interface {
 		return wrongSocket("the socket is bound to interface %q, not to %q", device, s.Interface)
 	}
-	if s.Place == nil {
+	if s.Place == nil || s.settled {
 		return nil
 	}
 	there, err := socketThere(s, namespaceOf)
@@ -49,8 +49,16 @@ func socketThere[T any](s Spec, ask func(fd int) T) (answer T, err error) {
 	return answer, err
 }
 
-// usualReceiveBuffer is what the system gives a TCP socket, as the kernel tells it.
-func usualReceiveBuffer(s Spec) (int, error) { return socketThere(s, receiveBuffer) }
+// usualReceiveBuffer is what the system gives a TCP socket, as the kernel tells it; where there is no way to an endpoint's place
+// any more, what it gives here.
+func usualReceiveBuffer(s Spec) (int, error) {
+	given, err := socketThere(s, receiveBuffer)
+	if err != nil && s.settled {
+		s.Place = nil
+		return socketThere(s, receiveBuffer)
+	}
+	return given, err
+}
 
 // zoneOf answers the interface that a zone names to a socket.
 func zoneOf(fd int, zone string) (uint32, error) { return zoneIndex(fd, zone) }

@@ -71,6 +71,9 @@ type Spec struct {
 	// Tag is told to [Options].Observe with each connection of a TCP endpoint, so that it knows whose that is. The engine does
 	// not look at it.
 	Tag any
+
+	// settled says that the socket that is adopted was made at the place: it is not compared, and may be gone.
+	settled bool
 }
 
 // MaxSources is how many prefixes Spec.Allow and Spec.Deny may have.

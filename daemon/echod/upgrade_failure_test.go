@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/echod/echod/daemon/echotest"
 )
 
@@ -62,6 +64,8 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 				{fault("ready:panic"), "exit status 2"},
 				{fault("ready:kill"), "killed"},
 				{fault("ready:hang"), "did not take over the sockets in time"},
+				{fault("go:kill"), "killed"},
+				{fault("go:hang"), "did not take over the sockets in time"},
 			} {
 				u.installScript(c.script)
 				failed := u.call("/v1/daemon:upgrade", "{}")
@@ -90,6 +94,58 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 			u.upgrade()
 			l.end()
 		})
+	}
+}
+
+// TestAScriptIsRunEachTime upgrades by way of a script, and then once more: to what lies where the script lay, not to what that had
+// become.
+func TestAScriptIsRunEachTime(t *testing.T) {
+	u := startUpgradable(t)
+	u.installScript("exec " + binary + ` "$@"`)
+	u.upgrade()
+	u.installScript("exit 7")
+	if failed := u.call("/v1/daemon:upgrade", "{}"); !strings.Contains(fmt.Sprint(failed["message"]), "exit status 7") {
+		t.Errorf("%v", failed)
+	}
+	u.install(binary)
+	u.upgrade()
+}
+
+// TestAnUpgradeWithTooFewFiles has a limit of open files that leaves none for a second descriptor of each socket: it is refused in a
+// few words, and works when the limit has been raised.
+func TestAnUpgradeWithTooFewFiles(t *testing.T) {
+	u := startUpgradable(t)
+	var address string
+	for i := range 50 {
+		address = u.create(fmt.Sprintf(`{"name": "e-%d", "protocol": "TCP"}`, i))
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", u.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was unix.Rlimit
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, nil, &was); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: uint64(len(open)) + 20, Max: was.Max}
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, &few, nil); err != nil {
+		t.Fatal(err)
+	}
+	failed := u.call("/v1/daemon:upgrade", "{}")
+	message := fmt.Sprint(failed["message"])
+	if failed["status"] != http.StatusBadRequest || !strings.Contains(message, "too many open files (and ") || !strings.Contains(message, fmt.Sprintf("and %d may be open: raise that limit", few.Cur)) ||
+		len(message) > 500 {
+		t.Errorf("%v", failed)
+	}
+	if err := greet(address); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Prlimit(u.PID, unix.RLIMIT_NOFILE, &was, nil); err != nil {
+		t.Fatal(err)
+	}
+	u.upgrade()
+	if err := greet(address); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -152,16 +208,22 @@ func TestOneUpgradeAtATime(t *testing.T) {
 	u.ended = true
 }
 
-// TestAStopThatComesTooLate stops a process that has handed over already, while the new one does not yet say that it serves:
-// the new one is the daemon, and has all that it needs.
+// TestAStopThatComesTooLate stops a process that has let go, while the new one does not yet say that it has taken over, or that it
+// serves: the new one is the daemon, and has all that it needs.
 func TestAStopThatComesTooLate(t *testing.T) {
+	for _, step := range []string{"go", "taken"} {
+		t.Run(step, func(t *testing.T) { stopTooLate(t, step) })
+	}
+}
+
+func stopTooLate(t *testing.T, step string) {
 	bad, err := faulty()
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := startUpgradable(t)
 	address := u.create(`{"name": "e", "protocol": "TCP"}`)
-	u.installScript("ECHOD_UPGRADE_FAULT=taken:stop exec " + bad + ` "$@"`)
+	u.installScript("ECHOD_UPGRADE_FAULT=" + step + ":stop exec " + bad + ` "$@"`)
 	u.Signal(syscall.SIGUSR2)
 	var next int
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {

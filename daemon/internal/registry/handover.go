@@ -33,6 +33,8 @@ type handedEndpoint struct {
 	Left time.Duration `json:"leftNanos,omitempty"`
 	// Live says that sockets come.
 	Live bool `json:"live,omitempty"`
+	// Seen is what these stand on.
+	Seen netwatch.Sight `json:"seen,omitzero"`
 	handedManaged
 }
 
@@ -172,7 +174,9 @@ func (f *Frozen) Endpoints() ([]json.RawMessage, error) {
 			record: e.record(e.address, e.state != Stopped), State: e.state, Reason: e.reason, Past: e.past,
 			Live: slices.Contains(f.liveAt(e), e), handedManaged: r.managedLocked(e),
 		}
-		if !h.Live && e.live != nil { // the engine gave it up
+		if h.Live {
+			h.Seen = e.seen
+		} else if e.live != nil { // the engine gave it up
 			h.Past = sum(e.past, e.live.Stats())
 		}
 		if !e.expires.IsZero() {
@@ -230,7 +234,7 @@ func (f *Frozen) Pause(ctx context.Context) ([]HandedSockets, error) {
 			errs[i] = fmt.Errorf("cannot pause %q: %w", e.def.Name, errs[i])
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
+	if err := firstOf(errs); err != nil {
 		for _, h := range all {
 			h.CloseFiles()
 		}
@@ -340,7 +344,7 @@ func (r *Registry) Import(h *Handed, passed []*os.File) *Arrivals {
 	for _, one := range h.endpoints {
 		e := &entry{
 			turn: make(chan struct{}, 1), announced: true, uid: one.UID, address: one.Address, state: one.State, reason: one.Reason,
-			created: one.CreateTime, updated: one.UpdateTime, expires: one.ExpireTime, past: one.Past,
+			created: one.CreateTime, updated: one.UpdateTime, expires: one.ExpireTime, past: one.Past, seen: one.Seen,
 		}
 		e.define(one.Definition)
 		r.entries[e.def.Name] = e
@@ -375,7 +379,19 @@ func (a *Arrivals) Adopt(ctx context.Context, all []HandedSockets) error {
 		}
 		e.live = live
 	})
-	return errors.Join(errs...)
+	return firstOf(errs)
+}
+
+// firstOf answers the first error of some, and how many more there are: thousands of endpoints may have the same one.
+func firstOf(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return fmt.Errorf("%w (and %d more)", errs[0], len(errs)-1)
 }
 
 // RestoreLedgers goes on with what Ledgers has told.
@@ -404,7 +420,7 @@ func (a *Arrivals) Begin() {
 	defer r.mu.Unlock()
 	for _, e := range a.live {
 		if e.live != nil && e.reason == "" {
-			r.servesLocked(e, e.live, netwatch.Sight{}) // the network tells of what changes from here on
+			r.servesLocked(e, e.live, e.seen) // what has changed since is found by the next look
 		}
 	}
 	a.beginLeasesLocked()

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/netns/netnstest"
+	"github.com/echod/echod/daemon/internal/netwatch"
 )
 
 // lab is a namespace under a name that can be taken away and given to another one.
@@ -164,5 +166,37 @@ func TestTheSameAddressInManyNamespaces(t *testing.T) {
 	}
 	if r.Len() != 4 {
 		t.Errorf("%d endpoints, want 4", r.Len())
+	}
+}
+
+// TestANamespaceThatIsGoneIsHandedOver: what serves goes on in the next process when the name of its namespace is gone, and moves
+// to the namespace that has the name later, even if it has it when that process begins.
+func TestANamespaceThatIsGoneIsHandedOver(t *testing.T) {
+	for name, buffer := range map[string]uint32{"the system's buffers": 0, "a buffer of its own": 65536} {
+		t.Run(name, func(t *testing.T) {
+			l, first, second := newLab(t), newNamespace(t), newNamespace(t)
+			l.is(t, first)
+			from, _ := followed(t, nil)
+			def := inLab("a", l)
+			def.TCP.SocketBufferBytes = buffer
+			e := mustCreate(t, from, def)
+			l.is(t, nil)
+			to := newRegistry(t, nil) // which hears nothing of the network
+			handedTo(t, from, to)
+			if now, err := to.Get("a"); err != nil || now.State != Serving || !answers(t, first, e) {
+				t.Fatalf("it was handed over as %+v, %v", now, err)
+			}
+			l.is(t, second)
+			network := netwatch.New()
+			t.Cleanup(network.Close)
+			last := New(Config{Engine: echo.New(echo.Options{}), Network: network})
+			t.Cleanup(func() { _ = last.Close(ended()) })
+			handedTo(t, to, last)
+			for deadline := time.Now().Add(10 * time.Second); !answers(t, second, e); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("it does not serve where the name leads to now: %+v", mustGet(t, last, "a"))
+				}
+			}
+		})
 	}
 }

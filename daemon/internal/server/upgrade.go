@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/echod/echod/daemon/internal/handover"
@@ -190,7 +191,10 @@ func (h *handOver) hold() (*manifest, error) {
 		return nil, err
 	}
 	h.undo = append(h.undo, h.frozen.Thaw)
-	m := &manifest{Protocol: upgradeProtocol, Version: Version, StateDir: d.config.StateDir, StateWarnings: d.stateWarnings, Live: h.frozen.Live()}
+	m := &manifest{
+		Protocol: upgradeProtocol, Version: Version, StateDir: d.config.StateDir, StateWarnings: d.stateWarnings, Executable: d.config.Executable,
+		Live: h.frozen.Live(),
+	}
 	m.Listeners = d.handedListeners()
 	m.Events = d.events.Hold()
 	h.undo = append(h.undo, d.events.Go)
@@ -258,7 +262,7 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	began := time.Now()
 	all, err := h.frozen.Pause(ctx)
 	if err != nil {
-		return err
+		return tooFewFiles(err)
 	}
 	defer func() { // if it comes to nothing
 		for _, s := range all {
@@ -282,9 +286,6 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	if err := errors.Join(h.successor.SendFiles(files), h.successor.Receive(adoptedMessage, &nothing{})); err != nil {
 		return err
 	}
-	if err := h.ctx.Err(); err != nil {
-		return err
-	}
 	if err := h.letGo(); err != nil {
 		return err
 	}
@@ -295,6 +296,15 @@ func (h *handOver) giveSockets(did *rpc.Upgraded) error {
 	h.frozen.Release()
 	d.tellMainPID(h.successor.PID())
 	return h.awaitServing(began, did)
+}
+
+// tooFewFiles adds what to do to an error of too many open files.
+func tooFewFiles(err error) error {
+	if !errors.Is(err, syscall.EMFILE) {
+		return err
+	}
+	return fmt.Errorf("%w; an upgrade needs as many files again as endpoints have sockets and connections, and %d may be open: raise that limit (ulimit -n, LimitNOFILE)",
+		err, fileLimit())
 }
 
 // putSockets tells of the sockets, and answers their descriptors in order.
@@ -325,10 +335,12 @@ func (h *handOver) putSockets(all []registry.HandedSockets) ([]*os.File, error) 
 }
 
 // letGo makes the successor the daemon. Without its word it is none: then it is ended before anything goes on here, since both
-// would write into the same connections.
+// would write into the same connections. A stop from here on does not end one that may have taken over: its word is waited for.
 func (h *handOver) letGo() error {
+	if !h.uncut() {
+		return context.Cause(h.ctx)
+	}
 	err := errors.Join(h.successor.Send(goMessage, nothing{}), h.successor.Receive(takenMessage, &nothing{}))
-	h.uncut()
 	if err == nil {
 		h.taken = true
 		return nil

@@ -61,6 +61,8 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.receive(c); err != nil {
 		return nil, err
 	}
+	// The next upgrade starts what this one has started, be that a script, and not what that has become.
+	c.Executable = a.manifest.Executable
 	atStep("checked")
 	if err := a.link.Send(checkedMessage, nothing{}); err != nil || a.manifest.ValidateOnly {
 		return nil, err
@@ -88,6 +90,7 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.link.Receive(goMessage, &nothing{}); err != nil {
 		return nil, err
 	}
+	atStep("go")
 	// One that has let go and ended since does not go on.
 	if err := a.link.Send(takenMessage, nothing{}); err != nil && !errors.Is(err, handover.ErrEnded) {
 		return nil, err
@@ -275,7 +278,7 @@ func (a *arrival) adopt(ctx context.Context) error {
 			sockets[i].Connections[j].Socket = next()
 		}
 	}
-	return a.arrivals.Adopt(ctx, sockets)
+	return tooFewFiles(a.arrivals.Adopt(ctx, sockets))
 }
 
 // begin serves what was taken over: the other process has let go.

@@ -75,14 +75,16 @@ type manifest struct {
 	ValidateOnly bool   `json:"validateOnly,omitempty"`
 	StateDir     string `json:"stateDir,omitempty"`
 	// StateWarnings tell of a state file that was found damaged, which is known until the daemon is stopped.
-	StateWarnings []string          `json:"stateWarnings,omitempty"`
-	Listeners     []handedListener  `json:"listeners,omitempty"`
-	Events        event.Place       `json:"events"`
-	Sessions      int               `json:"sessions"`
-	Endpoints     int               `json:"endpoints"`
-	Monitors      int               `json:"monitors"`
-	Live          int               `json:"live"`
-	records       []json.RawMessage // sessions, endpoints, monitors
+	StateWarnings []string `json:"stateWarnings,omitempty"`
+	// Executable is what was started, which a script may have exec'd another binary from.
+	Executable string            `json:"executable,omitempty"`
+	Listeners  []handedListener  `json:"listeners,omitempty"`
+	Events     event.Place       `json:"events"`
+	Sessions   int               `json:"sessions"`
+	Endpoints  int               `json:"endpoints"`
+	Monitors   int               `json:"monitors"`
+	Live       int               `json:"live"`
+	records    []json.RawMessage // sessions, endpoints, monitors
 }
 
 // handedListener is a control listener, in the order of their descriptors.
