@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -276,7 +278,7 @@ func TestControlListenersThatWerePassed(t *testing.T) {
 	}
 	control.SetUnlinkOnClose(false)
 	m.Pass(t, "echod-grpc", grpc)
-	m.Pass(t, "echod-http", rest)
+	m.Pass(t, "echod-http.socket", rest) // the name of its unit
 	m.Pass(t, "echod-control", control)
 	// What the flags say gives way.
 	p := start(t, managed(m, worldDir(t), "--grpc-listen=127.0.0.1:1", "--http-listen=127.0.0.1:1", "--socket=/nowhere/echod.sock"))
@@ -312,6 +314,49 @@ func TestWhatIsPassedAndWrong(t *testing.T) {
 		output, err := m.Run(t, command)
 		if err == nil || command.ProcessState.ExitCode() != exitFailed || !strings.Contains(output, c.says) {
 			t.Errorf("%s: %v: %s", c.why, err, output)
+		}
+	}
+}
+
+// TestNothingToDo passes a daemon without control listeners nothing that it could serve: it is not to stay and do nothing.
+func TestNothingToDo(t *testing.T) {
+	l := managertest.Listen(t, "tcp4", "127.0.0.1:0")
+	over, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if err := errors.Join(over.(*net.TCPConn).SetLinger(0), over.Close()); err != nil { // it is reset
+		t.Fatal(err)
+	}
+	if _, err := accepted.Read(make([]byte, 1)); err == nil {
+		t.Fatal("the connection is not over")
+	}
+	control, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(worldDir(t), "u")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	for name, one := range map[string]struct {
+		socket interface{ File() (*os.File, error) }
+		says   string
+	}{
+		"connection":         {accepted.(*net.TCPConn), `"connection", is not taken: it neither listens nor is connected, or is not any more`},
+		"other":              {control, "a unix socket for control is named echod-control"},
+		"echod.web.00000000": {l, "was kept over the last process"},
+	} {
+		m := managertest.Start(t)
+		m.Pass(t, name, one.socket)
+		soon, cancel := context.WithTimeout(t.Context(), patience)
+		command := exec.CommandContext(soon, binary, "--grpc-listen=", "--http-listen=", "--socket=")
+		output, err := m.Run(t, command)
+		cancel()
+		if err == nil || command.ProcessState.ExitCode() != exitFailed || !strings.Contains(output, "nothing to listen on") || !strings.Contains(output, one.says) {
+			t.Errorf("%s: %v: %s", name, err, output)
 		}
 	}
 }

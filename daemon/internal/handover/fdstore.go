@@ -13,6 +13,8 @@ import (
 const (
 	// keptPrefix begins the names of the sockets that we have given to the store. No name of an endpoint has a dot.
 	keptPrefix = "echod."
+	// keptBytes is how many random bytes end them.
+	keptBytes = 4
 	// maxKeptNames is how many bytes the names in the store may have together: the next process gets all of them in one
 	// variable of its environment, which has at most 128 KiB on Linux, the names of sockets from socket units included.
 	maxKeptNames = 96 << 10
@@ -39,14 +41,15 @@ func (m *Manager) NewStore(log *slog.Logger) *Store {
 	return &Store{notifier: m.Notifier, log: log, max: m.StoreMax}
 }
 
-// KeptFor answers for which endpoint a socket was kept, by its name in the store. A socket of another name was not.
+// KeptFor answers for which endpoint a socket was kept, by its name in the store. A socket of another name was not: that of a
+// unit echod.web.socket is one, too.
 func KeptFor(name string) (endpoint string, ok bool) {
-	rest, ok := strings.CutPrefix(name, keptPrefix)
-	if !ok {
+	rest, ours := strings.CutPrefix(name, keptPrefix)
+	endpoint, one, _ := strings.Cut(rest, ".")
+	if _, err := hex.DecodeString(one); !ours || err != nil || len(one) != hex.EncodedLen(keptBytes) {
 		return "", false
 	}
-	endpoint, _, ok = strings.Cut(rest, ".")
-	return endpoint, ok
+	return endpoint, true
 }
 
 // Keep has the manager keep a copy of a socket for an endpoint, and answers by what name. It is empty when it cannot, which is logged.
@@ -77,7 +80,7 @@ func (s *Store) Kept(name string) {
 
 // keptName is a name that no other socket in the store has: an endpoint may have two for a moment.
 func keptName(endpoint string) string {
-	var one [4]byte
+	var one [keptBytes]byte
 	_, _ = rand.Read(one[:]) // never fails
 	return keptPrefix + endpoint + "." + hex.EncodeToString(one[:])
 }

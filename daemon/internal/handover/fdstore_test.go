@@ -64,6 +64,15 @@ func TestTheStoreKeepsAndReleases(t *testing.T) {
 	}
 }
 
+// TestNamesOfUnits has names that systemd gives to sockets of units, by default those of the units: none of them is in the store.
+func TestNamesOfUnits(t *testing.T) {
+	for _, name := range []string{"echod.socket", "echod.web.socket", "echod.web.a.socket", "echod.web.", "echod.web", "web.12345678", "echod.a.12345678.socket", "echod.a.1234"} {
+		if endpoint, ok := handover.KeptFor(name); ok {
+			t.Errorf("%q was kept for %q", name, endpoint)
+		}
+	}
+}
+
 func TestTheStoreIsFull(t *testing.T) {
 	m := managertest.Start(t)
 	own, log, logger := managed(t, m, "1")

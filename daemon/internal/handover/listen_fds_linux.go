@@ -93,7 +93,7 @@ func (s *Socket) classify(fd, kind int) error {
 	case kind == unix.SOCK_STREAM && connected:
 		s.Kind = Connected
 	case kind == unix.SOCK_STREAM:
-		return errors.New("it neither listens nor is connected")
+		return errors.New("it neither listens nor is connected, or is not any more")
 	case kind == unix.SOCK_DGRAM && connected:
 		return errors.New("it is a datagram socket with one peer; UDP sockets for all are taken")
 	case kind == unix.SOCK_DGRAM:

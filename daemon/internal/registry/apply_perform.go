@@ -28,6 +28,11 @@ func (r *Registry) perform(ctx context.Context, steps []*step) error {
 		return r.undo(ctx, steps, err)
 	}
 	r.closeOld(steps, func(s *step) bool { return !s.closed })
+	for _, s := range steps {
+		if s.Action == ActionDelete {
+			r.discardBack(s.Name)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range steps {

@@ -138,3 +138,61 @@ func TestWhatWaitsToBeBoundIsHandedOver(t *testing.T) {
 		t.Errorf("after a deletion %q are kept", names)
 	}
 }
+
+// TestWhatWaitsToBeBoundIsGivenUp has sockets that were kept for endpoints whose network namespaces do not answer, and that are stopped
+// or deleted before they could be bound: the manager is not to hold their ports, nor to give them to others of their names.
+func TestWhatWaitsToBeBoundIsGivenUp(t *testing.T) {
+	ctx := context.Background()
+	for way, giveUp := range map[string]func(*Registry) error{
+		"delete": func(r *Registry) error { return r.Delete(ctx, "waits", "", 0) },
+		"stop": func(r *Registry) error {
+			_, err := r.Stop(ctx, "waits", 0)
+			return err
+		},
+		"purge": func(r *Registry) error {
+			_, err := r.Purge(ctx, func(e *Endpoint) bool { return e.Name == "waits" }, 0)
+			return err
+		},
+		"apply": func(r *Registry) error {
+			_, err := r.Apply(ctx, nil, ApplyOptions{Prune: func(e *Endpoint) bool { return e.Name == "waits" }})
+			return err
+		},
+	} {
+		t.Run(way, func(t *testing.T) {
+			l, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			socket, err := l.(*net.TCPListener).File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil { // only what was kept has the port
+				t.Fatal(err)
+			}
+			store := &memory{records: map[string][]byte{}}
+			keepServing(t, store, nowhere("waits"), l.Addr().String())
+			k := &keeper{kept: map[string]bool{"kept-waits": true}}
+			r := New(Config{Engine: echo.New(echo.Options{}), Store: store, Keeper: k, Inherited: []Inherited{{
+				Name: "kept-waits", KeptFor: "waits", Protocol: echo.TCP, Listen: l.Addr().String(), Handed: echo.Handed{Socket: socket},
+			}}})
+			withoutRetries(r)
+			lookingBy(r, func(footing) (netwatch.Sight, error) { return netwatch.Sight{}, errNoAnswer("it takes long") })
+			defer func() { _ = r.Close(ended()) }()
+			if err := r.Restore(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := giveUp(r); err != nil {
+				t.Fatal(err)
+			}
+			if names := k.names(); len(names) > 0 {
+				t.Errorf("%q are kept", names)
+			}
+			again, err := net.Listen("tcp4", l.Addr().String())
+			if err != nil {
+				t.Fatalf("its port is not free: %v", err)
+			}
+			_ = again.Close()
+		})
+	}
+}

@@ -146,6 +146,13 @@ func (r *Registry) discard(g *given, endpoint, why string) {
 	}
 }
 
+// discardBack gives up what was kept for an endpoint that is not to serve any more and that nobody has bound since.
+func (r *Registry) discardBack(name string) {
+	if back, _ := r.socketsOf(name); back != nil {
+		r.discard(back, name, "the endpoint is not to serve any more")
+	}
+}
+
 // close closes our copies.
 func (g *given) close() {
 	if g.handed.Socket != nil {

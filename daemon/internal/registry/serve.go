@@ -137,6 +137,7 @@ func (r *Registry) retire(e *entry, drain time.Duration) {
 		defer cancel()
 		r.end(ctx, live)
 	}
+	r.discardBack(e.def.Name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if live != nil {

@@ -30,8 +30,10 @@ func (g *Gate) pass(ctx, stopping context.Context, method string) error {
 	if g == nil || aboutHealth(method) {
 		return nil
 	}
-	if g.stopping.Load() && begins(method) {
-		return ErrStopping
+	if begins(method) {
+		if err := g.begin(); err != nil {
+			return err
+		}
 	}
 	select {
 	case <-g.open:
@@ -48,13 +50,22 @@ func (g *Gate) pass(ctx, stopping context.Context, method string) error {
 	}
 }
 
+// begin answers ErrStopping once nothing is to be begun any more. A nil gate never does.
+func (g *Gate) begin() error {
+	if g != nil && g.stopping.Load() {
+		return ErrStopping
+	}
+	return nil
+}
+
 // aboutHealth says whether a method is answered whatever the daemon does: it needs nothing that may not be there.
 func aboutHealth(method string) bool {
 	return strings.HasPrefix(method, "/grpc.") || method == "/echo.v1.DaemonService/GetReadiness"
 }
 
-// beginnings are the first words of methods that begin something which would end with the daemon at once, or outlive it.
-var beginnings = []string{"Apply", "BatchCreate", "Create", "Hold", "Run", "Start", "Stream", "Upgrade"}
+// beginnings are the first words of methods that begin something which would end with the daemon at once, or outlive it. Hold is none
+// of them: it begins a session, or goes on with one, and SessionService tells these apart.
+var beginnings = []string{"Apply", "BatchCreate", "Create", "Run", "Start", "Stream", "Upgrade"}
 
 // begins says whether a method is refused by a daemon that stops. Others read, end or change what is there.
 func begins(method string) bool {

@@ -14,12 +14,13 @@ import (
 
 // refusedAtTheEnd are the methods that a daemon which stops refuses. A new method is to be thought of: it is here or it is not.
 var refusedAtTheEnd = []string{
-	"ApplyEndpoints", "BatchCreateEndpoints", "CreateEndpoint", "CreateMonitor", "CreateProbe", "Hold", "RunMonitor", "RunProbe", "StartEndpoint",
+	"ApplyEndpoints", "BatchCreateEndpoints", "CreateEndpoint", "CreateMonitor", "CreateProbe", "RunMonitor", "RunProbe", "StartEndpoint",
 	"StreamProbe", "UpgradeDaemon",
 }
 
 var answeredAtTheEnd = []string{
 	"DeleteEndpoint", "DeleteMonitor", "DeleteProbe", "EndSession", "GetEndpoint", "GetInfo", "GetLedger", "GetMonitor", "GetProbe", "GetReadiness",
+	"Hold", // of a session that there is
 	"ListEndpoints", "ListMonitors", "ListProbes", "PauseMonitor", "PurgeEndpoints", "RenewEndpoint", "RenewEndpoints", "ResumeMonitor", "StopEndpoint",
 	"StopProbe", "UpdateEndpoint", "UpdateMonitor", "WatchEndpoints", "WatchEvents",
 }

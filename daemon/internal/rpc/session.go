@@ -27,10 +27,14 @@ type Sessions interface {
 type SessionService struct {
 	echov1.UnsafeSessionServiceServer
 	sessions Sessions
+	gate     *Gate // nil: sessions may always be begun
 }
 
-// NewSessionService serves the sessions of one registry.
-func NewSessionService(sessions Sessions) *SessionService { return &SessionService{sessions: sessions} }
+// NewSessionService serves the sessions of one registry. Behind a gate that is stopped none is begun; those that there are may be held
+// again, as their endpoints serve on and would end without.
+func NewSessionService(sessions Sessions, gate *Gate) *SessionService {
+	return &SessionService{sessions: sessions, gate: gate}
+}
 
 // Hold implements the service.
 func (s *SessionService) Hold(req *echov1.HoldRequest, stream grpc.ServerStreamingServer[echov1.HoldResponse]) error {
@@ -64,6 +68,9 @@ func (s *SessionService) Hold(req *echov1.HoldRequest, stream grpc.ServerStreami
 func (s *SessionService) hold(req *echov1.HoldRequest) (*registry.Hold, error) {
 	switch {
 	case req.GetSecret() == "":
+		if err := s.gate.begin(); err != nil {
+			return nil, err
+		}
 		return s.sessions.OpenSession(req.GetName(), req.GetGrace().AsDuration())
 	case req.GetName() == "":
 		return nil, badField("name", "is missing: a secret is of a session that has a name")

@@ -37,7 +37,7 @@ func TestAHeldSessionIsSaidToBeHeld(t *testing.T) {
 		ctx, leave := context.WithCancelCause(context.Background())
 		stream := &heldStream{ctx: ctx}
 		ended := make(chan error, 1)
-		go func() { ended <- NewSessionService(sessions).Hold(&echov1.HoldRequest{Name: "s"}, stream) }()
+		go func() { ended <- NewSessionService(sessions, nil).Hold(&echov1.HoldRequest{Name: "s"}, stream) }()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(stream.sent) != 7 {

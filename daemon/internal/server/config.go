@@ -82,9 +82,8 @@ func (c Config) check() error {
 				"use a loopback address or the unix socket, or say --insecure if the network is yours alone", l.flag, l.address))
 		}
 	}
-	passed := c.Manager != nil && len(c.Manager.Sockets) > 0 || c.Predecessor != nil
-	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" && !passed {
-		errs = append(errs, errors.New("nothing to listen on: give --grpc-listen, --http-listen or --socket"))
+	if c.GRPCListen == "" && c.HTTPListen == "" && c.Socket == "" && c.Predecessor == nil {
+		errs = append(errs, nothingToDo(c.Manager))
 	}
 	if _, err := echo.ParseListen(net.JoinHostPort(c.DefaultHost, "0")); err != nil {
 		errs = append(errs, fmt.Errorf("--default-host %q: must be an IP address to listen on, as in 127.0.0.1: %w", c.DefaultHost, err))

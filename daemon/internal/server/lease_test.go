@@ -14,9 +14,11 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/echod/echod/daemon/internal/store"
@@ -189,6 +191,44 @@ func waitGone(t *testing.T, client echov1.EndpointServiceClient, name string) {
 			t.Fatalf("%s is still there: %v", name, err)
 		}
 	}
+}
+
+// TestASessionIsHeldAgainBeforeAStop breaks the stream of a session while the daemon says that it will stop and serves on: its
+// endpoints are not to be lost to a client that is there.
+func TestASessionIsHeldAgainBeforeAStop(t *testing.T) {
+	c := testConfig(t)
+	cut := make(chan struct{})
+	c.StateDir, c.DrainDelay, c.CutDrain = t.TempDir(), time.Hour, cut
+	d := startDaemon(t, c)
+	endpoints := echov1.NewEndpointServiceClient(d.dial(t, d.GRPC))
+	held := map[string]*echov1.HoldRequest{}
+	var before []holding
+	for transport, hold := range holders(d) {
+		first, h, err := hold(t, &echov1.HoldRequest{Name: transport, Grace: durationpb.New(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, endpoints, &echov1.Endpoint{Name: "of-" + transport, Protocol: echov1.Protocol_TCP, Session: transport})
+		held[transport], before = &echov1.HoldRequest{Name: transport, Secret: first.GetSecret()}, append(before, h)
+	}
+	serving := watchHealth(t, d, d.GRPC, "")
+	for serving() == grpc_health_v1.HealthCheckResponse_SERVING {
+		d.cancel()
+	}
+	for _, h := range before {
+		h.leave()
+	}
+	for transport, hold := range holders(d) {
+		now, _, err := hold(t, held[transport])
+		if err != nil || now.GetName() != transport || now.GetEndpoints() != 1 {
+			t.Errorf("%s: held again is %v, %v", transport, now, err)
+		}
+		if _, _, err := hold(t, &echov1.HoldRequest{Name: "new-" + transport}); status.Code(err) != codes.Unavailable || reasonOf(err) != "SHUTTING_DOWN" {
+			t.Errorf("%s: a new one: %v", transport, err)
+		}
+	}
+	close(cut)
+	d.stop(t)
 }
 
 // TestASessionEndsWithItsClient holds sessions over each transport, and leaves.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/echod/echod/daemon/echo"
 	"github.com/echod/echod/daemon/internal/handover"
@@ -27,6 +29,39 @@ func ServiceManager() (*handover.Manager, error) {
 	return m, nil
 }
 
+// controlName is the name of a socket without what systemd has at its end where a unit gives none: it is the unit's then.
+func controlName(name string) string { return strings.TrimSuffix(name, ".socket") }
+
+func isControl(name string) bool {
+	return slices.Contains([]string{passedGRPC, passedHTTP, passedUnix}, controlName(name))
+}
+
+// nothingToDo says why a daemon without flags for control listeners has nothing to do; nil: it was passed something that it has.
+func nothingToDo(m *handover.Manager) error {
+	const none = "nothing to listen on: give --grpc-listen, --http-listen or --socket"
+	if m == nil {
+		return errors.New(none)
+	}
+	unfit := slices.Clone(m.Warnings)
+	for _, s := range m.Sockets {
+		_, kept := handover.KeptFor(s.Name)
+		switch {
+		case isControl(s.Name), s.Path == "" && !kept:
+			return nil
+		case kept:
+			unfit = append(unfit, fmt.Sprintf("the socket %s was kept over the last process, which had something to listen on", s))
+		default:
+			unfit = append(unfit, notAnEndpoint(s))
+		}
+	}
+	return errors.New(strings.Join(append([]string{none}, unfit...), "; "))
+}
+
+// notAnEndpoint says why a unix socket is not taken.
+func notAnEndpoint(s handover.Socket) string {
+	return fmt.Sprintf("the passed socket %s is not taken: an endpoint is TCP or UDP, and a unix socket for control is named %s", s, passedUnix)
+}
+
 // takeControl takes the control listeners out of the sockets that were passed.
 func takeControl(m *handover.Manager) (given controlListeners, err error) {
 	var rest []handover.Socket
@@ -34,7 +69,7 @@ func takeControl(m *handover.Manager) (given controlListeners, err error) {
 	for _, s := range m.Sockets {
 		var place *net.Listener
 		wanted := "a listening TCP socket"
-		switch s.Name {
+		switch controlName(s.Name) {
 		case passedGRPC:
 			place = &given.grpc
 		case passedHTTP:
@@ -46,13 +81,13 @@ func takeControl(m *handover.Manager) (given controlListeners, err error) {
 			continue
 		}
 		switch {
-		case s.Kind != handover.Listening || (s.Path != "") != (s.Name == passedUnix):
+		case s.Kind != handover.Listening || (s.Path != "") != (controlName(s.Name) == passedUnix):
 			errs = append(errs, fmt.Errorf("the passed socket %s is to be %s", s, wanted))
 		case *place != nil:
-			errs = append(errs, fmt.Errorf("two sockets of the name %s were passed, and one is taken: the second is %s", s.Name, s))
+			errs = append(errs, fmt.Errorf("two sockets of the name %s were passed, and one is taken: the second is %s", controlName(s.Name), s))
 		default:
 			*place, err = net.FileListener(s.File)
-			given.unixPassed = given.unixPassed || s.Name == passedUnix
+			given.unixPassed = given.unixPassed || controlName(s.Name) == passedUnix
 			errs = append(errs, err)
 		}
 		_ = s.File.Close() // the listener has a descriptor of its own
@@ -69,7 +104,7 @@ func takeControl(m *handover.Manager) (given controlListeners, err error) {
 func takeEndpoints(m *handover.Manager, store *handover.Store) (all []registry.Inherited) {
 	for _, s := range m.Sockets {
 		if s.Path != "" {
-			m.Warnings = append(m.Warnings, fmt.Sprintf("the passed socket %s is not taken: an endpoint is TCP or UDP, and a unix socket for control is named %s", s, passedUnix))
+			m.Warnings = append(m.Warnings, notAnEndpoint(s))
 			_ = s.File.Close()
 			continue
 		}

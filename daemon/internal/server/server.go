@@ -226,7 +226,7 @@ func (d *daemon) watchTraffic(oneIn uint32, match func(*event.Event) bool) rpc.T
 func (d *daemon) assembleControl() error {
 	services := rpc.Services{
 		Endpoint: rpc.NewEndpointService(d.registry),
-		Session:  rpc.NewSessionService(d.registry),
+		Session:  rpc.NewSessionService(d.registry, d.gate),
 		Probe:    d.probes,
 		Ledger:   rpc.NewLedgerService(d.registry),
 		Monitor:  rpc.NewMonitorService(d.monitors, d.probes),
