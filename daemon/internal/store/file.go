@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -93,20 +94,28 @@ func unreadable(err error) error {
 // checkMetaPages looks at both meta pages of bbolt. With one of them damaged bbolt takes the other in silence, which is the
 // state before the last change. Nothing but damage makes one invalid: they are written by turns, each within one sector.
 func checkMetaPages(path string) error {
+	info, err := os.Stat(path) // to open a pipe would wait for whoever writes to it
+	switch {
+	case err != nil:
+		return unreadable(err)
+	case !info.Mode().IsRegular():
+		return damaged("it is no file: %s", info.Mode())
+	case info.Size() == 0:
+		return damaged("it is empty")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return unreadable(err)
 	}
 	defer func() { _ = f.Close() }() // read only
-	info, err := f.Stat()
-	if err != nil {
+	if info, err = f.Stat(); err != nil {
 		return unreadable(err)
 	}
-	first, err := readMetaPage(f, 0)
+	first, err := readMetaPage(f, 0, info.Size())
 	if err != nil {
 		return err
 	}
-	second, err := readMetaPage(f, int64(first.pageSize))
+	second, err := readMetaPage(f, int64(first.pageSize), info.Size())
 	if err != nil {
 		return err
 	}
@@ -130,10 +139,13 @@ type metaPage struct {
 // readMetaPage reads bbolt's own description of a file, in its format 2: 16 bytes of page header; magic, version, page size
 // and flags of 4 bytes each; root page, sequence, freelist page, number of pages, transaction and checksum of 8 each, in the
 // byte order of the machine.
-func readMetaPage(f *os.File, at int64) (metaPage, error) {
+func readMetaPage(f *os.File, at, size int64) (metaPage, error) {
 	var b [64]byte
-	if n, err := f.ReadAt(b[:], at+16); err != nil {
-		return metaPage{}, damaged("it ends after %d bytes", at+16+int64(n))
+	switch _, err := f.ReadAt(b[:], at+16); {
+	case errors.Is(err, io.EOF):
+		return metaPage{}, damaged("it ends after %d bytes", size)
+	case err != nil:
+		return metaPage{}, unreadable(err)
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(b[:56]) // never fails
