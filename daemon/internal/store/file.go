@@ -168,7 +168,11 @@ func (m *image) load(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
+	room := tx.Size() // what records can come to: their lengths are in pages, which have no checksums
 	err = tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+		if len(name) > maxKey {
+			return damaged("it says of a kind's name that it has %d bytes", len(name))
+		}
 		kind := string(name)
 		if kind == metaKind {
 			return nil
@@ -176,6 +180,9 @@ func (m *image) load(tx *bbolt.Tx) error {
 		records := map[string][]byte{}
 		m.kinds[kind] = records
 		return b.ForEach(func(k, sealed []byte) error {
+			if room -= int64(len(k)) + int64(len(sealed)); room < 0 {
+				return damaged("it says that its records are larger than the file, one of them %d bytes", int64(len(k))+int64(len(sealed)))
+			}
 			key := string(k)
 			value, ok := unseal(head.Format, kind, key, sealed)
 			if !ok {
@@ -214,11 +221,14 @@ func readHead(tx *bbolt.Tx) (Summary, error) {
 		return Summary{}, damaged("it is no state file of echod")
 	}
 	format := b.Get(formatKey)
+	if len(format) > maxKey {
+		return Summary{}, damaged("it says of its format that it has %d bytes", len(format))
+	}
 	version := format
 	if len(format) != 4 { // as format 1 has it
 		var ok bool
 		if version, ok = unseal(formatVersion, metaKind, string(formatKey), format); !ok || len(version) != 4 {
-			return Summary{}, damaged("its format is not readable: %x", format)
+			return Summary{}, damaged("its format is not readable: %.16x", format)
 		}
 	}
 	head := Summary{Format: binary.BigEndian.Uint32(version)}
@@ -226,11 +236,15 @@ func readHead(tx *bbolt.Tx) (Summary, error) {
 	case head.Format > formatVersion:
 		return head, fmt.Errorf("%w: it has format %d, this echod knows up to %d", ErrNewer, head.Format, formatVersion)
 	case head.Format == 0 || (head.Format == 1) != (len(format) == 4):
-		return head, damaged("its format makes no sense: %x", format)
+		return head, damaged("its format makes no sense: %.16x", format)
 	case head.Format == 1:
 		return head, nil
 	}
-	text, ok := unseal(formatVersion, metaKind, string(headKey), b.Get(headKey))
+	sealed := b.Get(headKey)
+	if len(sealed) > maxKey {
+		return head, damaged("it says of its head that it has %d bytes", len(sealed))
+	}
+	text, ok := unseal(formatVersion, metaKind, string(headKey), sealed)
 	if !ok {
 		return head, damaged("its head is not readable")
 	}
