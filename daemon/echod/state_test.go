@@ -46,8 +46,14 @@ func TestADamagedStateFile(t *testing.T) {
 		}
 		code, answer := p.post(t, "/v1/endpoints", `{"name": "new", "protocol": "TCP"}`)
 		text, err := json.Marshal(answer)
-		if err != nil || code != http.StatusServiceUnavailable || !strings.Contains(string(text), "STATE_NOT_WRITABLE") || !strings.Contains(string(text), "accept-data-loss") {
+		if err != nil || code != http.StatusServiceUnavailable || !strings.Contains(string(text), "STATE_LOST") || !strings.Contains(string(text), "accept-data-loss") {
 			t.Errorf("create: %d %s, %v", code, text, err)
+		}
+		// That there are none, or not this one, would be wrong.
+		for _, path := range []string{"/v1/endpoints", "/v1/endpoints/kept", "/v1/monitors", "/v1/endpoints:watch", "/v1/events:watch"} {
+			if code, text := p.get(t, path); code != http.StatusServiceUnavailable || !strings.Contains(text, "STATE_LOST") || !strings.Contains(text, "accept-data-loss") {
+				t.Errorf("%s: %d %s", path, code, text)
+			}
 		}
 		p.Stop()
 	}

@@ -26,9 +26,10 @@ func (a *app) runCommand(ctx context.Context, args, variables []string) error {
 	command.Env = environ(variables)
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, handedOn...)
-	defer signal.Stop(signals)
 	if a.env.TakeSignals != nil {
-		a.env.TakeSignals()
+		a.env.TakeSignals() // for good: one that comes when the command has ended is to kill nobody who cleans up
+	} else {
+		defer signal.Stop(signals)
 	}
 	if err := command.Start(); err != nil {
 		return a.cannotStart(args[0], err)

@@ -194,6 +194,26 @@ func TestSessionHandsOnSignals(t *testing.T) {
 	}
 }
 
+// TestSessionIsNotKilledWhileItCleansUp signals without end: a hangup comes more than once.
+func TestSessionIsNotKilledWhileItCleansUp(t *testing.T) {
+	onlyUnix(t)
+	p := startSession(t, buildEchoctl(t), shared.GRPC, "--name", "hung-up", "--tcp", "", "--", "sh", "-c", "trap 'exit 8' HUP; echo READY; while :; do sleep 0.01; done")
+	p.until("READY")
+	var signals sync.WaitGroup
+	signals.Go(func() {
+		for p.cmd.Process.Signal(syscall.SIGHUP) == nil {
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+	if code := p.wait(); code != 8 {
+		t.Errorf("exit %d, want 8: %s", code, p.stderr)
+	}
+	signals.Wait()
+	if r := at(t, shared.GRPC).run("get", "hung-up-tcp-1"); r.code != 1 {
+		t.Error("its endpoint is there after the session")
+	}
+}
+
 func TestSessionThatCannotBe(t *testing.T) {
 	onlyUnix(t)
 	s := at(t, shared.GRPC)

@@ -13,9 +13,13 @@ import (
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	echov1 "github.com/echod/echod/gen/echo/v1"
 )
@@ -174,5 +178,54 @@ func TestAClientThatDoesNotReadIsLetGo(t *testing.T) {
 	case <-service.ended:
 	case <-time.After(30 * time.Second):
 		t.Fatal("the stream goes on for a client that does not read")
+	}
+}
+
+// busy refuses, and says what of it a test wants.
+type busy struct {
+	echov1.UnimplementedDaemonServiceServer
+	status error
+}
+
+func (s busy) GetInfo(context.Context, *echov1.GetInfoRequest) (*echov1.Info, error) {
+	return nil, s.status
+}
+
+// TestRetryAfter asks for what is refused for a while.
+func TestRetryAfter(t *testing.T) {
+	for name, tc := range map[string]struct {
+		code  codes.Code
+		delay *durationpb.Duration
+		http  int
+		want  string
+	}{
+		"in a moment":     {codes.Unavailable, durationpb.New(200 * time.Millisecond), http.StatusServiceUnavailable, "1"},
+		"in two seconds":  {codes.Unavailable, durationpb.New(2 * time.Second), http.StatusServiceUnavailable, "2"},
+		"in some more":    {codes.ResourceExhausted, durationpb.New(61*time.Second + 1), http.StatusTooManyRequests, "62"},
+		"at once":         {codes.Unavailable, durationpb.New(0), http.StatusServiceUnavailable, "0"},
+		"in the past":     {codes.Unavailable, durationpb.New(-time.Minute), http.StatusServiceUnavailable, "0"},
+		"nobody knows":    {codes.Unavailable, nil, http.StatusServiceUnavailable, ""},
+		"nonsense":        {codes.Unavailable, &durationpb.Duration{Seconds: 1, Nanos: -1}, http.StatusServiceUnavailable, ""},
+		"never as it was": {codes.NotFound, nil, http.StatusNotFound, ""},
+	} {
+		s := status.New(tc.code, name)
+		if tc.delay != nil {
+			var err error
+			if s, err = s.WithDetails(&errdetails.ErrorInfo{Reason: "BUSY"}, &errdetails.RetryInfo{RetryDelay: tc.delay}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		channel := new(inprocgrpc.Channel)
+		echov1.RegisterDaemonServiceServer(channel, busy{status: s.Err()})
+		handler, err := New(context.Background(), Config{Channel: channel})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, request := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/info", nil)
+		request.Host = "localhost"
+		handler.ServeHTTP(answer, request)
+		if got := strings.Join(answer.Header().Values("Retry-After"), ","); answer.Code != tc.http || got != tc.want {
+			t.Errorf("%s: %d, Retry-After %q; want %d, %q: %s", name, answer.Code, got, tc.http, tc.want, answer.Body)
+		}
 	}
 }

@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -41,8 +43,22 @@ func writeStatus(w http.ResponseWriter, code int, s *spb.Status) {
 		text = []byte(`{"message": "internal error"}` + "\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if after := retryAfter(s); after != "" {
+		w.Header().Set("Retry-After", after)
+	}
 	w.WriteHeader(code)
 	_, _ = w.Write(text) // a client that went away is told nothing
+}
+
+// retryAfter is when to try again, as HTTP has it: in whole seconds, and so not too soon. Empty where a status does not say.
+func retryAfter(s *spb.Status) string {
+	for _, detail := range s.GetDetails() {
+		var retry errdetails.RetryInfo
+		if detail.MessageIs(&retry) && detail.UnmarshalTo(&retry) == nil && retry.GetRetryDelay().IsValid() {
+			return strconv.FormatInt(max(0, int64(math.Ceil(retry.GetRetryDelay().AsDuration().Seconds()))), 10)
+		}
+	}
+	return ""
 }
 
 // writeCallError answers a call that failed: in a service, or while its request was read.

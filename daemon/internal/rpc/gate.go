@@ -2,10 +2,15 @@ package rpc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 )
+
+// ErrStateLost says that a call has no answer: what it asks about was in a state that is lost.
+var ErrStateLost = errors.New("endpoints and monitors are not known")
 
 // Gate is what calls pass first. While the daemon starts they wait at it, so that whoever calls too soon is answered as soon as
 // there is an answer; once the daemon stops, those that would begin something are refused with ErrStopping. What asks for the
@@ -13,6 +18,7 @@ import (
 type Gate struct {
 	once     sync.Once
 	open     chan struct{} // closed by Open
+	lost     error         // written before that
 	stopping atomic.Bool
 }
 
@@ -21,6 +27,15 @@ func NewGate() *Gate { return &Gate{open: make(chan struct{})} }
 
 // Open lets calls pass: all that they need is there. What was written before it is seen by them.
 func (g *Gate) Open() { g.once.Do(func() { close(g.open) }) }
+
+// OpenWithout is Open for a daemon whose state is lost, for the reason given: calls that are about the endpoints and monitors that it
+// had are refused with ErrStateLost. That there are none would be an answer that is wrong.
+func (g *Gate) OpenWithout(why error) {
+	g.once.Do(func() {
+		g.lost = fmt.Errorf("%w: %w", ErrStateLost, why)
+		close(g.open)
+	})
+}
 
 // Stop refuses, from now on, calls that would begin something.
 func (g *Gate) Stop() { g.stopping.Store(true) }
@@ -37,12 +52,12 @@ func (g *Gate) pass(ctx, stopping context.Context, method string) error {
 	}
 	select {
 	case <-g.open:
-		return nil
+		return g.opened(method)
 	default:
 	}
 	select {
 	case <-g.open:
-		return nil
+		return g.opened(method)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-stopping.Done():
@@ -56,6 +71,24 @@ func (g *Gate) begin() error {
 		return ErrStopping
 	}
 	return nil
+}
+
+// opened answers a call that has passed an open gate.
+func (g *Gate) opened(method string) error {
+	if g.lost != nil && aboutState(method) {
+		return g.lost
+	}
+	return nil
+}
+
+// aboutState says whether a method has no answer without what the state directory holds. A probe has one: its target may be anybody's.
+func aboutState(method string) bool {
+	for _, service := range []string{"EndpointService", "SessionService", "MonitorService", "EventService"} {
+		if strings.HasPrefix(method, "/echo.v1."+service+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // aboutHealth says whether a method is answered whatever the daemon does: it needs nothing that may not be there.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -51,6 +52,39 @@ func TestWhatIsRefusedAtTheEnd(t *testing.T) {
 	slices.Sort(answered)
 	if !slices.Equal(refused, refusedAtTheEnd) || !slices.Equal(answered, answeredAtTheEnd) {
 		t.Errorf("refused are %q,\nanswered %q", refused, answered)
+	}
+}
+
+// answeredWithoutState are the methods that a daemon answers whose state is lost. A new method is to be thought of: it is here or it is not.
+var answeredWithoutState = []string{
+	"CreateProbe", "DeleteProbe", "GetInfo", "GetLedger", "GetProbe", "GetReadiness", "ListProbes", "RunProbe", "StopProbe", "StreamProbe", "UpgradeDaemon",
+}
+
+func TestWhatIsAnsweredWithoutState(t *testing.T) {
+	gate := NewGate()
+	gate.OpenWithout(errors.New("both files are damaged"))
+	var answered []string
+	protoregistry.GlobalFiles.RangeFilesByPackage("echo.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			service := f.Services().Get(i)
+			for j := range service.Methods().Len() {
+				name := string(service.Methods().Get(j).Name())
+				switch err := gate.pass(t.Context(), t.Context(), "/"+string(service.FullName())+"/"+name); {
+				case err == nil:
+					answered = append(answered, name)
+				case !errors.Is(err, ErrStateLost) || !strings.Contains(err.Error(), "both files are damaged"):
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+		return true
+	})
+	slices.Sort(answered)
+	if !slices.Equal(answered, answeredWithoutState) {
+		t.Errorf("answered are %q", answered)
+	}
+	if err := gate.pass(t.Context(), t.Context(), "/grpc.health.v1.Health/Check"); err != nil {
+		t.Errorf("health: %v", err)
 	}
 }
 

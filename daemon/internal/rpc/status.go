@@ -112,6 +112,7 @@ var table = []struct {
 	{ErrCannotUpgrade, codes.Unimplemented, "UPGRADE_NOT_POSSIBLE", "stop it and start the new one"},
 	{ErrUpgrading, codes.Unavailable, reasonUpgrading, ""},
 	{ErrUpgraded, codes.Unavailable, reasonUpgraded, "begin the call again, with the new process"},
+	{ErrStateLost, codes.Unavailable, "STATE_LOST", ""},
 	{ErrStopping, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{runs.ErrClosed, codes.Unavailable, "SHUTTING_DOWN", ""},
 	{registry.ErrClosing, codes.Unavailable, "SHUTTING_DOWN", ""},

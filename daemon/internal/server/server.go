@@ -392,7 +392,11 @@ func (d *daemon) announce() error {
 	d.lookout.count()
 	d.readiness.Set(checkRestored, health.Ready, "")
 	d.herald.begin(d.info.Start)
-	d.gate.Open()
+	if lost := d.stateReport.Lost; lost != nil {
+		d.gate.OpenWithout(lost)
+	} else {
+		d.gate.Open()
+	}
 	ready := d.listeners.ready()
 	if now := d.readiness.Report(); now.State == health.NotReady {
 		ready.NotReady = now.Reason()

@@ -25,6 +25,8 @@ type Damage struct {
 	Reason error
 	// Whole says that every record is there nevertheless: nothing is missing.
 	Whole bool
+	// Gone says that there was no file: nothing is set aside.
+	Gone bool
 }
 
 // Report is what Open found.
@@ -47,7 +49,10 @@ func (r Report) Warnings() []string {
 	}
 	var all []string
 	for _, d := range r.Damaged {
-		text := fmt.Sprintf("%s: %v; it is kept as %s%s<time>", d.Path, d.Reason, d.Path, damagedMiddle)
+		text := fmt.Sprintf("%s: %v", d.Path, d.Reason)
+		if !d.Gone {
+			text += fmt.Sprintf("; it is kept as %s%s<time>", d.Path, damagedMiddle)
+		}
 		if d.Whole {
 			text += "; nothing is missing"
 		}
@@ -106,7 +111,7 @@ func (s *Store) choose() error {
 		restored := good.image.head
 		s.report.Restored = &restored
 		if main.damage == nil {
-			s.report.Damaged = append(s.report.Damaged, Damage{Path: s.path(fileName), Reason: damaged("it is missing")})
+			s.report.Damaged = append(s.report.Damaged, Damage{Path: s.path(fileName), Reason: damaged("it is missing"), Gone: true})
 		}
 	case main.damage == nil && good.damage == nil:
 		s.image = newImage()

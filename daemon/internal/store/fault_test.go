@@ -63,6 +63,13 @@ func TestAFailedCommitChangesNothing(t *testing.T) {
 	if err := s.Put("k", "b", []byte("2")); !errors.Is(err, ErrNotWritable) || !errors.Is(err, syscall.EIO) {
 		t.Errorf("Put: %v", err)
 	}
+	for what, err := range map[string]error{
+		`k "b"`: s.Write("k", map[string][]byte{"b": nil}, nil), `k "a"`: s.Write("k", nil, []string{"a"}), "2 records of kind k": s.Write("k", map[string][]byte{"b": nil}, []string{"a"}),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot write "+what+" to the state file: ") {
+			t.Errorf("Write: %v, want %s", err, what)
+		}
+	}
 	// The disk took the new file: nothing is wrong any more, and what was refused is on it no more.
 	must(t, s.Health())
 	wantRecords(t, s, "k", map[string]string{"a": "1"})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -93,20 +94,28 @@ func unreadable(err error) error {
 // checkMetaPages looks at both meta pages of bbolt. With one of them damaged bbolt takes the other in silence, which is the
 // state before the last change. Nothing but damage makes one invalid: they are written by turns, each within one sector.
 func checkMetaPages(path string) error {
+	info, err := os.Stat(path) // to open a pipe would wait for whoever writes to it
+	switch {
+	case err != nil:
+		return unreadable(err)
+	case !info.Mode().IsRegular():
+		return damaged("it is no file: %s", info.Mode())
+	case info.Size() == 0:
+		return damaged("it is empty")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return unreadable(err)
 	}
 	defer func() { _ = f.Close() }() // read only
-	info, err := f.Stat()
-	if err != nil {
+	if info, err = f.Stat(); err != nil {
 		return unreadable(err)
 	}
-	first, err := readMetaPage(f, 0)
+	first, err := readMetaPage(f, 0, info.Size())
 	if err != nil {
 		return err
 	}
-	second, err := readMetaPage(f, int64(first.pageSize))
+	second, err := readMetaPage(f, int64(first.pageSize), info.Size())
 	if err != nil {
 		return err
 	}
@@ -130,10 +139,13 @@ type metaPage struct {
 // readMetaPage reads bbolt's own description of a file, in its format 2: 16 bytes of page header; magic, version, page size
 // and flags of 4 bytes each; root page, sequence, freelist page, number of pages, transaction and checksum of 8 each, in the
 // byte order of the machine.
-func readMetaPage(f *os.File, at int64) (metaPage, error) {
+func readMetaPage(f *os.File, at, size int64) (metaPage, error) {
 	var b [64]byte
-	if n, err := f.ReadAt(b[:], at+16); err != nil {
-		return metaPage{}, damaged("it ends after %d bytes", at+16+int64(n))
+	switch _, err := f.ReadAt(b[:], at+16); {
+	case errors.Is(err, io.EOF):
+		return metaPage{}, damaged("it ends after %d bytes", size)
+	case err != nil:
+		return metaPage{}, unreadable(err)
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(b[:56]) // never fails
@@ -156,7 +168,11 @@ func (m *image) load(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
+	room := tx.Size() // what records can come to: their lengths are in pages, which have no checksums
 	err = tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+		if len(name) > maxKey {
+			return damaged("it says of a kind's name that it has %d bytes", len(name))
+		}
 		kind := string(name)
 		if kind == metaKind {
 			return nil
@@ -164,6 +180,9 @@ func (m *image) load(tx *bbolt.Tx) error {
 		records := map[string][]byte{}
 		m.kinds[kind] = records
 		return b.ForEach(func(k, sealed []byte) error {
+			if room -= int64(len(k)) + int64(len(sealed)); room < 0 {
+				return damaged("it says that its records are larger than the file, one of them %d bytes", int64(len(k))+int64(len(sealed)))
+			}
 			key := string(k)
 			value, ok := unseal(head.Format, kind, key, sealed)
 			if !ok {
@@ -202,11 +221,14 @@ func readHead(tx *bbolt.Tx) (Summary, error) {
 		return Summary{}, damaged("it is no state file of echod")
 	}
 	format := b.Get(formatKey)
+	if len(format) > maxKey {
+		return Summary{}, damaged("it says of its format that it has %d bytes", len(format))
+	}
 	version := format
 	if len(format) != 4 { // as format 1 has it
 		var ok bool
 		if version, ok = unseal(formatVersion, metaKind, string(formatKey), format); !ok || len(version) != 4 {
-			return Summary{}, damaged("its format is not readable: %x", format)
+			return Summary{}, damaged("its format is not readable: %.16x", format)
 		}
 	}
 	head := Summary{Format: binary.BigEndian.Uint32(version)}
@@ -214,11 +236,15 @@ func readHead(tx *bbolt.Tx) (Summary, error) {
 	case head.Format > formatVersion:
 		return head, fmt.Errorf("%w: it has format %d, this echod knows up to %d", ErrNewer, head.Format, formatVersion)
 	case head.Format == 0 || (head.Format == 1) != (len(format) == 4):
-		return head, damaged("its format makes no sense: %x", format)
+		return head, damaged("its format makes no sense: %.16x", format)
 	case head.Format == 1:
 		return head, nil
 	}
-	text, ok := unseal(formatVersion, metaKind, string(headKey), b.Get(headKey))
+	sealed := b.Get(headKey)
+	if len(sealed) > maxKey {
+		return head, damaged("it says of its head that it has %d bytes", len(sealed))
+	}
+	text, ok := unseal(formatVersion, metaKind, string(headKey), sealed)
 	if !ok {
 		return head, damaged("its head is not readable")
 	}

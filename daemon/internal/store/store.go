@@ -185,9 +185,20 @@ func (s *Store) Delete(kind, key string) error {
 // that may leave it.
 func (s *Store) Write(kind string, puts map[string][]byte, deletes []string) error {
 	if err := s.write(kind, puts, deletes); err != nil {
-		return fmt.Errorf("cannot write %d records of kind %s to the state file: %w", len(puts)+len(deletes), kind, err)
+		return fmt.Errorf("cannot write %s to the state file: %w", told(kind, puts, deletes), err)
 	}
 	return nil
+}
+
+// told says what a change is about.
+func told(kind string, puts map[string][]byte, deletes []string) string {
+	if len(puts)+len(deletes) != 1 {
+		return fmt.Sprintf("%d records of kind %s", len(puts)+len(deletes), kind)
+	}
+	for key := range puts {
+		return fmt.Sprintf("%s %q", kind, key)
+	}
+	return fmt.Sprintf("%s %q", kind, deletes[0])
 }
 
 // Each calls fn with every record of a kind, in order of keys; value is fn's to keep. It ends at the first error. The error is

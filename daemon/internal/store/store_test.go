@@ -259,6 +259,9 @@ func TestADamagedFileGivesWayToItsCopy(t *testing.T) {
 					r.Restored == nil || r.Restored.Generation != 1 || time.Since(r.Restored.Changed) > time.Hour || len(r.Warnings()) != 2 || r.Lost != nil {
 					t.Errorf("report: %+v", r)
 				}
+				if kept := strings.Contains(r.Warnings()[0], "it is kept as"); kept != (name != "missing") {
+					t.Errorf("warning: %s", r.Warnings()[0])
+				}
 				must(t, s.Health(), s.Put("endpoint", "b", []byte("2")), s.Close())
 				kept, err := filepath.Glob(path + damagedMiddle + "*")
 				if must(t, err); len(kept) != 1 != (name == "missing") {

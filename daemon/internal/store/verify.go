@@ -36,11 +36,20 @@ var verdictKinds = map[string]error{"damaged": ErrDamaged, "newer": ErrNewer, "i
 // A damaged file can make it hang, or end the process: NewVerifier. The errors are ErrDamaged, ErrNewer, ErrInUse,
 // fs.ErrNotExist, or why the file cannot be read at all.
 func Check(path string) (Summary, error) {
+	return check(path, func(Summary) error { return nil })
+}
+
+// check is Check, which tells what it knows of the records before it looks at the pages: a page that says that it goes on for
+// 4,294,967,295 others costs bbolt all the memory that there is, and says nothing of the records.
+func check(path string, records func(Summary) error) (Summary, error) {
 	m, err := read(path)
 	if err != nil {
 		return Summary{}, err
 	}
 	says := m.head
+	if err := records(says); err != nil {
+		return says, err
+	}
 	err = view(path, func(tx *bbolt.Tx) error {
 		n := 0
 		for flaw := range tx.Check() {
@@ -56,8 +65,8 @@ func Check(path string) (Summary, error) {
 	return says, err
 }
 
-// VerifyMain is the process that NewVerifier starts: it checks the file at path, says what it found on out, and answers the exit
-// code. It ends when standard input does, which is when its parent has gone, and only then: what tells a daemon to stop is also
+// VerifyMain is the process that NewVerifier starts: it checks the file at path, says on out what it found of the records and, once
+// more, of all, and answers the exit code. It has memory for an honest file of that size (limitMemory). It ends when standard input does, which is when its parent has gone, and only then: what tells a daemon to stop is also
 // sent to its children, and a check that was broken off would look like damage.
 func VerifyMain(path string, out io.Writer) int {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -66,9 +75,11 @@ func VerifyMain(path string, out io.Writer) int {
 		os.Exit(1)
 	}()
 	debug.SetMaxStack(64 << 20) // pages that lead to each other
+	limitMemory(path)
 	var v verdict
 	var err error
-	if v.Summary, err = Check(path); err != nil {
+	says := json.NewEncoder(out)
+	if v.Summary, err = check(path, func(known Summary) error { return says.Encode(verdict{Summary: known}) }); err != nil {
 		v.Kind, v.Problem = "other", err.Error()
 		for kind, sentinel := range verdictKinds {
 			if errors.Is(err, sentinel) {
@@ -76,14 +87,15 @@ func VerifyMain(path string, out io.Writer) int {
 			}
 		}
 	}
-	if encodeErr := json.NewEncoder(out).Encode(v); encodeErr != nil || err != nil {
+	if encodeErr := says.Encode(v); encodeErr != nil || err != nil {
 		return 1
 	}
 	return 0
 }
 
 // NewVerifier answers an Options.Verify that runs a command, which must end in VerifyMain, with the path as its last argument. A
-// command that cannot tell before the context ends, or dies, has met a damaged file.
+// command that cannot tell before the context ends, or dies, has met a damaged file; where it could tell of the records before that,
+// a file whose pages are damaged.
 func NewVerifier(command string, args ...string) func(ctx context.Context, path string) (Summary, error) {
 	return func(ctx context.Context, path string) (Summary, error) {
 		var out, talk bytes.Buffer
@@ -99,21 +111,36 @@ func NewVerifier(command string, args ...string) func(ctx context.Context, path 
 			return Summary{}, fmt.Errorf("%w: %w", errCannotCheck, err)
 		}
 		ended := cmd.Wait()
-		if ctx.Err() != nil {
-			return Summary{}, damaged("it could not be checked in time: bbolt seems to hang on it")
-		}
-		if interrupted(cmd.ProcessState) {
+		v, told := lastVerdict(&out)
+		switch {
+		case ctx.Err() == nil && interrupted(cmd.ProcessState):
 			return Summary{}, fmt.Errorf("%w: it was broken off: %w", errCannotCheck, ended)
-		}
-		var v verdict
-		if err := json.Unmarshal(out.Bytes(), &v); err != nil {
-			first, _, _ := strings.Cut(strings.TrimSpace(talk.String()), "\n")
-			return Summary{}, damaged("whoever reads it dies: %v: %.200s", ended, first)
-		}
-		if v.Problem == "" {
+		case told && v.Problem != "":
+			return Summary{}, v.err()
+		case told && ended == nil:
 			return v.Summary, nil
 		}
-		return Summary{}, v.err()
+		why := "it could not be checked in time: bbolt seems to hang on it"
+		if ctx.Err() == nil {
+			first, _, _ := strings.Cut(strings.TrimSpace(talk.String()), "\n")
+			why = fmt.Sprintf("whoever reads it dies: %v: %.200s", ended, first)
+		}
+		if !told {
+			return Summary{}, damaged("%s", why)
+		}
+		v.Flaws = why
+		return v.Summary, nil
+	}
+}
+
+// lastVerdict answers the last that was said, if anything was.
+func lastVerdict(out io.Reader) (last verdict, told bool) {
+	for says := json.NewDecoder(out); ; told = true {
+		var next verdict
+		if says.Decode(&next) != nil {
+			return last, told
+		}
+		last = next
 	}
 }
 
