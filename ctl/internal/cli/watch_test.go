@@ -49,10 +49,16 @@ func (w *written) String() string {
 // await waits until a text was written.
 func (w *written) await(t *testing.T, text string) {
 	t.Helper()
+	w.awaitTimes(t, text, 1)
+}
+
+// awaitTimes waits until a text is written so often.
+func (w *written) awaitTimes(t *testing.T, text string, times int) {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		w.mu.Lock()
-		found, changed := strings.Contains(w.text.String(), text), w.changed
+		found, changed := strings.Count(w.text.String(), text) >= times, w.changed
 		w.mu.Unlock()
 		if found {
 			return
@@ -60,7 +66,7 @@ func (w *written) await(t *testing.T, text string) {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("%q is not written, but:\n%s", text, w)
+			t.Fatalf("%q is not written (%d times), but:\n%s", text, times, w)
 		}
 	}
 }
@@ -214,6 +220,7 @@ func TestWatchSurvivesTheDaemon(t *testing.T) {
 	w.out.await(t, "SYNCED")
 	first.Kill()
 	echotest.StartProcess(t, options)
+	w.out.awaitTimes(t, "SYNCED", 2) // else b may be shown before it, as one that is there
 	s.ok("create", "tcp", "--name", "b")
 	w.out.await(t, "endpoint/b")
 	r := w.stop()
