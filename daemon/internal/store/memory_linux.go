@@ -12,14 +12,16 @@ import (
 const (
 	checkMemory        = 128 << 20
 	checkMemoryPerByte = 16
+	// mostCompressed is how many bytes of a file each that it takes on the disk may stand for.
+	mostCompressed = 16
 )
 
 // limitMemory has this process end rather than take more memory than an honest file at path is worth, whatever its pages say. A
-// hole in a file counts nothing. Where there can be no limit there is none.
+// hole in a file counts nothing, and what a file system may have compressed does. Where there can be no limit there is none.
 func limitMemory(path string) {
 	var file syscall.Stat_t
 	_ = syscall.Stat(path, &file) // zero, where there is none
-	size := min(file.Size, file.Blocks*512, math.MaxInt64/(2*checkMemoryPerByte))
+	size := min(file.Size, file.Blocks*512*mostCompressed, math.MaxInt64/(2*checkMemoryPerByte))
 	// RLIMIT_DATA, and not RLIMIT_AS: the runtime reserves addresses as it likes, and so does the race detector.
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
