@@ -97,6 +97,20 @@ func TestABrokenBinaryChangesNothing(t *testing.T) {
 	}
 }
 
+// TestAScriptIsRunEachTime upgrades by way of a script, and then once more: to what lies where the script lay, not to what that had
+// become.
+func TestAScriptIsRunEachTime(t *testing.T) {
+	u := startUpgradable(t)
+	u.installScript("exec " + binary + ` "$@"`)
+	u.upgrade()
+	u.installScript("exit 7")
+	if failed := u.call("/v1/daemon:upgrade", "{}"); !strings.Contains(fmt.Sprint(failed["message"]), "exit status 7") {
+		t.Errorf("%v", failed)
+	}
+	u.install(binary)
+	u.upgrade()
+}
+
 // TestAnUpgradeWithTooFewFiles has a limit of open files that leaves none for a second descriptor of each socket: it is refused in a
 // few words, and works when the limit has been raised.
 func TestAnUpgradeWithTooFewFiles(t *testing.T) {

@@ -191,7 +191,7 @@ func (h *handOver) hold() (*manifest, error) {
 		return nil, err
 	}
 	h.undo = append(h.undo, h.frozen.Thaw)
-	m := &manifest{Protocol: upgradeProtocol, Version: Version, StateDir: d.config.StateDir, Live: h.frozen.Live()}
+	m := &manifest{Protocol: upgradeProtocol, Version: Version, StateDir: d.config.StateDir, Executable: d.config.Executable, Live: h.frozen.Live()}
 	m.Listeners = d.handedListeners()
 	m.Events = d.events.Hold()
 	h.undo = append(h.undo, d.events.Go)

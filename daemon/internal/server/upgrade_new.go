@@ -61,6 +61,10 @@ func (a *arrival) take(ctx context.Context, c Config) (*daemon, error) {
 	if err := a.receive(c); err != nil {
 		return nil, err
 	}
+	// The next upgrade starts what this one has started, be that a script, and not what that has become.
+	if a.manifest.Executable != "" { // a daemon of before that does not tell
+		c.Executable = a.manifest.Executable
+	}
 	atStep("checked")
 	if err := a.link.Send(checkedMessage, nothing{}); err != nil || a.manifest.ValidateOnly {
 		return nil, err

@@ -74,6 +74,7 @@ type manifest struct {
 	Version      string            `json:"version"`
 	ValidateOnly bool              `json:"validateOnly,omitempty"`
 	StateDir     string            `json:"stateDir,omitempty"`
+	Executable   string            `json:"executable,omitempty"` // what was started, which a script may have exec'd another binary from
 	Listeners    []handedListener  `json:"listeners,omitempty"`
 	Events       event.Place       `json:"events"`
 	Sessions     int               `json:"sessions"`
