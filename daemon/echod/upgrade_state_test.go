@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWhatGoesOver looks at all that is no socket before and after an upgrade, with a state directory and without.
@@ -81,6 +82,41 @@ func TestADamageIsTold(t *testing.T) {
 		u.upgrade()
 		if s, w := told(); s != state || w != warnings {
 			t.Errorf("after an upgrade: %s, %s\nbefore: %s, %s", s, w, state, warnings)
+		}
+	}
+}
+
+// TestAnUpgradeWithoutAStateDirectory has the directory be moved before an upgrade, which fails. Whatever is acknowledged from then
+// on comes behind all that was before.
+func TestAnUpgradeWithoutAStateDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	u := startUpgradable(t, "--state-dir="+dir)
+	u.create(`{"name": "before", "protocol": "TCP"}`)
+	if err := os.Rename(dir, dir+"-moved"); err != nil {
+		t.Fatal(err)
+	}
+	if done := u.call("/v1/daemon:upgrade", "{}"); done["status"] != http.StatusBadRequest || !strings.Contains(fmt.Sprint(done), "UPGRADE_FAILED") {
+		t.Errorf("the upgrade: %v", done)
+	}
+	if e := u.call("/v1/endpoints", `{"name": "meanwhile", "protocol": "TCP"}`); e["status"] != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(e), "STATE_NOT_WRITABLE") {
+		t.Errorf("a change without a directory: %v", e)
+	}
+	if err := os.Rename(dir+"-moved", dir); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); u.call("/v1/endpoints", `{"name": "behind", "protocol": "TCP"}`)["status"] != http.StatusOK; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("changes are refused still")
+		}
+	}
+	u.upgrade()
+	u.stop()
+	u.ended = true
+	p := startProcess(t, "--state-dir="+dir)
+	_, list := p.get(t, "/v1/endpoints")
+	for name, there := range map[string]bool{"before": true, "meanwhile": false, "behind": true} {
+		if strings.Contains(list, `"`+name+`"`) != there {
+			t.Errorf("after a restart %s is there: %v\n%s", name, !there, list)
 		}
 	}
 }

@@ -14,16 +14,18 @@ func CheckState(path string, out io.Writer) int { return store.VerifyMain(path, 
 
 // openState opens the state directory, and notes what was found there. A state that is lost is no error: the daemon says so to
 // whoever asks, instead of being started again and again.
-func (d *daemon) openState() (err error) {
+func (d *daemon) openState() error {
 	o := store.Options{AcceptDataLoss: d.config.AcceptDataLoss, Log: d.log}
 	if command := d.config.StateChecker; len(command) > 0 {
 		o.Verify = store.NewVerifier(command[0], command[1:]...)
 	}
-	d.stateReport, err = d.state.openBy(func() (*store.Store, error) {
-		defer func() { o.Verify = nil }() // another binary may lie there when it is opened again, whose word says nothing
-		return store.Open(d.config.StateDir, o)
-	})
-	return err
+	opened, err := store.Open(d.config.StateDir, o)
+	if err != nil {
+		return err
+	}
+	d.state.is(opened)
+	d.stateReport = opened.Report()
+	return nil
 }
 
 // lookAtState has readiness say how the state file is, and was when it was opened.

@@ -232,8 +232,8 @@ func (h *handOver) tell(m *manifest) error {
 func (h *handOver) giveState(m *manifest) error {
 	d := h.daemon
 	h.doing = "open the state file"
-	h.undo = append(h.undo, d.reopenState) // one that cannot be closed in order is not open any more, either
-	if err := d.state.suspend(); err != nil {
+	h.undo = append(h.undo, d.state.takeBack) // one that cannot be closed in order is not open any more, either
+	if err := d.state.lend(); err != nil {
 		return fmt.Errorf("cannot close the state file: %w", err)
 	}
 	files, err := d.listenerFiles(m.Listeners)
@@ -370,13 +370,6 @@ func (h *handOver) awaitServing(began time.Time, did *rpc.Upgraded) error {
 		return fmt.Errorf("the new echod (process %d) has taken over and takes no control calls: %w", h.successor.PID(), err)
 	}
 	return nil
-}
-
-// reopenState has changes kept again after an upgrade that came to nothing.
-func (d *daemon) reopenState() {
-	if err := d.state.resume(); err != nil {
-		d.log.Error("cannot open the state file again after an upgrade that has failed; changes are refused", "error", err)
-	}
 }
 
 // leave ends this process when another one is the daemon: what is open to clients ends, and what the other has stays.

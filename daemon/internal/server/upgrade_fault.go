@@ -1,4 +1,4 @@
-//go:build !upgradefault
+//go:build !upgradefault || !linux
 
 package server
 

@@ -1,12 +1,15 @@
-//go:build upgradefault
+//go:build upgradefault && linux
 
 package server
 
 import (
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // faultVariable says how a process that takes over is to fail, as in "adopted:panic": before it says so at a step, it hangs,
@@ -32,7 +35,10 @@ func atStep(name string) {
 	case "panic":
 		panic("a fault for a test")
 	case "stop":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		// This thread at once: a signal to the process may take it a moment, in which this goes on.
+		runtime.LockOSThread()
+		_ = unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.SIGSTOP)
+		runtime.UnlockOSThread()
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

@@ -13,48 +13,36 @@ var errStateGiven = errors.New("the state file is another process's for the mome
 // stateFile is what the rooms know of the store. It is opened when control calls are served already: a disk that is slow is told
 // then, rather than felt; and it may be lent to another process. The zero stateFile is not open.
 type stateFile struct {
-	mu   sync.RWMutex                 // held over calls of the store, so that none is under way when it is closed
-	open func() (*store.Store, error) // nil: it was not opened yet
-	now  *store.Store                 // nil while it is not open
-	err  error                        // why it could not be opened again
+	mu   sync.RWMutex // held over calls of the store, so that none is under way when it is closed
+	now  *store.Store // nil while it is not open
+	lent *store.Store // what was closed for another process; nil: nothing
 }
 
-// openBy opens it, this time and each.
-func (s *stateFile) openBy(open func() (*store.Store, error)) (store.Report, error) {
+// is says what the store is.
+func (s *stateFile) is(now *store.Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, err := open()
-	if err != nil {
-		return store.Report{}, err
-	}
-	s.open, s.now = open, now
-	return now.Report(), nil
+	s.now = now
 }
 
-// suspend closes it, if it is open.
-func (s *stateFile) suspend() error {
+// lend closes it, if it is open.
+func (s *stateFile) lend() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.now == nil {
 		return nil
 	}
-	err := s.now.Close()
-	s.now = nil
-	return err
+	s.now, s.lent = nil, s.now
+	return s.lent.Close()
 }
 
-// resume opens it again, if it was open before.
-func (s *stateFile) resume() error {
+// takeBack opens it again as it was, if it was open.
+func (s *stateFile) takeBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		return nil
+	if s.lent != nil {
+		s.now, s.lent = s.lent.Reopen(), nil
 	}
-	s.now, s.err = s.open()
-	if s.err != nil {
-		s.now = nil
-	}
-	return s.err
 }
 
 func (s *stateFile) with(do func(*store.Store) error) error {
@@ -91,7 +79,7 @@ func (s *stateFile) Health() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.now == nil {
-		return s.err
+		return nil
 	}
 	return s.now.Health()
 }

@@ -180,8 +180,11 @@ func (m *image) load(tx *bbolt.Tx) error {
 		records := map[string][]byte{}
 		m.kinds[kind] = records
 		return b.ForEach(func(k, sealed []byte) error {
+			if len(k) > maxKey || len(sealed) > sealBytes+maxValue {
+				return damaged("it says of a record that it has %d bytes", int64(len(k))+int64(len(sealed)))
+			}
 			if room -= int64(len(k)) + int64(len(sealed)); room < 0 {
-				return damaged("it says that its records are larger than the file, one of them %d bytes", int64(len(k))+int64(len(sealed)))
+				return damaged("it says that its records are larger than the file")
 			}
 			key := string(k)
 			value, ok := unseal(head.Format, kind, key, sealed)

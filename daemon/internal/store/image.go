@@ -119,19 +119,22 @@ func sum(kind, key string, value []byte) uint64 {
 	return h.Sum64()
 }
 
+// sealBytes are what seal adds to a value.
+const sealBytes = 4
+
 // seal puts a checksum before a value.
 func seal(kind, key string, value []byte) []byte {
-	sealed := make([]byte, 4, 4+len(value))
+	sealed := make([]byte, sealBytes, sealBytes+len(value))
 	binary.BigEndian.PutUint32(sealed, crc32.Checksum(framed(kind, key, value), castagnoli))
 	return append(sealed, value...)
 }
 
 // unseal answers a copy of the value, and whether it is what was sealed for that place.
 func unseal(format uint32, kind, key string, sealed []byte) ([]byte, bool) {
-	if len(sealed) < 4 {
+	if len(sealed) < sealBytes {
 		return nil, false
 	}
-	value := append([]byte{}, sealed[4:]...)
+	value := append([]byte{}, sealed[sealBytes:]...)
 	checked := value // format 1 did not check the place
 	if format > 1 {
 		checked = framed(kind, key, value)

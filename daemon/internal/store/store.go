@@ -23,9 +23,9 @@ import (
 const (
 	// lockWait is how long Open waits for a daemon that is just going.
 	lockWait = 2 * time.Second
-	// maxKey and maxValue are what bbolt takes, of which nobody comes near.
+	// maxKey and maxValue are what nobody comes near, and bbolt takes.
 	maxKey   = 32768
-	maxValue = 1 << 30
+	maxValue = 16 << 20
 )
 
 var (
@@ -85,11 +85,12 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	dir     string
 	o       Options
-	lock    *os.File // held; of the committer once it runs
+	lock    *os.File // held; of the committer once it runs; nil: the directory is not ours
 	report  Report
 	wake    chan struct{} // there are calls
 	changed chan struct{} // the copy is older than the state
 	closing chan struct{}
+	idle    chan struct{}  // closed when nobody of this store is at the files any more
 	ended   sync.WaitGroup // the committer and the one who copies
 	close   func() error
 
@@ -121,11 +122,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		dir: dir, o: o.withDefaults(), lock: held,
-		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), closing: make(chan struct{}),
-	}
-	s.close = sync.OnceValue(s.shut)
+	s := newStore(dir, o.withDefaults())
+	s.lock = held
 	if err := s.choose(); err != nil {
 		return nil, errors.Join(err, held.Close())
 	}
@@ -140,10 +138,24 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 		s.broken = fmt.Errorf("%w: %w", ErrNotWritable, err) // what is there can be served nevertheless
 	}
+	s.begin()
+	return s, nil
+}
+
+func newStore(dir string, o Options) *Store {
+	s := &Store{
+		dir: dir, o: o,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), closing: make(chan struct{}), idle: make(chan struct{}),
+	}
+	s.close = sync.OnceValue(s.shut)
+	return s
+}
+
+// begin has changes kept from now on.
+func (s *Store) begin() {
+	s.changed <- struct{}{}
 	s.ended.Go(s.commitCalls)
 	s.ended.Go(s.keepCopy)
-	s.changed <- struct{}{}
-	return s, nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
@@ -249,6 +261,7 @@ func (s *Store) shut() error {
 	close(s.closing)
 	done := make(chan error, 1)
 	go func() {
+		defer close(s.idle)
 		s.ended.Wait()
 		done <- s.finish()
 	}()
@@ -256,11 +269,22 @@ func (s *Store) shut() error {
 	defer patience.Stop()
 	select {
 	case err := <-done:
-		return errors.Join(err, s.lock.Close())
+		<-s.idle
+		return errors.Join(err, s.unlock())
 	case <-patience.C:
 		// The lock stays: whoever is stuck in the disk may write yet.
 		return fmt.Errorf("%w: the disk has not answered for %v", ErrNotWritable, s.o.Patience)
 	}
+}
+
+// unlock lets go of the directory.
+func (s *Store) unlock() error {
+	if s.lock == nil {
+		return nil
+	}
+	err := s.lock.Close()
+	s.lock = nil
+	return err
 }
 
 // finish is the last word, when nobody else is at the files any more.

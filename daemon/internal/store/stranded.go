@@ -35,14 +35,17 @@ func (s *Store) stands(name string, open *os.File) bool {
 
 // relock takes the directory again when the file that was locked is not there any more: another daemon could have it.
 func (s *Store) relock() error {
-	if s.stands(lockName, s.lock) {
+	if s.lock != nil && s.stands(lockName, s.lock) {
 		return nil
 	}
 	held, err := lock(s.dir)
-	if err != nil {
+	if err != nil && s.lock != nil {
 		return fmt.Errorf("%s was removed while the daemon has it: %w", s.path(lockName), err)
 	}
-	_ = s.lock.Close() // it locks nothing that can be found
+	if err != nil {
+		return err
+	}
+	_ = s.unlock() // it locks nothing that can be found
 	s.lock = held
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -124,6 +124,9 @@ func NewVerifier(command string, args ...string) func(ctx context.Context, path 
 		if ctx.Err() == nil {
 			first, _, _ := strings.Cut(strings.TrimSpace(talk.String()), "\n")
 			why = fmt.Sprintf("whoever reads it dies: %v: %.200s", ended, first)
+			if strings.Contains(first, "out of memory") {
+				why = "to look at its pages takes more memory than a sound file of its size does"
+			}
 		}
 		if !told {
 			return Summary{}, damaged("%s", why)
