@@ -21,9 +21,10 @@ build: ## build bin/echod and bin/echoctl
 test: ## run every test
 	$(GO) test -count=1 ./...
 
-# -short: the tests that try samples try fewer, since each takes ten times as long.
+# -short: the tests that try samples try fewer, since each takes ten times as long. A process that ends would sleep for a second, too,
+# to see whether others race with that.
 race: ## run every test under the race detector
-	$(GO) test -count=1 -race -short ./...
+	GORACE=atexit_sleep_ms=0 $(GO) test -count=1 -race -short ./...
 
 fuzz: ## run each fuzz target for FUZZTIME (default 10s; 20000x is so many inputs)
 	@for pkg in $$($(GO) list ./daemon/... ./ctl/...); do \
