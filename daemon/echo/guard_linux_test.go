@@ -198,3 +198,31 @@ func TestUDPKernelDropsAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// What the kernel dropped before a hand-over is counted behind it, whether somebody has asked before or not.
+func TestUDPKernelDropsAreHandedOver(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, newEngine maker) {
+		engines := []*echo.Engine{newEngine(), newEngine()}
+		defer closeEngine(t, engines[0])
+		defer closeEngine(t, engines[1])
+		e := listen(t, engines[0], udpSpec("127.0.0.1:0"))
+		conn, err := net.Dial("udp", e.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		paused := pause(t, e)
+		closeFiles(paused)
+		const sent = 20_000 // more than any buffer takes
+		payload := make([]byte, 1200)
+		for range sent {
+			_, _ = conn.Write(payload)
+		}
+		resume(t, e)
+		other := handOver(t, e, udpSpec(e.Addr().String()), engines[1])
+		settled(t, other)
+		if s := other.Stats(); s.Drops[echo.DropReceiveBufferFull] == 0 || s.DatagramsIn+s.Drops[echo.DropReceiveBufferFull] != sent {
+			t.Errorf("%d received and %d dropped of %d", s.DatagramsIn, s.Drops[echo.DropReceiveBufferFull], sent)
+		}
+	})
+}
