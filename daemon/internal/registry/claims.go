@@ -77,8 +77,7 @@ func (r *Registry) checkClaims(s echo.Spec) error {
 	return &claimedError{s.Listen, by.def.Name}
 }
 
-// ownsLocked says whether an endpoint was serving at a port when it was last asked, and is meant to. It may be bound again there
-// whoever else claims that.
+// ownsLocked says whether an endpoint serves at a port, or did until it failed: it may be bound again there, whoever else claims that.
 func (r *Registry) ownsLocked(name string, p port) bool {
 	e := r.entries[name]
 	if e == nil || !e.announced || e.state != Serving && e.state != Failed {
