@@ -92,6 +92,9 @@ func lock(dir string) (*os.File, error) {
 		// What is there can be served from a disk that cannot be written to.
 		f, err = os.Open(path)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the state directory %s is not there any more: put it back", dir) // it was, as Open makes it
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the state directory: %w", err)
 	}
