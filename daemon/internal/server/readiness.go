@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/echod/echod/daemon/internal/health"
 	"github.com/echod/echod/daemon/internal/registry"
 	"github.com/echod/echod/daemon/internal/rpc"
+	"github.com/echod/echod/daemon/internal/store"
 )
 
 // What readiness depends on, in the order in which it is told.
@@ -92,7 +94,9 @@ func (l *lookout) look() {
 		state, message = health.Degraded, l.damaged
 	}
 	if l.store != nil {
-		if err := l.store(); err != nil {
+		if err := l.store(); errors.Is(err, store.ErrLost) {
+			state, message = health.NotReady, err.Error()
+		} else if err != nil {
 			state, message = health.NotReady, fmt.Sprintf("cannot be written, so that nothing can be changed: %v", err)
 		}
 	}
