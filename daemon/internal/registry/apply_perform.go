@@ -15,8 +15,8 @@ import (
 // perform does what is planned, or nothing. The caller has the turns of all entries.
 func (r *Registry) perform(ctx context.Context, steps []*step) error {
 	now := time.Now()
-	r.leave(steps, true)
-	defer r.leave(steps, false)
+	r.leave(steps)
+	defer r.stay(steps)
 	err := r.bindNew(ctx, steps)
 	if err == nil {
 		err = tune(steps)
@@ -126,15 +126,16 @@ func oldSockets(steps []*step) goingSockets {
 
 // blocking answers which of them may be why a socket cannot be bound.
 func (g goingSockets) blocking(b *binding) []*step {
-	address, err := echo.ParseListen(b.spec.Listen)
+	wanted, err := spotOf(b.spec)
 	_, claimed := errors.AsType[*claimedError](b.err)
 	switch {
 	case err != nil || claimed:
 		return nil
 	case errors.Is(b.err, echo.ErrAddressInUse):
 		where, _ := b.spec.Place.(namespace)
-		return slices.DeleteFunc(slices.Clone(g.at[port{b.spec.Protocol, address.Port, where}]), func(s *step) bool {
-			return !inTheWay(spec(s.entry.def, s.old.Addr()), b.spec)
+		return slices.DeleteFunc(slices.Clone(g.at[port{b.spec.Protocol, wanted.address.Port, where}]), func(s *step) bool {
+			had, err := spotOf(spec(s.entry.def, s.old.Addr()))
+			return err != nil || !had.inTheWayOf(wanted)
 		})
 	case errors.Is(b.err, echo.ErrTooManyFiles):
 		return g.all

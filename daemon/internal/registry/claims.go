@@ -17,20 +17,39 @@ type port struct {
 	namespace namespace
 }
 
-// claims are the endpoints that have Failed, by where they are to serve again. The registry's lock guards them.
-type claims map[port]map[*entry]bool
+// spot is where a socket of one protocol is in one namespace.
+type spot struct {
+	address echo.Address
+	device  string // the interface; empty: any
+}
 
-// put notes where an entry is to serve again. It may have claimed another address before.
+// spotOf is the spot of a spec that is valid.
+func spotOf(s echo.Spec) (spot, error) {
+	address, err := echo.ParseListen(s.Listen)
+	return spot{address, s.Interface}, err
+}
+
+// inTheWayOf says whether two sockets at one port can not be bound at the same time.
+func (s spot) inTheWayOf(o spot) bool {
+	return (s.device == "" || o.device == "" || s.device == o.device) && s.address.Overlaps(o.address)
+}
+
+// claims are the endpoints that have Failed, by where they are to serve again. The registry's lock guards them.
+type claims map[port]map[*entry]spot
+
+// put notes where an entry is to serve again: where it was, or where it is to be from now on. It may have claimed another address before.
 func (c claims) put(e *entry) {
 	c.drop(e)
-	p := port{e.def.Protocol, e.address.Port(), e.def.namespace()}
-	if p.number == 0 {
-		return // it was never bound
+	s := spec(e.def, e.address)
+	where, err := spotOf(s)
+	p := port{s.Protocol, where.address.Port, e.def.namespace()}
+	if err != nil || p.number == 0 {
+		return // it was never bound, and any port will do
 	}
 	if c[p] == nil {
-		c[p] = map[*entry]bool{}
+		c[p] = map[*entry]spot{}
 	}
-	c[p][e], e.claims = true, p
+	c[p][e], e.claims = where, p
 }
 
 // drop has an entry claim nothing.
@@ -54,20 +73,21 @@ func (e *claimedError) Is(target error) bool { return target == echo.ErrAddressI
 // checkClaims answers a *claimedError if a spec is not to be bound by the endpoint that it is of, since it is the address of another.
 // A spec that leaves the port open can be bound.
 func (r *Registry) checkClaims(s echo.Spec) error {
-	address, err := echo.ParseListen(s.Listen)
+	wanted, err := spotOf(s)
 	if err != nil {
 		return nil // the engine says so
 	}
-	where, _ := s.Place.(namespace)
-	p := port{s.Protocol, address.Port, where}
+	in, _ := s.Place.(namespace)
+	p := port{s.Protocol, wanted.address.Port, in}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.heals.held || r.ownsLocked(nameOfTag(s), p) {
+	self := r.entries[nameOfTag(s)]
+	if r.heals.held || self.ownsLocked(p, wanted) {
 		return nil
 	}
 	var by *entry
-	for e := range r.heals.claims[p] {
-		if !e.leaves && inTheWay(spec(e.def, e.address), s) && (by == nil || e.def.Name < by.def.Name) {
+	for e, where := range r.heals.claims[p] {
+		if !e.leaves && !e.equalsLocked(self) && where.inTheWayOf(wanted) && (by == nil || e.def.Name < by.def.Name) {
 			by = e
 		}
 	}
@@ -77,23 +97,19 @@ func (r *Registry) checkClaims(s echo.Spec) error {
 	return &claimedError{s.Listen, by.def.Name}
 }
 
-// ownsLocked says whether an endpoint serves at a port, or did until it failed: it may be bound again there, whoever else claims that.
-func (r *Registry) ownsLocked(name string, p port) bool {
-	e := r.entries[name]
-	if e == nil || !e.announced || e.state != Serving && e.state != Failed {
+// ownsLocked says whether an endpoint serves at a spot, or did until it failed: it may be bound again there, whoever else claims that.
+func (e *entry) ownsLocked(p port, where spot) bool {
+	if e == nil || !e.announced || e.state != Serving && e.state != Failed || p != (port{e.def.Protocol, e.address.Port(), e.def.namespace()}) {
 		return false
 	}
-	return p == port{e.def.Protocol, e.address.Port(), e.def.namespace()}
+	own, err := spotOf(spec(e.def, e.address))
+	return err == nil && own == where
 }
 
-// inTheWay says whether two sockets at one port can not be bound at the same time.
-func inTheWay(a, b echo.Spec) bool {
-	if a.Interface != "" && b.Interface != "" && a.Interface != b.Interface {
-		return false
-	}
-	one, errA := echo.ParseListen(a.Listen)
-	other, errB := echo.ParseListen(b.Listen)
-	return errA == nil && errB == nil && one.Overlaps(other)
+// equalsLocked says whether the claim of an endpoint keeps another from nothing: it is its own, or both have been moved to that port
+// while they had Failed, and neither was bound there. Each would wait for the other for ever.
+func (e *entry) equalsLocked(other *entry) bool {
+	return e == other || other != nil && other.announced && other.claims == e.claims && e.address.Port() == 0
 }
 
 // maxChosen is how many ports the system may choose that are somebody's already, until none is found.
@@ -136,13 +152,29 @@ func boundTo(s echo.Spec, bound netip.AddrPort) echo.Spec {
 	return s
 }
 
-// leave says of those that a change moves or deletes whether their addresses may be bound by others of it.
-func (r *Registry) leave(steps []*step, may bool) {
+// leave says of those that a change moves or deletes that their addresses may be bound by others of it, until stay.
+func (r *Registry) leave(steps []*step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range steps {
-		if s.Action == ActionDelete || s.socket != nil && s.address != s.entry.address {
-			s.entry.leaves = may
-		}
+		s.entry.leaves = s.Action == ActionDelete || s.moves()
 	}
+}
+
+// stay ends what leave says, whatever has become of the change.
+func (r *Registry) stay(steps []*step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range steps {
+		s.entry.leaves = false
+	}
+}
+
+// moves says whether an endpoint is to listen elsewhere than where it does, or did until it failed.
+func (s *step) moves() bool {
+	if s.socket == nil {
+		return false
+	}
+	was, will := spec(s.entry.def, s.entry.address), s.socket.spec
+	return was.Protocol != will.Protocol || was.Listen != will.Listen || was.Interface != will.Interface || was.Place != will.Place
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/echod/echod/daemon/echo"
 )
@@ -56,6 +57,12 @@ func TestTheAddressOfWhatHasFailedIsItsOwn(t *testing.T) {
 	}
 	if _, err := r.Apply(ctx, []Wanted{{Definition: at("new", address)}}, ApplyOptions{}); !slices.Equal(where(err), []string{"0.listen"}) || !strings.Contains(err.Error(), `"failed"`) {
 		t.Errorf("an apply can have it: %v", err)
+	}
+	if _, err := r.Create(ctx, at("near", "127.0.0.3:"+port), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Apply(ctx, []Wanted{{Definition: at("near", address)}}, ApplyOptions{Replace: true}); !slices.Equal(where(err), []string{"0.listen"}) || !strings.Contains(err.Error(), `"failed"`) {
+		t.Errorf("what has its port elsewhere can be moved there: %v", err)
 	}
 	udp := at("udp", address)
 	udp.Protocol = echo.UDP
@@ -120,6 +127,73 @@ func TestAnAddressChangesHandsInOneChange(t *testing.T) {
 	}
 	if e, err := r.Get("new"); err != nil || e.State != Serving || e.Address.String() != address {
 		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestOneThatHasMovedKeepsItsNewAddress has an apply move an endpoint which keeps its port. What it fails at later is its own.
+func TestOneThatHasMovedKeepsItsNewAddress(t *testing.T) {
+	r, address := newFailed(t)
+	ctx := context.Background()
+	for _, listen := range []string{"127.0.0.2:" + portOf(address), "127.0.0.3:0"} {
+		if _, err := r.Apply(ctx, []Wanted{{Definition: at("failed", listen)}}, ApplyOptions{Replace: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := r.Get("failed")
+	if err != nil || e.State != Serving || e.Address.String() != "127.0.0.3:"+portOf(address) {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	one := r.look("failed")
+	r.end(ended(), one.live)
+	r.mu.Lock()
+	r.failLocked(one, errors.New("the system has taken its socket away"))
+	r.mu.Unlock()
+	if _, err := r.Create(ctx, at("new", e.Address.String()), false); !isClaimed(err) {
+		t.Errorf("its address can be had: %v", err)
+	}
+}
+
+// TestAnAddressIsClaimedByWhatIsMovedThere updates what has failed to an address that is somebody else's: nobody has it once that
+// one has gone.
+func TestAnAddressIsClaimedByWhatIsMovedThere(t *testing.T) {
+	r, address := newFailed(t)
+	ctx := context.Background()
+	to := freeAddress(t)
+	move := func(name string) {
+		t.Helper()
+		_, err := r.Update(ctx, name, UpdateOptions{}, func(def Definition) (Definition, error) {
+			def.Listen = to
+			return def, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := net.Listen("tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	move("failed")
+	if _, err := r.Start(ctx, "failed"); !errors.Is(err, echo.ErrAddressInUse) || isClaimed(err) {
+		t.Fatalf("%v", err)
+	}
+	other.Close()
+	if e, err := r.Create(ctx, at("new", to), false); !isClaimed(err) {
+		t.Errorf("where it is to serve another does: %+v, %v", e, err)
+	}
+	if e, err := r.Create(ctx, at("elsewhere", address), false); err != nil {
+		t.Errorf("where it was nobody can: %+v, %v", e, err)
+	}
+	// Of two that were moved there neither waits for the other.
+	r.mu.Lock()
+	e := newEntry(at("another", to), time.Now())
+	e.announced, e.state = true, Failed
+	r.entries["another"] = e
+	r.retryLocked(e, e.created.Add(aLongTime))
+	r.mu.Unlock()
+	if e, err := r.Start(ctx, "failed"); err != nil || e.State != Serving {
+		t.Errorf("it does not serve there: %+v, %v", e, err)
 	}
 }
 
