@@ -55,6 +55,10 @@ func TestADamagedStateFile(t *testing.T) {
 				t.Errorf("%s: %d %s", path, code, text)
 			}
 		}
+		code, answer = p.post(t, "/v1/probes:run", `{"target": {"endpoint": "kept"}, "count": 1}`)
+		if text, err := json.Marshal(answer); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(string(text), "STATE_LOST") {
+			t.Errorf("a probe of one: %d %s, %v", code, text, err)
+		}
 		p.Stop()
 	}
 

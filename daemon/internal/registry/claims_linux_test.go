@@ -55,3 +55,34 @@ func TestTheSystemChoosesNoClaimedPort(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// TestRoomIsMadeByWhatGoesToAnotherNamespace has one apply move what has failed into a namespace, with the port that it has, and give
+// its address to another.
+func TestRoomIsMadeByWhatGoesToAnotherNamespace(t *testing.T) {
+	n := newNamespace(t)
+	address := freeAddress(t)
+	other, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	store := &memory{records: map[string][]byte{}}
+	keepServing(t, store, at("failed", "127.0.0.1:0"), address)
+	r := newRegistry(t, store)
+	withoutRetries(r)
+	ctx := context.Background()
+	if err := r.Restore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	inside := at("failed", "127.0.0.1:0")
+	inside.NetworkNamespace = n.Path()
+	if _, err := r.Apply(ctx, []Wanted{{Definition: inside}, {Definition: at("new", address)}}, ApplyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"failed", "new"} {
+		if e, err := r.Get(name); err != nil || e.State != Serving || e.Address.String() != address {
+			t.Errorf("%s: %+v, %v", name, e, err)
+		}
+	}
+}

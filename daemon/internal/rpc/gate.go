@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/echod/echod/daemon/internal/registry"
 )
 
 // ErrStateLost says that a call has no answer: what it asks about was in a state that is lost.
@@ -81,7 +83,32 @@ func (g *Gate) opened(method string) error {
 	return nil
 }
 
-// aboutState says whether a method has no answer without what the state directory holds. A probe has one: its target may be anybody's.
+// Targets is targets of probes, of which none is said not to be there by a daemon whose state is lost.
+func (g *Gate) Targets(t Targets) Targets { return gatedTargets{t, g} }
+
+type gatedTargets struct {
+	Targets
+	gate *Gate
+}
+
+// Get implements Targets.
+func (t gatedTargets) Get(name string) (registry.Endpoint, error) {
+	e, err := t.Targets.Get(name)
+	if !errors.Is(err, registry.ErrNotFound) {
+		return e, err
+	}
+	select {
+	case <-t.gate.open:
+		if t.gate.lost != nil {
+			return e, t.gate.lost
+		}
+	default:
+	}
+	return e, err
+}
+
+// aboutState says whether a method has no answer without what the state directory holds. A probe has one: its target may be
+// anybody's, and Targets is for those that are ours.
 func aboutState(method string) bool {
 	for _, service := range []string{"EndpointService", "SessionService", "MonitorService", "EventService"} {
 		if strings.HasPrefix(method, "/echo.v1."+service+"/") {

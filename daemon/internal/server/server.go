@@ -167,7 +167,7 @@ func assemble(c Config, listeners *controlListeners) (_ *daemon, err error) {
 	d.registry = registry.New(registryConfig)
 	prober, account := probe.New(probe.Options{Permit: d.targets.Permit}), budget.New(limits)
 	d.runs = runs.New(prober, account, d.events)
-	d.probes = rpc.NewProbeService(d.runs, d.registry, d.targets)
+	d.probes = rpc.NewProbeService(d.runs, d.gate.Targets(d.registry), d.targets)
 	monitorConfig := monitor.Config{Prober: budgeted{prober, account}, Prepare: d.probes.Prepare, Events: d.events, Log: c.Log}
 	if c.StateDir != "" {
 		monitorConfig.Store = &d.state

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -30,6 +31,7 @@ func TestReopen(t *testing.T) {
 		abandon(t, other)
 		s = s.Reopen()
 		t.Cleanup(func() { _ = s.Close() })
+		must(t, s.Put("k", key, nil)) // which waits until it is open
 		if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
 			t.Errorf("a second store: %v", err)
 		}
@@ -115,6 +117,45 @@ func TestReopenWhileTheDiskDoesNotAnswer(t *testing.T) {
 	soon(t, "the disk takes it", func() bool { return s.Put("k", "d", nil) == nil })
 	wantRecords(t, s, "k", map[string]string{"a": "", "d": ""})
 	soon(t, "it is closed in order", func() bool { return s.Close() == nil })
+}
+
+// TestReopenWaitsForNoDisk has the disk hang between the two stores: who reopens goes on, and who stops does.
+func TestReopenWaitsForNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	hang := make(chan struct{})
+	var hanging atomic.Bool
+	at := func(step string) error {
+		if step == "state.written" && hanging.Load() {
+			<-hang
+		}
+		return nil
+	}
+	s := open(t, dir, Options{at: at, Patience: 100 * time.Millisecond})
+	must(t, s.Put("k", "a", nil), s.Close())
+	hanging.Store(true)
+	opened := make(chan *Store, 1)
+	go func() { opened <- s.Reopen() }()
+	select {
+	case s = <-opened:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for a disk that hangs")
+		close(hang)
+		return
+	}
+	if err := s.Put("k", "b", nil); !errors.Is(err, ErrNotWritable) {
+		t.Errorf("Put: %v", err)
+	}
+	if err := s.Health(); !errors.Is(err, ErrNotWritable) {
+		t.Errorf("health: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrNotWritable) {
+		t.Errorf("Close: %v", err)
+	}
+	s = s.Reopen()
+	hanging.Store(false)
+	close(hang)
+	soon(t, "it can be written again", func() bool { return s.Put("k", "c", nil) == nil })
+	wantKept(t, s, map[string]string{"a": "", "c": ""})
 }
 
 func TestReopenOfWhatIsLost(t *testing.T) {
