@@ -21,7 +21,11 @@ const (
 func limitMemory(path string) {
 	var file syscall.Stat_t
 	_ = syscall.Stat(path, &file) // zero, where there is none
-	size := min(file.Size, file.Blocks*512*mostCompressed, math.MaxInt64/(2*checkMemoryPerByte))
+	stored := file.Blocks * 512
+	if stored < int64(2*os.Getpagesize()) { // less than any has: this file system does not tell
+		stored = file.Size
+	}
+	size := min(file.Size, stored*mostCompressed, math.MaxInt64/(2*checkMemoryPerByte))
 	// RLIMIT_DATA, and not RLIMIT_AS: the runtime reserves addresses as it likes, and so does the race detector.
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
