@@ -72,7 +72,8 @@ const unlimited = math.MaxUint64
 // The Spec says what the sockets are to be, as for [Engine.Listen]; Listen may have port 0 for whichever it is, and for a
 // connection alone it is an address that the connection's own one matches. What cannot be changed any more is compared: the
 // kind of socket, its address, whether IPv4 comes by an IPv6 one, interface and, if the Spec has one and h is not settled, place.
-// All else is set as Listen would have set it. The options for connections hold for those that no engine has served, and for those to come.
+// All else is set as Listen would have set it. The options for connections hold for those that no engine has served, and for
+// those to come.
 //
 // Adopt takes the files of h over and closes them when it succeeds. When it does not, they stay the caller's, and nothing that
 // their peers could notice has happened.

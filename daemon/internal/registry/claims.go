@@ -17,6 +17,9 @@ type port struct {
 	namespace namespace
 }
 
+// port is where an entry is bound, or was.
+func (e *entry) port() port { return port{e.def.Protocol, e.address.Port(), e.def.namespace()} }
+
 // spot is where a socket of one protocol is in one namespace.
 type spot struct {
 	address echo.Address
@@ -29,7 +32,7 @@ func spotOf(s echo.Spec) (spot, error) {
 	return spot{address, s.Interface}, err
 }
 
-// inTheWayOf says whether two sockets at one port can not be bound at the same time.
+// inTheWayOf says whether two sockets at one port cannot be bound at the same time.
 func (s spot) inTheWayOf(o spot) bool {
 	return (s.device == "" || o.device == "" || s.device == o.device) && s.address.Overlaps(o.address)
 }
@@ -99,7 +102,7 @@ func (r *Registry) checkClaims(s echo.Spec) error {
 
 // ownsLocked says whether an endpoint serves at a spot, or did until it failed: it may be bound again there, whoever else claims that.
 func (e *entry) ownsLocked(p port, where spot) bool {
-	if e == nil || !e.announced || e.state != Serving && e.state != Failed || p != (port{e.def.Protocol, e.address.Port(), e.def.namespace()}) {
+	if e == nil || !e.announced || e.state != Serving && e.state != Failed || p != e.port() {
 		return false
 	}
 	own, err := spotOf(spec(e.def, e.address))

@@ -26,27 +26,35 @@ var answeredAtTheEnd = []string{
 	"StopProbe", "UpdateEndpoint", "UpdateMonitor", "WatchEndpoints", "WatchEvents",
 }
 
-func TestWhatIsRefusedAtTheEnd(t *testing.T) {
-	gate := NewGate()
-	gate.Open()
-	gate.Stop()
-	var refused, answered []string
+// eachCall has a call of every method come to a gate.
+func eachCall(t *testing.T, gate *Gate, came func(name string, err error)) {
+	t.Helper()
 	protoregistry.GlobalFiles.RangeFilesByPackage("echo.v1", func(f protoreflect.FileDescriptor) bool {
 		for i := range f.Services().Len() {
 			service := f.Services().Get(i)
 			for j := range service.Methods().Len() {
 				name := string(service.Methods().Get(j).Name())
-				switch err := gate.pass(t.Context(), t.Context(), "/"+string(service.FullName())+"/"+name); {
-				case err == nil:
-					answered = append(answered, name)
-				case errors.Is(err, ErrStopping):
-					refused = append(refused, name)
-				default:
-					t.Errorf("%s: %v", name, err)
-				}
+				came(name, gate.pass(t.Context(), t.Context(), "/"+string(service.FullName())+"/"+name))
 			}
 		}
 		return true
+	})
+}
+
+func TestWhatIsRefusedAtTheEnd(t *testing.T) {
+	gate := NewGate()
+	gate.Open()
+	gate.Stop()
+	var refused, answered []string
+	eachCall(t, gate, func(name string, err error) {
+		switch {
+		case err == nil:
+			answered = append(answered, name)
+		case errors.Is(err, ErrStopping):
+			refused = append(refused, name)
+		default:
+			t.Errorf("%s: %v", name, err)
+		}
 	})
 	slices.Sort(refused)
 	slices.Sort(answered)
@@ -55,7 +63,8 @@ func TestWhatIsRefusedAtTheEnd(t *testing.T) {
 	}
 }
 
-// answeredWithoutState are the methods that a daemon answers whose state is lost. A new method is to be thought of: it is here or it is not.
+// answeredWithoutState are the methods that a daemon answers whose state is lost. A new method is to be thought of: it is here or
+// it is not.
 var answeredWithoutState = []string{
 	"CreateProbe", "DeleteProbe", "GetInfo", "GetLedger", "GetProbe", "GetReadiness", "ListProbes", "RunProbe", "StopProbe", "StreamProbe", "UpgradeDaemon",
 }
@@ -64,20 +73,13 @@ func TestWhatIsAnsweredWithoutState(t *testing.T) {
 	gate := NewGate()
 	gate.OpenWithout(errors.New("both files are damaged"))
 	var answered []string
-	protoregistry.GlobalFiles.RangeFilesByPackage("echo.v1", func(f protoreflect.FileDescriptor) bool {
-		for i := range f.Services().Len() {
-			service := f.Services().Get(i)
-			for j := range service.Methods().Len() {
-				name := string(service.Methods().Get(j).Name())
-				switch err := gate.pass(t.Context(), t.Context(), "/"+string(service.FullName())+"/"+name); {
-				case err == nil:
-					answered = append(answered, name)
-				case !errors.Is(err, ErrStateLost) || !strings.Contains(err.Error(), "both files are damaged"):
-					t.Errorf("%s: %v", name, err)
-				}
-			}
+	eachCall(t, gate, func(name string, err error) {
+		switch {
+		case err == nil:
+			answered = append(answered, name)
+		case !errors.Is(err, ErrStateLost) || !strings.Contains(err.Error(), "both files are damaged"):
+			t.Errorf("%s: %v", name, err)
 		}
-		return true
 	})
 	slices.Sort(answered)
 	if !slices.Equal(answered, answeredWithoutState) {

@@ -491,6 +491,6 @@ func (d *daemon) close() error {
 		errs = append(errs, d.registry.Close(context.Background()))
 	}
 	d.network.Close() // which the registry follows
-	errs = append(errs, d.state.lend())
+	errs = append(errs, d.state.close())
 	return errors.Join(errs...)
 }

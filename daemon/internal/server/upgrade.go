@@ -232,8 +232,8 @@ func (h *handOver) tell(m *manifest) error {
 func (h *handOver) giveState(m *manifest) error {
 	d := h.daemon
 	h.doing = "open the state file"
-	h.undo = append(h.undo, d.state.takeBack) // one that cannot be closed in order is not open any more, either
-	if err := d.state.lend(); err != nil {
+	h.undo = append(h.undo, d.state.reopen) // one that cannot be closed in order is not open any more, either
+	if err := d.state.close(); err != nil {
 		return fmt.Errorf("cannot close the state file: %w", err)
 	}
 	files, err := d.listenerFiles(m.Listeners)

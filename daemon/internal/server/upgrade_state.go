@@ -15,7 +15,7 @@ var errStateGiven = errors.New("the state file is another process's for the mome
 type stateFile struct {
 	mu   sync.RWMutex // held over calls of the store, so that none is under way when it is closed
 	now  *store.Store // nil while it is not open
-	lent *store.Store // what was closed for another process; nil: nothing
+	past *store.Store // what it was before it was closed; nil: it was not open
 }
 
 // is says what the store is.
@@ -25,23 +25,23 @@ func (s *stateFile) is(now *store.Store) {
 	s.now = now
 }
 
-// lend closes it, if it is open.
-func (s *stateFile) lend() error {
+// close closes it, if it is open: for good, or for another process.
+func (s *stateFile) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.now == nil {
 		return nil
 	}
-	s.now, s.lent = nil, s.now
-	return s.lent.Close()
+	s.now, s.past = nil, s.now
+	return s.past.Close()
 }
 
-// takeBack opens it again as it was, if it was open.
-func (s *stateFile) takeBack() {
+// reopen opens it again as it was, if it was open.
+func (s *stateFile) reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lent != nil {
-		s.now, s.lent = s.lent.Reopen(), nil
+	if s.past != nil {
+		s.now, s.past = s.past.Reopen(), nil
 	}
 }
 

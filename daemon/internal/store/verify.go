@@ -66,8 +66,9 @@ func check(path string, records func(Summary) error) (Summary, error) {
 }
 
 // VerifyMain is the process that NewVerifier starts: it checks the file at path, says on out what it found of the records and, once
-// more, of all, and answers the exit code. It has memory for an honest file of that size (limitMemory). It ends when standard input does, which is when its parent has gone, and only then: what tells a daemon to stop is also
-// sent to its children, and a check that was broken off would look like damage.
+// more, of all, and answers the exit code. It has memory for an honest file of that size (limitMemory). It ends when standard
+// input does, which is when its parent has gone, and only then: what tells a daemon to stop is also sent to its children, and a
+// check that was broken off would look like damage.
 func VerifyMain(path string, out io.Writer) int {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
